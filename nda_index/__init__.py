@@ -1,0 +1,43 @@
+"""nda_index tells which training images a generated image is made of."""
+
+from nda_index import exact
+from nda_index.attribution import Attribution
+from nda_index.errors import (
+    ConfigError,
+    CorruptIndexError,
+    ImageDecodeError,
+    IndexFormatError,
+    MismatchError,
+    MissingDependencyError,
+    NdaIndexError,
+    NotAnIndexError,
+    QueryError,
+    SourceError,
+    StorageError,
+    VersionError,
+)
+from nda_index.index import Index, build_index, open_index
+from nda_index.scales import Scale
+from nda_index.version import __version__
+
+__all__ = [
+    "Attribution",
+    "ConfigError",
+    "CorruptIndexError",
+    "ImageDecodeError",
+    "Index",
+    "IndexFormatError",
+    "MismatchError",
+    "MissingDependencyError",
+    "NdaIndexError",
+    "NotAnIndexError",
+    "QueryError",
+    "Scale",
+    "SourceError",
+    "StorageError",
+    "VersionError",
+    "__version__",
+    "build_index",
+    "exact",
+    "open_index",
+]

@@ -1,0 +1,132 @@
+"""The answer to a question: which training images a picture is made of, how much of each, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from nda_index import report
+from nda_index.errors import ConfigError, QueryError
+
+
+@dataclass(frozen=True, repr=False)
+class Attribution:
+    """Training images in descending order of their score, with the evidence for it.
+
+    Attributes:
+        image_ids: int64 [top], position of each image in the indexed source.
+        scores: float64 [top], sum of posterior weights over patches and scales. With everything scored exactly, the
+            scores of all images sum to the number of query patches times the weight, summed over scales.
+        shares: float64 [top], the scores as a fraction of that sum: how much of the picture goes to this image.
+        keys: names of the images in the source.
+        metadata: one row for each image, with the columns given at build.
+        images: uint8 [top, H, W, C], the images.
+        query: uint8 [H, W, C], the picture as it was compared: resized and cropped to the index's size.
+        query_maps: float32 [top, H, W], where on the query the score comes from; each sums to the score.
+        train_maps: float32 [top, H, W], where on the training image it comes from; each sums to the score.
+        mass_covered: estimated fraction of the whole posterior that the scored images hold; 1 with mode "exact".
+        mass_error: standard error of `mass_covered`.
+        scored: number of images that were scored exactly.
+        collection: number of images that were asked about: the index's, or those that `where` leaves.
+        settings: the question's options, as JSON values.
+        index_hash: sha256 of the index's manifest: names the data that was asked.
+        version: version of nda_index that answered.
+        seconds: time spent, by stage.
+    """
+
+    image_ids: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    shares: NDArray[np.float64]
+    keys: tuple[str, ...]
+    metadata: pa.Table
+    images: NDArray[np.uint8]
+    query: NDArray[np.uint8]
+    query_maps: NDArray[np.float32]
+    train_maps: NDArray[np.float32]
+    mass_covered: float
+    mass_error: float
+    scored: int
+    collection: int
+    settings: dict[str, Any]
+    index_hash: str
+    version: str
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __repr__(self) -> str:
+        best = ", ".join(f"{key} {share:.1%}" for key, share in zip(self.keys[:3], self.shares[:3], strict=True))
+        return f"<Attribution of {len(self)} images: {best}{', ...' if len(self) > 3 else ''}>"
+
+    def query_map(self, rank: int) -> NDArray[np.float32]:
+        """Where on the query the image at `rank` (0 is the best) is found: float32 [H, W], summing to its score.
+
+        Raises:
+            QueryError: no image has this rank.
+        """
+        self._check_rank(rank)
+        return np.asarray(self.query_maps[rank])
+
+    def train_map(self, rank: int) -> NDArray[np.float32]:
+        """Where on the training image at `rank` (0 is the best) the match lies: float32 [H, W], summing to its score.
+
+        Raises:
+            QueryError: no image has this rank.
+        """
+        self._check_rank(rank)
+        return np.asarray(self.train_maps[rank])
+
+    def to_table(self) -> pa.Table:
+        """One row for each image: rank (from 1), image_id, key, score, share, then the metadata columns."""
+        columns: dict[str, Any] = {
+            "rank": pa.array(range(1, len(self) + 1), pa.int32()),
+            "image_id": self.image_ids,
+            "key": pa.array(self.keys, pa.string()),
+            "score": self.scores,
+            "share": self.shares,
+        }
+        return pa.table({**columns, **{name: self.metadata[name] for name in self.metadata.column_names}})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer without pixels and maps, as JSON values."""
+        return {
+            "version": self.version,
+            "index_hash": self.index_hash,
+            "settings": self.settings,
+            "scored": self.scored,
+            "collection": self.collection,
+            "mass_covered": self.mass_covered,
+            "mass_error": self.mass_error,
+            "seconds": self.seconds,
+            "images": self.to_table().to_pylist(),
+        }
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the answer to a file; its name's ending says in which form.
+
+        Args:
+            path: ".html" is a report in one file for a person, ".png" its picture alone, ".json" all numbers,
+                ".parquet" the table of images.
+
+        Raises:
+            ConfigError: another ending.
+            StorageError: the file cannot be written.
+        """
+        path = Path(path)
+        writer = report.WRITERS.get(path.suffix.lower())
+        if writer is None:
+            raise ConfigError(
+                f"cannot save an answer as {path.name!r}: its name must end in {', '.join(sorted(report.WRITERS))}"
+            )
+        writer(self, path)
+
+    def _check_rank(self, rank: int) -> None:
+        if not 0 <= rank < len(self):
+            raise QueryError(f"rank is {rank}; this answer has ranks 0 to {len(self) - 1}, ask for more with top=")

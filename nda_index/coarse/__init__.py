@@ -1,0 +1,1 @@
+"""The coarse stage: FAISS finds training patches near those of the query; their images are shortlisted."""

@@ -1,0 +1,86 @@
+"""From neighbouring patches to images worth scoring exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nda_index.coarse.ivf import CoarseIndex
+from nda_index.embedding import embed
+
+NEIGHBOURS = 2048  # the posterior is broad: with 64, half of the images that matter are missed
+PROBES = 32
+COVERED_VOTES = 0.995  # candidates are taken until they hold this fraction of the votes
+FEWEST_CANDIDATES = 256
+MOST_CANDIDATES = 1000
+MOST_CANDIDATES_FRACTION = 0.05
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """For each patch of a query at one scale: image ids int64 [P, k], -1 for none, and squared distances [P, k]."""
+
+    image_ids: NDArray[np.int64]
+    distances: NDArray[np.float32]
+    weight: float
+
+
+def find_neighbours(
+    coarse: CoarseIndex, image: NDArray[np.uint8], *, mirror: bool, allowed: NDArray[np.bool_] | None
+) -> Neighbours:
+    """Neighbours of all patches of a clean query, uint8 [C, H, W], at stride 1; of its mirror image too if asked."""
+    queries = np.stack([image, image[..., ::-1]]) if mirror else image[None]
+    patches = embed(coarse.embedding, queries)  # [1 or 2, P, d]
+    image_ids, distances = coarse.search(patches.reshape(-1, patches.shape[2]), NEIGHBOURS, PROBES, allowed)
+    if mirror:  # one posterior over images and mirror images; the position order within a query does not matter
+        width = len(coarse.embedding.scale.interior(image.shape[2]))
+        flipped = np.arange(patches.shape[1]).reshape(-1, width)[:, ::-1].reshape(-1)
+        image_ids, distances = (
+            np.concatenate([part[: len(flipped)], part[len(flipped) :][flipped]], axis=1)
+            for part in (image_ids, distances)
+        )
+    return Neighbours(image_ids, distances, coarse.embedding.scale.weight)
+
+
+def count_votes(neighbours: Sequence[Neighbours], count: int, *, signal: float, sigma: float) -> NDArray[np.float64]:
+    """The posterior that the neighbours alone would give: float64 [count], sum of weights by image.
+
+    Args:
+        neighbours: one for each scale.
+        count: number of images.
+        signal, sigma: noise level; distances are of clean images, so the one is scaled by the other.
+    """
+    votes = np.zeros(count)
+    for found in neighbours:
+        logits = found.distances * (-(signal**2) / (2 * sigma**2))  # [P, k]
+        logits[found.image_ids < 0] = -np.inf
+        highest = logits.max(axis=1, keepdims=True)
+        weights = np.exp(logits - np.where(np.isfinite(highest), highest, 0))  # [P, k]
+        weights *= found.weight / np.maximum(weights.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        known = found.image_ids >= 0
+        votes += np.bincount(found.image_ids[known], weights[known], minlength=count)
+    return votes
+
+
+def shortlist(
+    votes: NDArray[np.float64], candidates: int | None, top: int, allowed: NDArray[np.bool_] | None
+) -> NDArray[np.int64]:
+    """Ids of the images with most votes, ascending.
+
+    Args:
+        votes: float64 [N].
+        candidates: how many; None takes images until they hold 99.5% of the votes, so that a broad posterior gets more.
+        top: at least this many.
+        allowed: bool [N], the images to choose from; all by default.
+    """
+    eligible = np.arange(len(votes)) if allowed is None else np.flatnonzero(allowed)
+    order = eligible[np.argsort(-votes[eligible], kind="stable")]
+    if candidates is None:
+        held = np.cumsum(votes[order])
+        wanted = int(np.searchsorted(held, COVERED_VOTES * held[-1])) + 1
+        most = max(MOST_CANDIDATES, int(MOST_CANDIDATES_FRACTION * len(order)))
+        candidates = min(max(wanted, FEWEST_CANDIDATES), most)
+    return np.sort(order[: max(candidates, top)])

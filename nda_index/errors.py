@@ -1,0 +1,87 @@
+"""The exceptions of nda_index.
+
+- `NdaIndexError`: the base of all of them; catch this one to catch everything the package raises on purpose.
+    - `ConfigError`: an argument or a setting breaks a rule.
+    - `SourceError`: the images to index cannot be read.
+    - `IndexFormatError`: a folder cannot be used as an index.
+        - `NotAnIndexError`: it is no index, or its build was interrupted.
+        - `VersionError`: it was written by a newer nda_index.
+        - `CorruptIndexError`: a file of it is missing, damaged or was changed.
+        - `MismatchError`: its parts do not belong together.
+    - `QueryError`: a question cannot be answered as asked.
+        - `ImageDecodeError`: the picture cannot be read.
+    - `StorageError`: the disk refuses to hold what must be written.
+    - `MissingDependencyError`: an optional package is needed and absent.
+
+    try:
+        answer = index.attribute("picture.png")
+    except nda_index.NdaIndexError as error:
+        print(error)
+
+Every message names the thing, its value, the rule that it breaks and the remedy. `exit_code` is what the command
+line exits with.
+"""
+
+from __future__ import annotations
+
+
+class NdaIndexError(Exception):
+    """Base class of all exceptions that nda_index raises on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(NdaIndexError, ValueError):
+    """An argument or a setting breaks a rule."""
+
+    exit_code = 2
+
+
+class SourceError(NdaIndexError):
+    """The images to index cannot be read."""
+
+    exit_code = 3
+
+
+class IndexFormatError(NdaIndexError):
+    """A folder cannot be used as an index."""
+
+    exit_code = 4
+
+
+class NotAnIndexError(IndexFormatError):
+    """The folder is no index, or its build was interrupted."""
+
+
+class VersionError(IndexFormatError):
+    """The index was written by a newer nda_index than this one."""
+
+
+class CorruptIndexError(IndexFormatError):
+    """A file of the index is missing, damaged or was changed after the build."""
+
+
+class MismatchError(IndexFormatError):
+    """Parts of the index do not belong together."""
+
+
+class QueryError(NdaIndexError, ValueError):
+    """A question cannot be answered as asked."""
+
+    exit_code = 5
+
+
+class ImageDecodeError(QueryError):
+    """A picture cannot be read."""
+
+
+class StorageError(NdaIndexError):
+    """The disk refuses to hold what must be written."""
+
+    exit_code = 6
+
+
+class MissingDependencyError(NdaIndexError, ImportError):
+    """An optional package is needed and absent."""
+
+    exit_code = 7

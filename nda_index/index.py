@@ -1,0 +1,440 @@
+"""An index, open for questions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nda_index.attribution import Attribution
+from nda_index.build import DEFAULT_MEMORY, DEFAULT_SCALES, Progress, build, manifest_scales
+from nda_index.coarse.ivf import CoarseIndex
+from nda_index.coarse.shortlist import count_votes, find_neighbours, shortlist
+from nda_index.coarse.storage import read_coarse
+from nda_index.corpus import Corpus
+from nda_index.diffusion import NoiseSetting, NoisyImage, noise_level, noisy_images
+from nda_index.errors import ConfigError, QueryError
+from nda_index.exact.evidence import (
+    ViewScores,
+    estimate_coverage,
+    evidence_maps,
+    score_views,
+    to_float,
+    total_score,
+    views_of,
+)
+from nda_index.exact.posterior import PosteriorSettings
+from nda_index.manifest import Manifest, read_manifest
+from nda_index.scales import Scale
+from nda_index.sources import Source, decode_image
+from nda_index.version import __version__
+
+Mode = Literal["ann", "exact"]
+
+BLOCK = 1024  # images that are read and scored at a time
+COVERAGE_SAMPLE = 128  # images outside the shortlist that are scored to estimate what it misses
+# Noise moves a patch's neighbours; those of the clean patch with a broader posterior stand for all draws.
+DRAW_TEMPER = 3.0
+
+
+@dataclass(frozen=True)
+class Question:
+    """A query as it was asked; `Index.attribute` has the meaning of each field."""
+
+    timesteps: tuple[int, ...]
+    noise: NoiseSetting
+    seed: int
+    draws: int
+    temper: float
+    mode: Mode
+    candidates: int | None
+    per_image_topk: int | None
+    mirror: bool
+    where: str | None
+
+    def __post_init__(self) -> None:
+        if not self.timesteps:
+            raise ConfigError("timestep is empty; give an integer from 0 to 999, or several")
+        if self.mode not in ("ann", "exact"):
+            raise ConfigError(f"mode is {self.mode!r}; it must be 'ann' or 'exact'")
+        if self.candidates is not None and self.candidates < 1:
+            raise ConfigError(f"candidates is {self.candidates}; it must be 1 or more, or None")
+
+    @property
+    def posterior(self) -> PosteriorSettings:
+        """The part of the question that the exact stage is told."""
+        return PosteriorSettings(per_image_topk=self.per_image_topk, mirror=self.mirror)
+
+    def noisy_versions(self, image: NDArray[np.uint8]) -> list[NoisyImage]:
+        """All noisy versions of a query uint8 [C, H, W], over timesteps and draws."""
+        clean = to_float(image)
+        return [
+            noisy
+            for timestep in self.timesteps
+            for noisy in noisy_images(clean, timestep, self.noise, seed=self.seed, draws=self.draws, temper=self.temper)
+        ]
+
+    def as_settings(self) -> dict[str, Any]:
+        """The fields as JSON values; what has no effect on this question is left out."""
+        settings: dict[str, Any] = {"timestep": list(self.timesteps), "noise": self.noise, "mode": self.mode}
+        if self.noise != "none":
+            settings["seed"] = self.seed
+        if self.noise == "average":
+            settings["draws"] = self.draws
+        settings |= {"temper": self.temper, "mirror": self.mirror}
+        settings |= {"per_image_topk": self.per_image_topk, "where": self.where}
+        return settings
+
+
+class Index:
+    """An index on disk, read-only; get one from `open_index` or `build_index`.
+
+    Attributes:
+        path: its folder.
+        manifest: what it holds.
+        scales: its scales.
+        shape: (C, H, W) of its images.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, corpus: Corpus, coarse: tuple[CoarseIndex, ...]) -> None:
+        """Put together by `open_index`."""
+        self.path = path
+        self.manifest = manifest
+        self.scales: tuple[Scale, ...] = manifest_scales(manifest.config)
+        self.shape = corpus.shape
+        self._corpus = corpus
+        self._coarse = coarse
+
+    def __len__(self) -> int:
+        return self._corpus.count
+
+    def __repr__(self) -> str:
+        return f"<Index {str(self.path)!r}: {len(self):,} images {self.shape}, {len(self.scales)} scales>"
+
+    def attribute(
+        self,
+        image: Any,
+        timestep: int | Sequence[int] = 100,
+        top: int = 10,
+        *,
+        noise: NoiseSetting = "draw",
+        seed: int = 0,
+        draws: int = 8,
+        temper: float = 1.0,
+        mode: Mode = "ann",
+        candidates: int | None = None,
+        per_image_topk: int | None = None,
+        mirror: bool = False,
+        where: str | None = None,
+        progress: Progress | None = None,
+    ) -> Attribution:
+        """Which training images a picture is made of (arXiv 2510.14269).
+
+        Args:
+            image: PIL image, path, bytes of an image file, or uint8 array [H, W, C]. It is resized so that it covers
+                the index's image size, and cropped at its centre.
+            timestep: 0 to 999: how much noise the diffusion model sees, from fine detail to broad composition.
+                Several are averaged.
+            top: number of images in the answer.
+            noise: "draw" is one noise draw, as published; "average" is `draws` of them; "none" leaves the query clean.
+            seed: the first draw's seed.
+            draws: number of draws of "average".
+            temper: divides the logits: above 1 the posterior is broader.
+            mode: "ann" scores a shortlist exactly, "exact" all images.
+            candidates: length of the shortlist, at most all images. None chooses it from the width of the posterior.
+            per_image_topk: for each query position only an image's K largest weights count.
+            mirror: the mirror images of the training images count as part of them.
+            where: SQL condition on the metadata columns: only these images are asked about.
+            progress: is called with (stage, done, total).
+
+        Returns:
+            The images with the highest scores, with the evidence.
+
+        Raises:
+            ConfigError: an option breaks a rule.
+            QueryError: `top` or `where` cannot be fulfilled.
+            ImageDecodeError: the image cannot be read.
+            CorruptIndexError: the index is damaged.
+
+        Example:
+            >>> import numpy as np, tempfile, nda_index as nda
+            >>> images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
+            >>> folder = tempfile.mkdtemp() + "/noise.nda"
+            >>> index = nda.build_index(images, folder, image_size=16, scales=[nda.Scale(5)])
+            >>> index.attribute(images[7], timestep=50, top=3).image_ids[0]
+            np.int64(7)
+        """
+        question = self._question(
+            timestep, noise, seed, draws, temper, mode, candidates, per_image_topk, mirror, where
+        )  # fmt: skip
+        clock = _Clock()
+        with clock.stage("decode"):
+            query = decode_image(image, self.shape[1:], self.shape[0])
+            views = views_of(question.noisy_versions(query), self.scales)
+            allowed = self._allowed(where)
+            asked = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
+        self._check_counts(question, top, len(asked))
+        with clock.stage("probe"):
+            ids = asked if mode == "exact" else self._shortlist(question, query, allowed, top)
+        result = self._score(question, views, ids, clock, progress)
+        best = np.argsort(-result.scores, kind="stable")[:top]
+        image_ids = ids[best]
+        with clock.stage("fetch"):
+            pixels = self._corpus.pixels(image_ids)
+            keys, metadata = self._corpus.rows(image_ids)
+        with clock.stage("maps"):
+            maps = evidence_maps(views, result.log_normalisers, pixels, question.posterior)
+        with clock.stage("coverage"):
+            left_out = np.setdiff1d(asked, ids, assume_unique=True)
+            chosen = np.random.default_rng(seed).choice(left_out, min(COVERAGE_SAMPLE, len(left_out)), replace=False)
+            sample = self._corpus.pixels(np.sort(chosen))
+            coverage = estimate_coverage(views, result.log_normalisers, sample, len(left_out), question.posterior)
+        return Attribution(
+            image_ids=image_ids,
+            scores=result.scores[best],
+            shares=result.scores[best] / total_score(views),
+            keys=keys,
+            metadata=metadata,
+            images=pixels.transpose(0, 2, 3, 1),
+            query=query.transpose(1, 2, 0),
+            query_maps=maps[0],
+            train_maps=maps[1],
+            mass_covered=coverage[0],
+            mass_error=coverage[1],
+            scored=len(ids),
+            collection=len(asked),
+            settings={**question.as_settings(), "scales": [scale.name for scale in self.scales]},
+            index_hash=self.manifest.index_hash,
+            version=__version__,
+            seconds=clock.seconds,
+        )
+
+    def scores(
+        self,
+        images: Sequence[Any],
+        timestep: int | Sequence[int] = 100,
+        *,
+        noise: NoiseSetting = "draw",
+        seed: int = 0,
+        draws: int = 8,
+        temper: float = 1.0,
+        mode: Mode = "exact",
+        candidates: int | None = None,
+        per_image_topk: int | None = None,
+        mirror: bool = False,
+        where: str | None = None,
+        progress: Progress | None = None,
+    ) -> NDArray[np.float64]:
+        """Scores of all images for several queries.
+
+        Args:
+            images: queries, each as for `attribute`.
+            timestep, noise, ...: as for `attribute`.
+            mode: "exact" scores every image; "ann" leaves 0 for images outside the shortlist.
+
+        Returns:
+            float64 [Q, N], columns by image id. Images outside `where` have 0.
+
+        Raises:
+            As `attribute`.
+
+        Example:
+            >>> import numpy as np, tempfile, nda_index as nda
+            >>> images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
+            >>> folder = tempfile.mkdtemp() + "/noise.nda"
+            >>> index = nda.build_index(images, folder, image_size=16, scales=[nda.Scale(5)])
+            >>> index.scores(images[:2], timestep=50).shape
+            (2, 20)
+        """
+        question = self._question(
+            timestep, noise, seed, draws, temper, mode, candidates, per_image_topk, mirror, where
+        )  # fmt: skip
+        allowed = self._allowed(where)
+        asked = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
+        self._check_counts(question, 1, len(asked))
+        matrix = np.zeros((len(images), len(self)))
+        for row, image in zip(matrix, images, strict=True):
+            query = decode_image(image, self.shape[1:], self.shape[0])
+            ids = asked if mode == "exact" else self._shortlist(question, query, allowed, 1)
+            views = views_of(question.noisy_versions(query), self.scales)
+            row[ids] = self._score(question, views, ids, _Clock(), progress).scores
+        return matrix
+
+    def _question(self, timestep: int | Sequence[int], *options: Any) -> Question:
+        timesteps = (timestep,) if isinstance(timestep, int | np.integer | float | str) else tuple(timestep)
+        question = Question(timesteps, *options)
+        for value in question.timesteps:
+            noise_level(value)  # raises for what is no timestep
+        return question
+
+    def _allowed(self, where: str | None) -> NDArray[np.bool_] | None:
+        if where is None:
+            return None
+        allowed = np.zeros(len(self), np.bool_)
+        allowed[self._corpus.matching(where)] = True
+        return allowed
+
+    def _check_counts(self, question: Question, top: int, asked: int) -> None:
+        if asked == 0:
+            raise QueryError(f"where is {question.where!r}, which no image fulfils; relax the condition")
+        if not 1 <= top <= asked:
+            of = "the index has" if question.where is None else "where leaves"
+            raise QueryError(f"top is {top}; {of} {asked} images, so it must be from 1 to {asked}")
+        if question.candidates is not None and question.candidates < top:
+            raise QueryError(f"candidates is {question.candidates}; it must be at least top, which is {top}")
+
+    def _shortlist(
+        self, question: Question, query: NDArray[np.uint8], allowed: NDArray[np.bool_] | None, top: int
+    ) -> NDArray[np.int64]:
+        neighbours = [
+            find_neighbours(coarse, query, mirror=question.mirror, allowed=allowed) for coarse in self._coarse
+        ]
+        temper = question.temper * (1.0 if question.noise == "none" else DRAW_TEMPER)
+        votes = np.zeros(len(self))
+        for timestep in question.timesteps:
+            level = noise_level(timestep)
+            sigma = level.sigma * float(np.sqrt(temper))
+            votes += count_votes(neighbours, len(self), signal=level.signal, sigma=sigma)
+        return shortlist(votes, question.candidates, top, allowed)
+
+    def _score(
+        self,
+        question: Question,
+        views: Sequence[Any],
+        ids: NDArray[np.int64],
+        clock: _Clock,
+        progress: Progress | None,
+    ) -> ViewScores:
+        report: Callable[[int, int], None] = (
+            (lambda done, total: progress("score", done, total)) if progress else _quiet
+        )
+
+        def blocks() -> Iterator[NDArray[np.uint8]]:
+            for start in range(0, len(ids), BLOCK):
+                with clock.stage("fetch"):
+                    pixels = self._corpus.pixels(ids[start : start + BLOCK])
+                yield pixels
+
+        if len(ids) <= BLOCK:  # a shortlist is read once for all views
+            kept = list(blocks())
+            with clock.stage("exact"):
+                return score_views(views, lambda: kept, len(ids), question.posterior, report)
+        with clock.stage("exact"):
+            return score_views(views, blocks, len(ids), question.posterior, report)
+
+
+def build_index(
+    source: Source,
+    path: str | PathLike[str],
+    *,
+    image_size: int | tuple[int, int] = 32,
+    channels: int = 3,
+    scales: Sequence[Scale] = DEFAULT_SCALES,
+    columns: Sequence[str] | None = None,
+    max_failures: int | None = None,
+    coarse_stride: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+    progress: Progress | None = None,
+) -> Index:
+    """Index a collection of images.
+
+    Args:
+        source: a folder of images, Parquet file(s) with an image column, WebDataset .tar shard(s), an .npz, or a uint8
+            array [N, H, W, C].
+        path: folder to write the index to; it must not exist, or be empty. What an interrupted build left is replaced.
+        image_size: side of the square images that are compared, or (height, width). Images are resized to cover it and
+            cropped at their centre.
+        channels: 3 for colour, 1 for grey.
+        scales: patch sizes; by default 7, and 14 with downscale 2.
+        columns: metadata columns of the source to keep; all by default.
+        max_failures: images that may be unreadable before the build stops; by default 1%, and at least 10.
+        coarse_stride: every how many pixels a patch goes into the coarse stage; by default the smallest stride with at
+            most 256 patches an image.
+        memory: bytes that the coarse stage may take when the index is open; codes are made as precise as fits.
+        progress: is called with (stage, done, total).
+
+    Returns:
+        The index, open.
+
+    Raises:
+        ConfigError: an option breaks a rule, or the folder is taken.
+        SourceError: the images cannot be read, there are none, or too many are broken.
+        StorageError: the disk is full or cannot be written.
+        MissingDependencyError: FAISS is not installed.
+
+    Example:
+        >>> import numpy as np, tempfile
+        >>> images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
+        >>> len(build_index(images, tempfile.mkdtemp() + "/noise.nda", image_size=16, scales=[Scale(5)]))
+        20
+    """
+    build(
+        source,
+        path,
+        image_size=image_size,
+        channels=channels,
+        scales=scales,
+        columns=columns,
+        max_failures=max_failures,
+        coarse_stride=coarse_stride,
+        memory=memory,
+        progress=progress,
+    )
+    return open_index(path)
+
+
+def open_index(path: str | PathLike[str], device: str = "auto") -> Index:
+    """Open an index for questions.
+
+    Args:
+        path: the folder that `build_index` wrote.
+        device: "cpu", or "auto", which is the CPU in this version.
+
+    Returns:
+        The index. It goes on answering from what it opened.
+
+    Raises:
+        NotAnIndexError: the folder is no index.
+        VersionError: a newer nda_index wrote it.
+        CorruptIndexError, MismatchError: it is damaged.
+        ConfigError: an unknown device.
+    """
+    if device not in ("auto", "cpu"):
+        raise ConfigError(f"device is {device!r}; this version computes on the CPU, it must be 'auto' or 'cpu'")
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    height, width = manifest.config["image_size"]
+    corpus = Corpus(folder, (manifest.config["channels"], height, width))
+    coarse = tuple(
+        read_coarse(folder / "scales" / scale.name, scale, manifest.config["coarse"][scale.name]["patches_per_image"])
+        for scale in manifest_scales(manifest.config)
+    )
+    return Index(folder, manifest, corpus, coarse)
+
+
+class _Clock:
+    """Seconds by stage; time of a stage inside another counts for the inner one only."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        before = sum(self.seconds.values())
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            inner = sum(self.seconds.values()) - before
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start - inner
+
+
+def _quiet(done: int, total: int) -> None:
+    pass

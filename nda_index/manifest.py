@@ -1,0 +1,211 @@
+"""The manifest of an index: what is in the folder, with the hash of every file. It is written last, by rename."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nda_index.errors import CorruptIndexError, NotAnIndexError, StorageError, VersionError
+
+FORMAT_VERSION = 1
+FEATURES: tuple[str, ...] = ()  # features of the format that this version of nda_index knows, beyond version 1
+
+MANIFEST = "manifest.json"
+BUILDING = "building.json"  # stands in the folder while a build goes on
+_SELF_HASH = "manifest_sha256"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` says.
+
+    Attributes:
+        config: the settings of the build, as JSON values.
+        counts: numbers of images, failures and patches.
+        files: for every other file of the folder, by relative path with "/": its "size" in bytes and its "sha256".
+        features: names of format features that a reader must know.
+        version: version of nda_index that wrote it.
+        format_version: version of the format on disk.
+        index_hash: sha256 of the manifest file; empty until it is written. It names the index's whole content.
+    """
+
+    config: dict[str, Any]
+    counts: dict[str, Any]
+    files: dict[str, dict[str, Any]]
+    features: list[str] = field(default_factory=list)
+    version: str = ""
+    format_version: int = FORMAT_VERSION
+    index_hash: str = ""
+
+
+def commit(folder: Path, manifest: Manifest) -> Manifest:
+    """Write the manifest, which makes the folder an index; `index_hash` is filled in.
+
+    Raises:
+        StorageError: the disk is full or cannot be written.
+    """
+    data = _serialised({key: value for key, value in asdict(manifest).items() if key != "index_hash"})
+    temporary = folder / f"{MANIFEST}.part"
+    with writing(temporary):
+        temporary.write_bytes(data)
+        for path in (temporary, *(folder / name for name in manifest.files)):
+            _sync(path)
+        os.replace(temporary, folder / MANIFEST)
+        _sync(folder)
+    (folder / BUILDING).unlink(missing_ok=True)
+    return read_manifest(folder)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a folder's manifest, and check that its files are there with their sizes.
+
+    Raises:
+        NotAnIndexError: there is none; the message says whether a build was interrupted.
+        VersionError: it was written by a newer nda_index.
+        CorruptIndexError: it was changed, or a file is missing or has another size.
+    """
+    data = _manifest_bytes(folder)
+    values = _parsed(data)
+    if values is None:
+        raise CorruptIndexError(f"{folder / MANIFEST} was changed after the build; restore the index from a copy")
+    _check_version(folder, values)
+    values.pop(_SELF_HASH)
+    manifest = Manifest(**values, index_hash=hashlib.sha256(data).hexdigest())
+    for name, expected in manifest.files.items():
+        problem = _size_problem(folder, name, expected)
+        if problem:
+            raise CorruptIndexError(f"the index {str(folder)!r} is damaged: {problem}; restore it, or build it again")
+    return manifest
+
+
+def hash_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and sha256 of every file in the folder, by relative path, the manifest itself left out."""
+    return {
+        name: {"size": (folder / name).stat().st_size, "sha256": _sha256(folder / name)} for name in _file_names(folder)
+    }
+
+
+def verify(folder: Path, progress: Callable[[str, int, int], None] | None = None) -> list[str]:
+    """Hash every file again and compare.
+
+    Args:
+        folder: an index.
+        progress: is called with ("verify", bytes done, bytes in all).
+
+    Returns:
+        One line for each file that is changed, missing, truncated or does not belong there; none if all is well.
+
+    Raises:
+        NotAnIndexError, VersionError: as `read_manifest`. A damaged manifest is the one line of the result.
+    """
+    values = _parsed(_manifest_bytes(folder))
+    if values is None:
+        return [f"{MANIFEST} was changed after the build; the other files cannot be checked without it"]
+    _check_version(folder, values)
+    manifest_files, problems = values["files"], []
+    total = sum(int(entry["size"]) for entry in manifest_files.values())
+    done = 0
+    for name, expected in sorted(manifest_files.items()):
+        problem = _size_problem(folder, name, expected)
+        if problem is None and _sha256(folder / name) != expected["sha256"]:
+            problem = f"{name} was changed: its sha256 is not the one of the build"
+        if problem:
+            problems.append(problem)
+        done += int(expected["size"])
+        if progress:
+            progress("verify", done, total)
+    problems += [f"{name} does not belong to the index" for name in _file_names(folder) if name not in manifest_files]
+    return problems
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the errors of a full or unwritable disk into `StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
+        raise StorageError(f"{str(path)!r} cannot be written: {reason}; make room or choose another folder") from error
+
+
+def _manifest_bytes(folder: Path) -> bytes:
+    if not folder.exists():
+        raise NotAnIndexError(f"there is no index at {str(folder)!r}; build one with `nda-index build SOURCE {folder}`")
+    try:
+        return (folder / MANIFEST).read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if (folder / BUILDING).exists():
+            raise NotAnIndexError(
+                f"{str(folder)!r} is no index yet: its build was interrupted; run the same build again, it starts over"
+            ) from error
+        raise NotAnIndexError(
+            f"{str(folder)!r} is no index: it has no {MANIFEST}; give the folder that `nda-index build` wrote"
+        ) from error
+    except OSError as error:
+        raise NotAnIndexError(f"{folder / MANIFEST} cannot be read: {error.strerror}; check its permissions") from error
+
+
+def _parsed(data: bytes) -> dict[str, Any] | None:
+    """The values of a manifest, or None where a byte of it is not as it was written."""
+    try:
+        values = json.loads(data)
+    except ValueError:
+        return None
+    if not isinstance(values, dict) or _SELF_HASH not in values:
+        return None
+    return values if _serialised({key: value for key, value in values.items() if key != _SELF_HASH}) == data else None
+
+
+def _check_version(folder: Path, values: dict[str, Any]) -> None:
+    version, unknown = values["format_version"], sorted(set(values["features"]) - set(FEATURES))
+    if version > FORMAT_VERSION or unknown:
+        what = f"format version {version}" if version > FORMAT_VERSION else f"the features {', '.join(unknown)}"
+        raise VersionError(
+            f"the index {str(folder)!r} has {what}, this nda_index reads up to format version {FORMAT_VERSION}; "
+            f"upgrade nda_index (the index was written by version {values['version']})"
+        )
+
+
+def _serialised(values: dict[str, Any]) -> bytes:
+    """The one form in which these values are written, so that any changed byte shows, with its own hash inside."""
+    body = json.dumps(values, sort_keys=True)
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    return (json.dumps({**values, _SELF_HASH: digest}, sort_keys=True, indent=1) + "\n").encode()
+
+
+def _size_problem(folder: Path, name: str, expected: dict[str, Any]) -> str | None:
+    path = folder / name
+    if not path.is_file():
+        return f"{name} is missing"
+    size = path.stat().st_size
+    if size != expected["size"]:
+        return f"{name} has {size} bytes, not {expected['size']}"
+    return None
+
+
+def _file_names(folder: Path) -> list[str]:
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    return sorted(name for name in names if name not in (MANIFEST, BUILDING))
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for chunk in iter(lambda: file.read(1 << 20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
