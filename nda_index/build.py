@@ -88,20 +88,20 @@ def build(
         )
     _write_failures(folder, failures)
     corpus = Corpus(folder, (channels, height, width))
-    described = {}
+    described, coarse = dict[str, str](), dict[str, Any]()
     config = {
         "image_size": [height, width],
         "channels": channels,
         "scales": [asdict(scale) for scale in scales],
         "source": opened.kind,
-        "coarse": {},
+        "coarse": coarse,
     }
     for scale in scales:
         stride = coarse_stride or default_coarse_stride(scale, height, width)
         per_image = positions_inside(scale, height, width, stride)
         choice = ivf.choose_codec(images * per_image, EMBEDDED_DIMENSIONS, memory // len(scales))
         _build_scale(folder / "scales" / scale.name, corpus, scale, stride, per_image, choice, report)
-        config["coarse"][scale.name] = {"stride": stride, "patches_per_image": per_image, "codec": choice.codec}
+        coarse[scale.name] = {"stride": stride, "patches_per_image": per_image, "codec": choice.codec}
         described[scale.name] = (
             f"{images * per_image:,} patches (every {stride} px), {choice.codec} codes of {choice.bytes_per_patch} "
             f"bytes: {choice.reason}"

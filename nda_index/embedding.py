@@ -75,7 +75,7 @@ def embed(embedding: Embedding, images: NDArray[np.uint8], stride: int = 1) -> N
     # float64 throughout: the norm of the rest is a difference of two large squares.
     dilation, taps = embedding.scale.downscale, embedding.scale.taps
     means = torch.from_numpy(np.ascontiguousarray(block_means(_to_float(images), dilation)))  # [N, C, H', W']
-    kernel = torch.from_numpy(embedding.directions)  # [d, C, taps, taps]
+    kernel = torch.from_numpy(np.array(embedding.directions))  # [d, C, taps, taps]
     coordinates = F.conv2d(means, kernel, stride=stride, dilation=dilation)  # [N, d, h, w]
     energy = means.square().sum(dim=1, keepdim=True)  # [N, 1, H', W']
     ones = torch.ones(1, 1, taps, taps, dtype=torch.float64)

@@ -35,7 +35,7 @@ class _Plan:
     query_shape: tuple[int, int]
     train_shape: tuple[int, int]
 
-    def arguments(self, scale: Scale) -> tuple[Any, ...]:
+    def arguments(self, scale: Scale) -> tuple[NDArray[np.int64], NDArray[np.int64], int, int, int, int]:
         return self.rows, self.columns, scale.taps, scale.downscale, scale.query_stride, scale.train_stride
 
 

@@ -6,7 +6,7 @@ Rows of pixels are flat arrays, column * 16 + lane, so that every inner loop is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -18,7 +18,14 @@ LANES = 16
 HEADROOM = 60.0  # bits by which a window may beat `nearest` before it is moved; float32 overflows at 128
 BISECTIONS = 26  # leave 2^-26 of the range of 2 * HEADROOM bits in which a window matters
 
-_FAST = {"nnan", "nsz", "contract", "arcp"}
+Kernel = TypeVar("Kernel", bound=Callable[..., None])
+
+_OPTIONS: dict[str, Any] = {
+    "fastmath": {"nnan", "nsz", "contract", "arcp"},
+    "nogil": True,
+    "cache": True,
+    "error_model": "numpy",
+}
 
 
 @intrinsic
@@ -38,7 +45,11 @@ def _exp2(x: float) -> float:
 @overload(_exp2)
 def _exp2_by_type(x: Any) -> Callable[[Any], Any]:
     if x == types.float64:
-        return lambda x: np.exp2(x)
+
+        def float64_exp2(x: Any) -> Any:
+            return np.exp2(x)
+
+        return float64_exp2
     # Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits. The polynomial is that of 2^f on
     # [-1/2, 1/2], relative error 2.4e-7. Below 2^-126 the result is 2^-126, which no sum notices.
     shift, lowest, one = np.float32(12582912.0), np.float32(-126.0), np.float32(1.0)
@@ -56,8 +67,12 @@ def _exp2_by_type(x: Any) -> Callable[[Any], Any]:
     return float32_exp2
 
 
-_kernel: Any = numba.njit(fastmath=_FAST, nogil=True, cache=True, error_model="numpy")
-_parallel_kernel: Any = numba.njit(fastmath=_FAST, nogil=True, cache=True, error_model="numpy", parallel=True)
+def _kernel(function: Kernel) -> Kernel:
+    return cast(Kernel, numba.njit(**_OPTIONS)(function))
+
+
+def _parallel_kernel(function: Kernel) -> Kernel:
+    return cast(Kernel, numba.njit(parallel=True, **_OPTIONS)(function))
 
 
 @_kernel

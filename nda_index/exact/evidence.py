@@ -136,13 +136,12 @@ def estimate_coverage(
     covered, without_one = 0.0, np.zeros(m)
     for view, normaliser in zip(views, log_normalisers, strict=True):
         total = masses(view.noisy, to_float(sample), view.scale, settings).total
-        with np.errstate(over="ignore"):
-            ratio = np.exp(total - normaliser)  # [m, P]
-            missed = ratio.sum(axis=0)  # [P]
-            covered += view.factor * float((1 / (1 + outside / m * missed)).sum())
-            for i in range(m):
-                rest = np.maximum(missed - ratio[i], 0)
-                without_one[i] += view.factor * (1 / (1 + outside / max(m - 1, 1) * rest)).sum()
+        ratio = np.minimum(position_weights(total, normaliser), 1e300 / m)  # [m, P]
+        missed = ratio.sum(axis=0)  # [P]
+        covered += view.factor * float((1 / (1 + outside / m * missed)).sum())
+        for i in range(m):
+            rest = np.maximum(missed - ratio[i], 0)
+            without_one[i] += view.factor * (1 / (1 + outside / max(m - 1, 1) * rest)).sum()
     error = np.sqrt((m - 1) / m * ((without_one - without_one.mean()) ** 2).sum())
     return covered / whole, float(error) / whole
 

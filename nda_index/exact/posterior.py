@@ -85,10 +85,14 @@ def masses(noisy: NoisyImage, train: NDArray[np.floating], scale: Scale, setting
     return Masses(total, counted)
 
 
-def position_weights(counted: NDArray[np.float64], log_normaliser: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Posterior weight of every image at every query position: [N, P], over all images each position sums to 1."""
-    with np.errstate(under="ignore"):
-        weights: NDArray[np.float64] = np.exp(counted - log_normaliser)
+def position_weights(counted: NDArray[np.floating], log_normaliser: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Posterior weight of every image at every query position: [N, P].
+
+    Over all images each position sums to 1, or to 0 where no training window can match: with `mask_value=inf` and a
+    train_stride above 1, a window at the border may find none that sticks out by the same amount.
+    """
+    with np.errstate(under="ignore", over="ignore"):
+        weights: NDArray[np.float64] = np.exp(counted - _finite(log_normaliser))
     return weights
 
 
@@ -114,12 +118,16 @@ def scores_of_blocks(blocks: Callable[[], Iterable[Masses]], count: int, positio
         offset = _log_sum(block.total)
         normaliser = np.logaddexp(normaliser, offset)
         # Relative to the block's own sum float32 is enough: what is far below it does not matter.
-        kept.append((offset, (block.counted - offset).astype(np.float32)))
-    parts = [position_weights(part.astype(np.float64), normaliser - offset).sum(axis=1) for offset, part in kept]
+        kept.append((offset, (block.counted - _finite(offset)).astype(np.float32)))
+    parts = [position_weights(part, _finite(normaliser) - _finite(offset)).sum(axis=1) for offset, part in kept]
     return Scores(np.concatenate(parts), normaliser)
 
 
 def _log_sum(total: NDArray[np.float64]) -> NDArray[np.float64]:
-    highest = total.max(axis=0)
-    with np.errstate(under="ignore"):
+    highest = _finite(total.max(axis=0))
+    with np.errstate(under="ignore", divide="ignore"):
         return np.asarray(highest + np.log(np.exp(total - highest).sum(axis=0)), np.float64)
+
+
+def _finite(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(np.isfinite(logs), logs, 0.0)

@@ -1,0 +1,284 @@
+"""The command line: nda-index build | query | info | verify."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from nda_index.build import DEFAULT_MEMORY, DEFAULT_SCALES, BuildSummary, build
+from nda_index.build import Progress as ProgressReport
+from nda_index.errors import NdaIndexError
+from nda_index.index import open_index
+from nda_index.manifest import read_manifest, verify
+from nda_index.scales import parse_scale
+from nda_index.version import __version__
+
+EXIT_CODES = """
+Exit codes: 0 success, 1 `verify` found damage, 2 a wrong option, 3 the images cannot be read, 4 the folder cannot be
+used as an index, 5 the question cannot be answered, 6 the disk is full, 7 a package is missing, 130 interrupted.
+"""
+
+app = typer.Typer(
+    name="nda-index",
+    help="Which training images is a picture made of?" + "\n\n" + EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+console = Console()
+messages = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def main() -> None:
+    """Run the command line; errors become one line on standard error and an exit code."""
+    try:
+        app()
+    except NdaIndexError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        messages.print("interrupted")
+        sys.exit(130)
+
+
+def fail(error: NdaIndexError) -> NoReturn:
+    """Print an error as one line and exit with its code."""
+    print("error: " + " ".join(str(error).split()), file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command("build")
+def build_command(
+    source: Annotated[str, typer.Argument(help="Folder, Parquet file(s), WebDataset .tar shard(s) or .npz.")],
+    index: Annotated[Path, typer.Argument(help="Folder to write the index to, such as my.nda.")],
+    image_size: Annotated[int, typer.Option(help="Side in pixels at which images are compared.")] = 32,
+    scale: Annotated[
+        list[str] | None, typer.Option(help="PATCH, PATCH/DOWNSCALE or PATCH/DOWNSCALE*WEIGHT; may be repeated.")
+    ] = None,
+    grey: Annotated[bool, typer.Option("--grey", help="Compare in grey: one channel.")] = False,
+    column: Annotated[list[str] | None, typer.Option(help="Metadata column to keep; may be repeated.")] = None,
+    max_failures: Annotated[int | None, typer.Option(help="Unreadable images allowed; 1% by default.")] = None,
+    coarse_stride: Annotated[int | None, typer.Option(help="Every how many pixels a patch is indexed.")] = None,
+    memory_mib: Annotated[int, typer.Option(help="Memory for the coarse stage of the open index.")] = DEFAULT_MEMORY
+    >> 20,
+    as_json: Json = False,
+) -> None:
+    """Index a collection of images.
+
+    Examples:
+
+      nda-index build photos/ photos.nda --image-size 64
+
+      nda-index build cifar10.parquet cifar.nda --scale 7 --scale 14/2
+    """
+    scales = [parse_scale(text) for text in scale] if scale else DEFAULT_SCALES
+    with _progress() as report:
+        summary = build(
+            source,
+            index,
+            image_size=image_size,
+            channels=1 if grey else 3,
+            scales=scales,
+            columns=column,
+            max_failures=max_failures,
+            coarse_stride=coarse_stride,
+            memory=memory_mib << 20,
+            progress=report,
+        )
+    if as_json:
+        _print_json({"index": str(index), **_summary_values(summary)})
+        return
+    if summary.started_over:
+        messages.print("An interrupted build was found there; it was cleared away and the build started over.")
+    console.print(f"Indexed {summary.images:,} images in {escape(str(index))}.")
+    if summary.failures:
+        console.print(f"{summary.failures:,} images could not be read; they are listed in failures.parquet.")
+    for name, description in summary.scales.items():
+        console.print(f"  {name}: {description}")
+
+
+@app.command()
+def query(
+    index: Annotated[Path, typer.Argument(help="Index folder.")],
+    image: Annotated[Path, typer.Argument(help="The picture to explain.")],
+    timestep: Annotated[list[int] | None, typer.Option(help="0 to 999; may be repeated. 100 by default.")] = None,
+    top: Annotated[int, typer.Option(help="Number of images in the answer.")] = 10,
+    noise: Annotated[str, typer.Option(help="draw, average or none.")] = "draw",
+    seed: Annotated[int, typer.Option(help="Number of the noise draw.")] = 0,
+    draws: Annotated[int, typer.Option(help="Number of draws with --noise average.")] = 8,
+    temper: Annotated[float, typer.Option(help="Divides the logits: above 1 is broader.")] = 1.0,
+    mode: Annotated[str, typer.Option(help="ann: score a shortlist; exact: score every image.")] = "ann",
+    candidates: Annotated[int | None, typer.Option(help="Length of the shortlist; chosen by default.")] = None,
+    per_image_topk: Annotated[int | None, typer.Option(help="Only the K largest weights of an image count.")] = None,
+    mirror: Annotated[bool, typer.Option("--mirror", help="Mirror images belong to the collection too.")] = False,
+    where: Annotated[str | None, typer.Option(help="SQL condition on the metadata, as \"license = 'CC0'\".")] = None,
+    save: Annotated[
+        list[Path] | None, typer.Option(help="Write .html, .png, .json or .parquet; may be repeated.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask an index where a picture comes from.
+
+    Examples:
+
+      nda-index query photos.nda picture.png --save report.html
+
+      nda-index query photos.nda picture.png --timestep 50 --timestep 200 --top 20 --json
+    """
+    with _progress() as report:
+        report("open", 0, 1)
+        opened = open_index(index)
+        report("open", 1, 1)
+        answer = opened.attribute(
+            image,
+            timestep or [100],
+            top,
+            noise=noise,  # type: ignore[arg-type]
+            seed=seed,
+            draws=draws,
+            temper=temper,
+            mode=mode,  # type: ignore[arg-type]
+            candidates=candidates,
+            per_image_topk=per_image_topk,
+            mirror=mirror,
+            where=where,
+            progress=report,
+        )
+    for path in save or []:
+        answer.save(path)
+    if as_json:
+        _print_json(answer.to_dict())
+        return
+    table = Table("rank", "share", "score", "image", "key")
+    for row in answer.to_table().to_pylist():
+        table.add_row(
+            str(row["rank"]), f"{row['share']:.1%}", f"{row['score']:.3f}", str(row["image_id"]), escape(row["key"])
+        )
+    console.print(table)
+    console.print(
+        f"{answer.scored:,} of {answer.collection:,} images scored exactly; they hold "
+        f"{answer.mass_covered:.1%} ± {answer.mass_error:.1%} of the posterior. A share is likeness, not proof."
+    )
+    for path in save or []:
+        console.print(f"Wrote {escape(str(path))}.")
+
+
+@app.command()
+def info(index: Annotated[Path, typer.Argument(help="Index folder.")], as_json: Json = False) -> None:
+    """Say what an index holds.
+
+    Example:
+
+      nda-index info photos.nda
+    """
+    manifest = read_manifest(index)
+    size = sum(entry["size"] for entry in manifest.files.values())
+    if as_json:
+        _print_json(
+            {
+                "index": str(index),
+                "index_hash": manifest.index_hash,
+                "version": manifest.version,
+                "format_version": manifest.format_version,
+                "bytes": size,
+                **manifest.counts,
+                "config": manifest.config,
+            }
+        )
+        return
+    config = manifest.config
+    height, width = config["image_size"]
+    table = Table(show_header=False, box=None)
+    table.add_row("images", f"{manifest.counts['images']:,} ({manifest.counts['failures']:,} unreadable)")
+    table.add_row("image size", f"{height} x {width}, {config['channels']} channels")
+    for scale in config["scales"]:
+        name = f"p{scale['patch']}r{scale['downscale']}"
+        coarse = config["coarse"][name]
+        table.add_row(
+            f"scale {name}",
+            f"patch {scale['patch']}, downscale {scale['downscale']}, weight {scale['weight']}; "
+            f"{coarse['patches_per_image']} patches an image, {coarse['codec']} codes",
+        )
+    table.add_row("on disk", f"{size / 2**20:,.1f} MiB in {len(manifest.files)} files")
+    table.add_row("written by", f"nda_index {manifest.version}, format {manifest.format_version}")
+    table.add_row("index hash", manifest.index_hash)
+    console.print(table)
+
+
+@app.command("verify")
+def verify_command(index: Annotated[Path, typer.Argument(help="Index folder.")], as_json: Json = False) -> None:
+    """Hash every file of an index again; exit code 1 if one is changed, missing, truncated or does not belong.
+
+    Example:
+
+      nda-index verify photos.nda
+    """
+    with _progress() as report:
+        problems = verify(index, report)
+    if as_json:
+        _print_json({"index": str(index), "intact": not problems, "problems": problems})
+    elif problems:
+        for problem in problems:
+            console.print(escape(problem))
+        console.print(f"{len(problems)} problems; restore the index from a copy, or build it again.")
+    else:
+        console.print("Every file is as it was built.")
+    if problems:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress() -> Iterator[ProgressReport]:
+    """Bars on standard error, one for each stage; nothing where that is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f}/{task.total:,.0f}"))
+    with Progress(
+        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=messages, disable=not messages.is_terminal
+    ) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield report
+
+
+def _summary_values(summary: BuildSummary) -> dict[str, Any]:
+    return {
+        "images": summary.images,
+        "failures": summary.failures,
+        "scales": summary.scales,
+        "started_over": summary.started_over,
+    }
+
+
+def _print_json(values: dict[str, Any]) -> None:
+    print(json.dumps(values, indent=1, default=str))

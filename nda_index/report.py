@@ -1,0 +1,170 @@
+"""An answer written down: as a page for a person, as one picture, as JSON and as a table."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+from nda_index.manifest import writing
+
+if TYPE_CHECKING:
+    from nda_index.attribution import Attribution
+
+SIDE = 176  # pixels of a picture's shorter side in the report
+SHOWN = 8  # images in the picture form
+MARGIN = 24
+RAMP = (
+    (0.0, (66, 10, 104)),
+    (0.35, (147, 38, 103)),
+    (0.65, (221, 81, 58)),
+    (0.85, (252, 165, 10)),
+    (1.0, (252, 255, 164)),
+)
+
+_TEMPLATES = jinja2.Environment(loader=jinja2.PackageLoader("nda_index", "."), autoescape=True, trim_blocks=True)
+
+
+def heat_layer(heat: NDArray[np.float32], size: tuple[int, int]) -> Image.Image:
+    """A heat map as a transparent layer, from clear (nothing) to bright (most of it).
+
+    Args:
+        heat: float32 [H, W], 0 or more.
+        size: (width, height) of the layer.
+
+    Returns:
+        RGBA image.
+
+    Example:
+        >>> heat_layer(np.zeros((4, 6), np.float32), (60, 40)).size
+        (60, 40)
+    """
+    highest = float(heat.max(initial=0.0))
+    relative = heat / highest if highest > 0 else np.zeros_like(heat)
+    grey = Image.fromarray((relative * 255).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    smooth = np.asarray(grey.filter(ImageFilter.GaussianBlur(size[0] / heat.shape[1] / 3))) / 255
+    stops, colours = [stop for stop, _ in RAMP], np.array([colour for _, colour in RAMP])
+    layer = [np.interp(smooth, stops, colours[:, channel]) for channel in range(3)]
+    return Image.fromarray(np.stack([*layer, 235 * np.sqrt(smooth)], axis=2).astype(np.uint8), "RGBA")
+
+
+def enlarged(image: NDArray[np.uint8]) -> Image.Image:
+    """An image uint8 [H, W, C] in RGB, its shorter side enlarged to `SIDE`."""
+    picture = Image.fromarray(image if image.shape[2] == 3 else image[..., 0]).convert("RGB")
+    factor = SIDE / min(picture.size)
+    return picture.resize((round(picture.width * factor), round(picture.height * factor)), Image.Resampling.BICUBIC)
+
+
+def with_heat(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> Image.Image:
+    """An image in muted grey under its heat map."""
+    picture = enlarged(image)
+    muted = picture.convert("L").point([value // 2 + 20 for value in range(256)]).convert("RGBA")
+    return Image.alpha_composite(muted, heat_layer(heat, picture.size)).convert("RGB")
+
+
+def save_html(answer: Attribution, path: Path) -> None:
+    """A page in one file, without any request to elsewhere."""
+    script = (Path(__file__).parent / "report.js").read_text()
+    query = enlarged(answer.query)
+    matches = [
+        {
+            "rank": rank + 1,
+            "key": answer.keys[rank],
+            "image_id": int(answer.image_ids[rank]),
+            "share": float(answer.shares[rank]),
+            "score": float(answer.scores[rank]),
+            "image": _data_uri(enlarged(answer.images[rank])),
+            "query_heat": _data_uri(heat_layer(answer.query_maps[rank], query.size)),
+            "train_heat": _data_uri(heat_layer(answer.train_maps[rank], query.size)),
+            "metadata": {name: answer.metadata[name][rank].as_py() for name in answer.metadata.column_names},
+        }
+        for rank in range(len(answer))
+    ]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = _TEMPLATES.get_template("report.html").render(
+        answer=answer, matches=matches, query=_data_uri(query), script=script, script_hash=digest
+    )
+    _write(path, page.encode())
+
+
+def save_png(answer: Attribution, path: Path) -> None:
+    """One picture: the query, then the best images with their shares, heat maps on both."""
+    shown = min(len(answer), SHOWN)
+    query = enlarged(answer.query)
+    width, height = query.size
+    top, text = MARGIN + 44, 44
+    canvas = Image.new(
+        "RGB", (MARGIN + (shown + 1) * (width + MARGIN), top + text + 3 * (height + 12) + MARGIN), "white"
+    )
+    draw, title, small = ImageDraw.Draw(canvas), ImageFont.load_default(size=20), ImageFont.load_default(size=13)
+    draw.text((MARGIN, MARGIN - 4), "Where this picture comes from", "black", title)
+    draw.text((MARGIN, top), "your picture", "black", small)
+    canvas.paste(query, (MARGIN, top + text))
+    for row, label in enumerate(("where on your picture", "where on the image"), start=1):
+        draw.text((MARGIN, top + text + row * (height + 12) + height // 2 - 8), label, "#444444", small)
+    for rank in range(shown):
+        x, y = MARGIN + (rank + 1) * (width + MARGIN), top + text
+        draw.text((x, top), f"{rank + 1}.  {answer.shares[rank]:.1%}", "black", small)
+        draw.text((x, top + 18), _shortened(answer.keys[rank], width // 7), "#444444", small)
+        canvas.paste(enlarged(answer.images[rank]), (x, y))
+        canvas.paste(with_heat(answer.query, answer.query_maps[rank]), (x, y + height + 12))
+        canvas.paste(with_heat(answer.images[rank], answer.train_maps[rank]), (x, y + 2 * (height + 12)))
+    _write(path, _png(canvas))
+
+
+def save_json(answer: Attribution, path: Path) -> None:
+    """All numbers and settings, without pixels."""
+    _write(path, (json.dumps(answer.to_dict(), indent=1, default=str) + "\n").encode())
+
+
+def save_parquet(answer: Attribution, path: Path) -> None:
+    """The table of images; index hash, version and settings stand in the file's metadata."""
+    facts = {"index_hash": answer.index_hash, "version": answer.version, "settings": json.dumps(answer.settings)}
+    table = answer.to_table()
+    buffer = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata({f"nda_index.{name}": value for name, value in facts.items()}), buffer)
+    _write(path, buffer.getvalue())
+
+
+WRITERS: dict[str, Callable[[Any, Path], None]] = {
+    ".html": save_html,
+    ".json": save_json,
+    ".parquet": save_parquet,
+    ".png": save_png,
+}
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    with writing(path):
+        try:
+            temporary.write_bytes(data)
+            os.replace(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _data_uri(image: Image.Image) -> str:
+    return "data:image/png;base64," + base64.b64encode(_png(image)).decode()
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else "..." + text[-(length - 3) :]
