@@ -25,13 +25,8 @@ if TYPE_CHECKING:
 SIDE = 176  # pixels of a picture's shorter side in the report
 SHOWN = 8  # images in the picture form
 MARGIN = 24
-RAMP = (
-    (0.0, (66, 10, 104)),
-    (0.35, (147, 38, 103)),
-    (0.65, (221, 81, 58)),
-    (0.85, (252, 165, 10)),
-    (1.0, (252, 255, 164)),
-)
+STOPS = (0.0, 0.35, 0.65, 0.85, 1.0)
+RAMP = ((66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164))  # inferno, at STOPS
 
 _TEMPLATES = jinja2.Environment(loader=jinja2.PackageLoader("nda_index", "."), autoescape=True, trim_blocks=True)
 
@@ -54,8 +49,7 @@ def heat_layer(heat: NDArray[np.float32], size: tuple[int, int]) -> Image.Image:
     relative = heat / highest if highest > 0 else np.zeros_like(heat)
     grey = Image.fromarray((relative * 255).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
     smooth = np.asarray(grey.filter(ImageFilter.GaussianBlur(size[0] / heat.shape[1] / 3))) / 255
-    stops, colours = [stop for stop, _ in RAMP], np.array([colour for _, colour in RAMP])
-    layer = [np.interp(smooth, stops, colours[:, channel]) for channel in range(3)]
+    layer = [np.interp(smooth, STOPS, colours) for colours in zip(*RAMP, strict=True)]
     return Image.fromarray(np.stack([*layer, 235 * np.sqrt(smooth)], axis=2).astype(np.uint8), "RGBA")
 
 
