@@ -26,7 +26,7 @@ from nda_index.version import __version__
 
 DEFAULT_SCALES = (Scale(patch=7), Scale(patch=14, downscale=2))
 DEFAULT_MEMORY = 1 << 30
-EMBEDDED_DIMENSIONS = 25
+EMBEDDED_DIMENSIONS = 26  # even, for product quantisation
 PATCHES_PER_IMAGE = 256  # at most, unless coarse_stride says otherwise
 FIT_PATCHES = 200_000
 SEGMENT_BYTES = 256 << 20

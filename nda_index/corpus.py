@@ -126,10 +126,12 @@ def write_corpus(folder: Path, shape: tuple[int, int, int], metadata: pa.Schema,
     for field in metadata:
         schema = schema.append(field)
     written = 0
+    source_errors: list[BaseException] = []  # what the batches raise comes back from Lance as an error of its own
 
     def rows() -> Iterator[pa.RecordBatch]:
         nonlocal written
-        for batch in batches:
+        yield pa.RecordBatch.from_pylist([], schema=schema)  # Lance wants a first batch, even of no image
+        for batch in _noted(batches, source_errors):
             n = len(batch.images)
             if n == 0:
                 continue
@@ -146,12 +148,23 @@ def write_corpus(folder: Path, shape: tuple[int, int, int], metadata: pa.Schema,
     try:
         lancedb.connect(str(folder)).create_table(TABLE, rows(), schema=schema)
     except (OSError, RuntimeError) as error:
+        if source_errors:
+            raise source_errors[0] from None
         if isinstance(error, OSError) and error.errno not in (None, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
             raise
         raise StorageError(
             f"the images cannot be written to {str(folder)!r}: {_first_line(error)}; make room there and build again"
         ) from error
     return written
+
+
+def _noted(batches: Iterable[ImageBatch], errors: list[BaseException]) -> Iterator[ImageBatch]:
+    try:
+        yield from batches
+    except BaseException as error:
+        if not isinstance(error, GeneratorExit):
+            errors.append(error)
+        raise
 
 
 def _pixels(column: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:

@@ -406,6 +406,8 @@ def _open_tar(paths: list[Path]) -> OpenSource:
 
 def _tar_samples(path: Path, pixels: bool) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Members that share a name up to its first dot: key, and contents by ending (empty for unwanted pixels)."""
+    if path.stat().st_size % tarfile.BLOCKSIZE:  # tarfile takes a header that is cut short for the end
+        raise SourceError(f"{str(path)!r} is no whole number of blocks; check that the shard is complete")
     key, members = None, dict[str, bytes]()
     try:
         with tarfile.open(path) as archive:

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import nda_index as nda
+
+
+def photographs(count: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Smooth random pictures, uint8 [N, 24, 20, 3], no two alike."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (count, 6, 5, 3))
+    fine = np.repeat(np.repeat(coarse, 4, axis=1), 4, axis=2)
+    return np.clip(fine + rng.integers(-25, 26, (count, 24, 20, 3)), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def pictures() -> NDArray[np.uint8]:
+    return photographs(300)
+
+
+@pytest.fixture(scope="session")
+def index_folder(tmp_path_factory: pytest.TempPathFactory, pictures: NDArray[np.uint8]) -> Path:
+    """An index of `pictures` with metadata columns; tests that change it must copy it."""
+    folder = tmp_path_factory.mktemp("index")
+    source = folder / "pictures.npz"
+    labels = np.array(["cat", "dog", "ship"])[np.arange(300) % 3]
+    np.savez(source, images=pictures, label=labels, year=2000 + np.arange(300) // 100)
+    nda.build_index(source, folder / "pictures.nda", image_size=(24, 20), scales=[nda.Scale(5), nda.Scale(8, 2)])
+    return folder / "pictures.nda"
+
+
+@pytest.fixture(scope="session")
+def index(index_folder: Path) -> nda.Index:
+    return nda.open_index(index_folder)

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import nda_index as nda
+from nda_index.build import build
+from nda_index.manifest import verify
+
+
+def test_the_progress_names_every_stage_and_ends(tmp_path: Path, pictures: NDArray[np.uint8]) -> None:
+    seen: dict[str, tuple[int, int]] = {}
+    nda.build_index(
+        pictures[:50], tmp_path / "x.nda", image_size=16, scales=[nda.Scale(5)],
+        progress=lambda stage, done, total: seen.update({stage: (done, total)}),
+    )  # fmt: skip
+    assert list(seen) == ["read", "train p5r1", "encode p5r1", "commit"]
+    assert all(done == total for done, total in seen.values())
+
+
+def test_broken_images_are_skipped_counted_and_listed(tmp_path: Path, pictures: NDArray[np.uint8]) -> None:
+    for i in range(12):
+        Image.fromarray(pictures[i]).save(tmp_path / f"{i:02d}.png")
+    (tmp_path / "03.png").write_bytes(b"broken")
+    summary = build(tmp_path, tmp_path / "x.nda", image_size=16, scales=[nda.Scale(5)])
+    assert (summary.images, summary.failures) == (11, 1)
+    failures = pq.read_table(tmp_path / "x.nda" / "failures.parquet").to_pylist()
+    assert failures[0]["key"] == "03.png"
+    assert "cannot be read as an image" in failures[0]["reason"]
+    answer = nda.open_index(tmp_path / "x.nda").attribute(pictures[4], timestep=20, top=1)
+    assert (answer.keys[0], answer.image_ids[0]) == ("04.png", 3)
+    with pytest.raises(nda.SourceError, match=r"1 images could not be read, 0 are allowed"):
+        build(tmp_path, tmp_path / "y.nda", image_size=16, scales=[nda.Scale(5)], max_failures=0)
+
+
+def test_nothing_but_broken_images_is_no_index(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"broken")
+    with pytest.raises(nda.SourceError, match="none of the 1 images could be read"):
+        nda.build_index(tmp_path, tmp_path / "x.nda")
+
+
+class Killed(BaseException):
+    """Stands for the process being killed: nothing may catch it."""
+
+
+@pytest.mark.parametrize("stage", ["read", "train p5r1", "encode p5r1", "commit"])
+def test_an_interrupted_build_leaves_nothing_that_opens_and_the_next_starts_over(
+    tmp_path: Path, pictures: NDArray[np.uint8], stage: str
+) -> None:
+    folder = tmp_path / "x.nda"
+
+    def stop(current: str, done: int, total: int) -> None:
+        if current == stage:
+            raise Killed
+
+    options: dict[str, Any] = {"image_size": 16, "scales": [nda.Scale(5)]}
+    with pytest.raises(BaseException) as stopped:
+        build(pictures[:40], folder, progress=stop, **options)
+    assert isinstance(stopped.value, Killed)
+    with pytest.raises(nda.NotAnIndexError, match="its build was interrupted"):
+        nda.open_index(folder)
+    assert build(pictures[:40], folder, **options).started_over
+    assert verify(folder) == []
+    assert len(nda.open_index(folder)) == 40
+
+
+def test_a_full_disk_is_named(tmp_path: Path, pictures: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("pyarrow.OSFile", full)
+    with pytest.raises(nda.StorageError, match="the disk is full"):
+        nda.build_index(pictures[:40], tmp_path / "x.nda", image_size=16, scales=[nda.Scale(5)])
+
+
+def test_an_output_folder_in_use_is_left_alone(tmp_path: Path, pictures: NDArray[np.uint8], index_folder: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(nda.ConfigError, match="exists and is not empty"):
+        nda.build_index(pictures, tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+    with pytest.raises(nda.ConfigError, match="exists and is an index"):
+        nda.build_index(pictures, index_folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_size": 0}, "image_size is 0"),
+        ({"image_size": (16, 16, 3)}, "image_size is"),
+        ({"channels": 2}, "channels is 2"),
+        ({"scales": []}, "scales is empty"),
+        ({"scales": [nda.Scale(5), nda.Scale(5, weight=2.0)]}, "no two may have the same"),
+        ({"image_size": 6, "scales": [nda.Scale(7)]}, "does not fit an image of 6 x 6"),
+        ({"coarse_stride": 0}, "coarse_stride is 0"),
+        ({"memory": 1000}, "allow more memory"),
+    ],
+)
+def test_wrong_options_are_refused(
+    tmp_path: Path, pictures: NDArray[np.uint8], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(nda.ConfigError, match=message):
+        nda.build_index(pictures[:20], tmp_path / "x.nda", **options)
+
+
+def test_a_source_that_fails_while_read_keeps_its_own_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: NDArray[np.uint8]
+) -> None:
+    def failing(*_: Any) -> Iterator[Any]:
+        raise nda.SourceError("the shard is cut short")
+        yield
+
+    monkeypatch.setattr("nda_index.build.read_batches", failing)
+    with pytest.raises(nda.SourceError, match="cut short"):
+        nda.build_index(pictures, tmp_path / "x.nda")
+
+
+@pytest.mark.parametrize("memory", [1 << 30, 900_000, 600_000])
+def test_every_codec_finds_an_image_among_its_like(tmp_path: Path, pictures: NDArray[np.uint8], memory: int) -> None:
+    index = nda.build_index(pictures, tmp_path / "x.nda", image_size=(24, 20), scales=[nda.Scale(5)], memory=memory)
+    codec = index.manifest.config["coarse"]["p5r1"]["codec"]
+    assert codec == {1 << 30: "flat", 900_000: "sq8", 600_000: "pq"}[memory]
+    reopened = nda.open_index(tmp_path / "x.nda")
+    answer = reopened.attribute(pictures[123], timestep=50, top=1, candidates=20)
+    assert answer.image_ids[0] == 123

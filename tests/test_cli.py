@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from nda_index.cli import main
+
+
+def run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
+) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["nda-index", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    captured = capsys.readouterr()
+    return int(stopped.value.code or 0), captured.out, captured.err
+
+
+def test_build_query_info_and_verify(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pictures: NDArray[np.uint8]
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for i in range(30):
+        Image.fromarray(pictures[i]).save(tmp_path / "photos" / f"{i:02d}.png")
+    index = tmp_path / "x.nda"
+    code, out, _ = run(
+        capsys,
+        monkeypatch,
+        "build",
+        tmp_path / "photos",
+        index,
+        "--image-size",
+        16,
+        "--scale",
+        "5",
+        "--scale",
+        "8/2",
+        "--json",
+    )
+    built = json.loads(out)
+    assert (code, built["images"], list(built["scales"])) == (0, 30, ["p5r1", "p8r2"])
+    assert "fit the" in built["scales"]["p5r1"]
+
+    query = [index, tmp_path / "photos" / "07.png", "--timestep", 50, "--top", 3]
+    code, out, _ = run(capsys, monkeypatch, "query", *query, "--save", tmp_path / "r.html", "--json")
+    assert code == 0
+    assert json.loads(out)["images"][0]["key"] == "07.png"
+    assert (tmp_path / "r.html").exists()
+    code, out, _ = run(capsys, monkeypatch, "query", *query)
+    assert "07.png" in out
+    assert "not proof" in out
+
+    code, out, _ = run(capsys, monkeypatch, "info", index, "--json")
+    assert (code, json.loads(out)["images"]) == (0, 30)
+    assert "30" in run(capsys, monkeypatch, "info", index)[1]
+    assert run(capsys, monkeypatch, "verify", index)[0] == 0
+    lists = index / "scales" / "p5r1" / "lists-00000.arrow"
+    data = lists.read_bytes()
+    lists.write_bytes(data[:-9] + b"X" + data[-8:])
+    code, out, _ = run(capsys, monkeypatch, "verify", index, "--json")
+    assert (code, json.loads(out)["intact"]) == (1, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["query", "INDEX", "QUERY", "--timestep", "1000"], 2, "timestep is 1000"),
+        (["query", "INDEX", "QUERY", "--top", "301"], 5, "top is 301"),
+        (["query", "INDEX", "QUERY", "--top", "9", "--candidates", "5"], 5, "candidates is 5"),
+        (["query", "INDEX", "QUERY", "--where", "x = 1"], 5, "where is 'x = 1'"),
+        (["query", "INDEX", "absent.png"], 5, "no image at"),
+        (["query", "INDEX", "TEXT"], 5, "cannot be read as an image"),
+        (["query", "INDEX", "QUERY", "--save", "r.doc"], 2, "must end in"),
+        (["query", "nowhere.nda", "QUERY"], 4, "no index at 'nowhere.nda'"),
+        (["info", "FOLDER"], 4, "is no index"),
+        (["verify", "FOLDER"], 4, "is no index"),
+        (["build", "nowhere", "NEW"], 3, "nothing at 'nowhere'"),
+        (["build", "EMPTY", "NEW"], 3, "holds no image"),
+        (["build", "FOLDER", "INDEX"], 2, "exists and is an index"),
+        (["build", "FOLDER", "NEW", "--scale", "7/2"], 2, "cannot be cut into blocks"),
+        (["build", "FOLDER", "NEW", "--image-size", "6"], 2, "does not fit an image"),
+    ],
+)
+def test_mistakes_are_one_line_and_an_exit_code(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    index_folder: Path,
+    pictures: NDArray[np.uint8],
+    arguments: list[str],
+    code: int,
+    message: str,
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "empty").mkdir()
+    Image.fromarray(pictures[0]).save(tmp_path / "folder" / "q.png")
+    (tmp_path / "text.png").write_text("text")
+    places = {
+        "INDEX": index_folder, "QUERY": tmp_path / "folder" / "q.png", "TEXT": tmp_path / "text.png",
+        "FOLDER": tmp_path / "folder", "EMPTY": tmp_path / "empty", "NEW": tmp_path / "new.nda",
+    }  # fmt: skip
+    result = run(capsys, monkeypatch, *(places.get(argument, argument) for argument in arguments))
+    assert result[0] == code
+    assert message in result[2]
+    assert len(result[2].strip().splitlines()) == 1
+    assert "Traceback" not in result[2]
+
+
+def test_help_has_examples_and_exit_codes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Exit codes" in run(capsys, monkeypatch, "--help")[1]
+    for command in ("build", "query", "info", "verify"):
+        code, out, _ = run(capsys, monkeypatch, command, "--help")
+        assert code == 0
+        assert f"nda-index {command} " in out.split("Example")[1]
+
+
+def test_the_command_is_installed() -> None:
+    command = shutil.which("nda-index", path=str(Path(sys.executable).parent))
+    assert command is not None
+    assert subprocess.run([command, "--version"], capture_output=True, text=True, check=True).stdout.startswith("0.")

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import nda_index as nda
+from nda_index.diffusion import noisy_images
+from nda_index.exact import image_scores
+
+
+def expected_scores(
+    pictures: NDArray[np.uint8], query: NDArray[np.uint8], timestep: int, **noise: Any
+) -> NDArray[np.float64]:
+    """The definition, scale by scale and draw by draw, over all pictures."""
+    train = pictures.transpose(0, 3, 1, 2) / np.float32(127.5) - np.float32(1)
+    versions = noisy_images(query.transpose(2, 0, 1) / np.float32(127.5) - np.float32(1), timestep, **noise)
+    total = np.zeros(len(pictures))
+    for scale in (nda.Scale(5), nda.Scale(8, 2)):
+        for noisy in versions:
+            scores = image_scores(
+                noisy.pixels,
+                train,
+                scale,
+                signal=noisy.signal,
+                sigma=noisy.sigma,
+                mask_value=np.inf,
+                backend="reference",
+            )
+            total += scores / len(versions)
+    return total
+
+
+@pytest.mark.parametrize(
+    "noise", [{"noise": "draw", "seed": 3}, {"noise": "average", "draws": 2}, {"noise": "none", "temper": 2.0}]
+)
+def test_exact_scores_are_the_definition(
+    index: nda.Index, pictures: NDArray[np.uint8], noise: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nda_index.index.BLOCK", 128)  # several blocks
+    scores = index.scores([pictures[11]], 150, **noise)[0]
+    np.testing.assert_allclose(scores, expected_scores(pictures, pictures[11], 150, **noise), rtol=1e-3, atol=1e-3)
+
+
+def test_several_timesteps_average(index: nda.Index, pictures: NDArray[np.uint8]) -> None:
+    both = index.scores(pictures[:2], [50, 300])
+    single = [index.scores(pictures[:2], timestep) for timestep in (50, 300)]
+    np.testing.assert_allclose(both, (single[0] + single[1]) / 2, rtol=1e-6, atol=1e-9)
+
+
+def test_the_answer_to_an_exact_question_is_complete(index: nda.Index, pictures: NDArray[np.uint8]) -> None:
+    answer = index.attribute(pictures[42], timestep=200, top=7, mode="exact")
+    scores = index.scores([pictures[42]], 200)[0]
+    np.testing.assert_array_equal(answer.image_ids, np.argsort(-scores, kind="stable")[:7])
+    np.testing.assert_allclose(answer.scores, np.sort(scores)[::-1][:7])
+    np.testing.assert_allclose(answer.shares, answer.scores / (24 * 20 + 23 * 19))
+    assert (answer.mass_covered, answer.mass_error, answer.scored, answer.collection) == (1.0, 0.0, 300, 300)
+    assert answer.keys[0] == "00000042"
+    assert answer.metadata.to_pylist()[0] == {"label": "cat", "year": 2000}
+    np.testing.assert_array_equal(answer.images[0], pictures[42])
+    np.testing.assert_array_equal(answer.query, pictures[42])
+    for rank in range(7):
+        assert answer.query_map(rank).shape == answer.train_map(rank).shape == (24, 20)
+        assert answer.query_map(rank).sum() == pytest.approx(answer.scores[rank], rel=1e-3)
+        assert answer.train_map(rank).sum() == pytest.approx(answer.scores[rank], rel=1e-3)
+    with pytest.raises(nda.QueryError, match="rank is 7"):
+        answer.query_map(7)
+    assert answer.index_hash == index.manifest.index_hash
+    assert set(answer.seconds) == {"decode", "probe", "fetch", "exact", "maps", "coverage"}
+
+
+def test_the_shortlist_finds_the_sources_of_a_collage(index: nda.Index, pictures: NDArray[np.uint8]) -> None:
+    for left, right in ((3, 250), (120, 77), (299, 0)):
+        collage = pictures[left].copy()
+        collage[:, 10:] = pictures[right][:, 10:]
+        answer = index.attribute(collage, timestep=50, top=2, candidates=15)
+        assert set(answer.image_ids.tolist()) == {left, right}
+        assert answer.scored == 15
+        assert 0 < answer.mass_covered <= 1
+
+
+def test_shortlisted_images_keep_the_exact_proportions(index: nda.Index, pictures: NDArray[np.uint8]) -> None:
+    exact, short = (index.scores([pictures[5]], 300, mode=mode, candidates=100)[0] for mode in ("exact", "ann"))
+    kept = short > 0
+    assert kept.sum() == 100
+    assert exact[~kept].sum() > 0
+    assert np.corrcoef(np.log(exact[kept]), np.log(short[kept]))[0, 1] > 0.99
+
+
+def test_where_restricts_the_softmax_itself(index: nda.Index, pictures: NDArray[np.uint8]) -> None:
+    for mode in ("exact", "ann"):
+        answer = index.attribute(pictures[42], timestep=100, top=5, where="label = 'dog' AND year >= 2001", mode=mode)
+        assert answer.collection == 67
+        assert all(
+            row == {"label": "dog", "year": year} for row in answer.metadata.to_pylist() for year in [row["year"]]
+        )
+        assert (answer.metadata["year"].to_numpy() >= 2001).all()
+    dogs = np.flatnonzero(np.arange(300) % 3 == 1)
+    scores = index.scores([pictures[42]], 100, where="label = 'dog'")[0]
+    assert scores.sum() == pytest.approx(24 * 20 + 23 * 19, rel=1e-5)
+    assert set(np.flatnonzero(scores)) <= set(dogs)
+
+
+def test_mirror_finds_a_mirrored_picture(index: nda.Index, pictures: NDArray[np.uint8]) -> None:
+    mirrored = np.ascontiguousarray(pictures[200][:, ::-1])
+    plain = index.attribute(mirrored, timestep=50, top=1, candidates=20)
+    answer = index.attribute(mirrored, timestep=50, top=1, candidates=20, mirror=True)
+    assert answer.image_ids[0] == 200
+    assert answer.shares[0] > 0.9 > plain.shares[0]
+    np.testing.assert_allclose(answer.train_map(0), answer.query_map(0)[:, ::-1], atol=0.2)
+
+
+def test_every_form_of_a_picture_gives_the_same_answer(
+    index: nda.Index, pictures: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    picture = Image.fromarray(pictures[9])
+    picture.save(tmp_path / "q.png")
+    forms = [pictures[9], picture, tmp_path / "q.png", str(tmp_path / "q.png"), (tmp_path / "q.png").read_bytes()]
+    answers = [index.attribute(form, timestep=100, top=3) for form in forms]
+    for answer in answers[1:]:
+        np.testing.assert_array_equal(answer.scores, answers[0].scores)
+
+
+def test_an_index_answers_the_same_after_it_is_opened_again(
+    index: nda.Index, index_folder: Path, pictures: NDArray[np.uint8]
+) -> None:
+    first, again = (i.attribute(pictures[17], timestep=100) for i in (index, nda.open_index(index_folder)))
+    np.testing.assert_array_equal(first.image_ids, again.image_ids)
+    np.testing.assert_array_equal(first.scores, again.scores)
+
+
+def test_the_number_of_candidates_grows_with_the_posterior(index: nda.Index, pictures: NDArray[np.uint8]) -> None:
+    narrow, broad = (index.attribute(pictures[3], timestep=t, noise="none") for t in (5, 900))
+    assert narrow.scored <= broad.scored
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"timestep": 1000}, nda.ConfigError, "timestep is 1000"),
+        ({"timestep": []}, nda.ConfigError, "timestep is empty"),
+        ({"timestep": 1.5}, nda.ConfigError, "timestep is 1.5"),
+        ({"top": 0}, nda.QueryError, "top is 0; the index has 300"),
+        ({"top": 301}, nda.QueryError, "from 1 to 300"),
+        ({"top": 10, "candidates": 9}, nda.QueryError, "candidates is 9; it must be at least top"),
+        ({"candidates": 0}, nda.ConfigError, "candidates is 0"),
+        ({"mode": "fast"}, nda.ConfigError, "mode is 'fast'"),
+        ({"noise": "loud"}, nda.ConfigError, "noise is 'loud'"),
+        ({"per_image_topk": 0}, nda.ConfigError, "per_image_topk is 0"),
+        ({"where": "colour = 1"}, nda.QueryError, "on the columns key, label, year"),
+        ({"where": "label ="}, nda.QueryError, "must be an SQL condition"),
+        ({"where": "year > 3000"}, nda.QueryError, "which no image fulfils"),
+        ({"where": "label = 'dog'", "top": 150}, nda.QueryError, "where leaves 100 images"),
+    ],
+)
+def test_wrong_questions_are_refused(
+    index: nda.Index, pictures: NDArray[np.uint8], options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        index.attribute(pictures[0], **options)
+
+
+def test_what_is_no_picture_or_device_is_refused(index: nda.Index, index_folder: Path) -> None:
+    with pytest.raises(nda.ImageDecodeError, match="cannot be read as an image"):
+        index.attribute(b"no image")
+    with pytest.raises(nda.ConfigError, match="device is 'abacus'"):
+        nda.open_index(index_folder, device="abacus")
+
+
+def test_saved_forms_agree_with_the_answer(index: nda.Index, pictures: NDArray[np.uint8], tmp_path: Path) -> None:
+    answer = index.attribute(pictures[4], timestep=100, top=3)
+    for name in ("a.json", "a.parquet", "a.png", "a.html"):
+        answer.save(tmp_path / name)
+    saved = json.loads((tmp_path / "a.json").read_text())
+    assert [row["image_id"] for row in saved["images"]] == answer.image_ids.tolist()
+    assert saved["settings"]["timestep"] == [100]
+    assert pq.read_table(tmp_path / "a.parquet").to_pylist() == answer.to_table().to_pylist()
+    assert Image.open(tmp_path / "a.png").width > 600
+    with pytest.raises(nda.ConfigError, match=r"must end in .html, .json, .parquet, .png"):
+        answer.save(tmp_path / "a.docx")
+    with pytest.raises(nda.StorageError, match="cannot be written"):
+        answer.save(tmp_path / "absent" / "a.html")
+
+
+def test_an_index_of_one_grey_image(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (1, 9, 9), np.uint8)
+    index = nda.build_index(image, tmp_path / "one.nda", image_size=9, channels=1, scales=[nda.Scale(9), nda.Scale(2)])
+    answer = index.attribute(image[0], timestep=500, top=1)
+    assert answer.shares[0] == pytest.approx(1.0)
+    answer.save(tmp_path / "a.png")
+    answer.save(tmp_path / "a.html")

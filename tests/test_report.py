@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import nda_index as nda
+from nda_index.report import SIDE, heat_layer, with_heat
+
+
+class Page(HTMLParser):
+    """Collects tags with their attributes, and the text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def answer(index: nda.Index, pictures: NDArray[np.uint8]) -> nda.Attribution:
+    return index.attribute(pictures[8], timestep=100, top=4, candidates=60)
+
+
+def page_of(answer: nda.Attribution, folder: Path) -> tuple[str, Page]:
+    answer.save(folder / "report.html")
+    text = (folder / "report.html").read_text()
+    return text, Page(text)
+
+
+def test_the_page_holds_every_picture_and_asks_for_nothing_else(answer: nda.Attribution, tmp_path: Path) -> None:
+    text, page = page_of(answer, tmp_path)
+    images = [attributes["src"] or "" for tag, attributes in page.tags if tag == "img"]
+    assert len(images) == 1 + 4 * 4
+    assert all(source.startswith("data:image/png;base64,") for source in images)
+    assert "http://" not in text
+    assert "https://" not in text
+    assert not [tag for tag, _ in page.tags if tag in ("link", "iframe", "object")]
+    assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
+
+
+def test_the_page_says_what_was_found_and_on_what_ground(answer: nda.Attribution, tmp_path: Path) -> None:
+    _, page = page_of(answer, tmp_path)
+    assert f"Best match: {answer.keys[0]}, {answer.shares[0] * 100:.1f}% of this picture" in page.text
+    assert "evidence, not proof" in page.text
+    assert "60 of 300 images were compared" in page.text
+    assert answer.index_hash in page.text
+    assert answer.version in page.text
+    assert "label" in page.text
+
+
+def test_keys_and_metadata_cannot_inject_code(answer: nda.Attribution, tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>"
+    metadata = pa.table({evil: [evil] * 4})
+    _, page = page_of(replace(answer, keys=(evil,) * 4, metadata=metadata), tmp_path)
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert evil in page.text
+
+
+def test_the_script_is_allowed_by_its_hash(answer: nda.Attribution, tmp_path: Path) -> None:
+    text, page = page_of(answer, tmp_path)
+    policy = next(a["content"] or "" for tag, a in page.tags if tag == "meta" and "http-equiv" in a)
+    assert "default-src 'none'" in policy
+    import base64
+    import hashlib
+
+    script = text.split("<script>")[1].split("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in policy
+
+
+def test_the_same_answer_gives_the_same_bytes(answer: nda.Attribution, tmp_path: Path) -> None:
+    for name in ("a.html", "a.png", "a.json", "a.parquet"):
+        answer.save(tmp_path / name)
+        first = (tmp_path / name).read_bytes()
+        answer.save(tmp_path / name)
+        assert (tmp_path / name).read_bytes() == first
+
+
+def test_heat_shows_where_the_map_is_high() -> None:
+    heat = np.zeros((8, 16), np.float32)
+    assert np.asarray(heat_layer(heat, (160, 80)))[..., 3].max() == 0
+    heat[1, 14] = 5.0
+    layer = np.asarray(heat_layer(heat, (160, 80)))[..., 3]
+    row, column = np.unravel_index(layer.argmax(), layer.shape)
+    assert (row // 10, column // 10) == (1, 14)
+    image = np.full((8, 16, 1), 128, np.uint8)
+    assert with_heat(image, heat).size == (2 * SIDE, SIDE)
+
+
+def test_the_picture_form_is_not_blank(answer: nda.Attribution, tmp_path: Path) -> None:
+    answer.save(tmp_path / "a.png")
+    picture = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
+    assert picture.shape[1] > 5 * SIDE
+    assert picture.reshape(-1, 3).std(axis=0).min() > 20
