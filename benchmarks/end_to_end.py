@@ -120,6 +120,8 @@ def measure_recall(folder: Path, queries: list[bytes]) -> list[dict[str, Any]]:
 def as_markdown(results: dict[str, Any]) -> str:
     """The figures as a page."""
     build, query = results["build"], results["query"]
+    stages = ", ".join(f"{name} {1000 * value:.0f} ms" for name, value in query["stages"].items())
+    kept_of = f"{RECALL_IMAGES:,} images, {RECALL_QUERIES} queries, one draw"
     lines = [
         "# End to end on CIFAR-10",
         "",
@@ -135,21 +137,17 @@ def as_markdown(results: dict[str, Any]) -> str:
         f"| 90th percentile, slowest | {query['p90']:.2f} s, {query['slowest']:.2f} s | |",
         f"| peak memory of a process that asks | {query['peak_gib']:.2f} GiB | |",
         "",
-        "Median by stage: "
-        + ", ".join(f"{name} {1000 * value:.0f} ms" for name, value in query["stages"].items())
-        + ".",
+        f"Median by stage: {stages}.",
         "",
-        f"## What the shortlist keeps of the exact ranking ({RECALL_IMAGES:,} images, {RECALL_QUERIES} queries, one draw)",
+        f"## What the shortlist keeps of the exact ranking ({kept_of})",
         "",
         "| t | candidates | kept | recall@10 | recall@100 | mass | mass as estimated |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in results["recall"]:
         share = row["candidates"] / RECALL_IMAGES
-        lines.append(
-            f"| {row['timestep']} | {row['candidates']} | {share:.0%} | {row['recall_10']:.2f} | {row['recall_100']:.2f} "
-            f"| {row['mass']:.2f} | {row['mass_estimate']:.2f} |"
-        )
+        figures = " | ".join(f"{row[name]:.2f}" for name in ("recall_10", "recall_100", "mass", "mass_estimate"))
+        lines.append(f"| {row['timestep']} | {row['candidates']} | {share:.0%} | {figures} |")
     return "\n".join(lines) + "\n"
 
 

@@ -30,8 +30,9 @@ class Attribution:
         query: uint8 [H, W, C], the picture as it was compared: resized and cropped to the index's size.
         query_maps: float32 [top, H, W], where on the query the score comes from; each sums to the score.
         train_maps: float32 [top, H, W], where on the training image it comes from; each sums to the score.
-        mass_covered: estimated fraction of the whole posterior that the scored images hold; 1 with mode "exact".
-        mass_error: standard error of `mass_covered`.
+        mass_covered: estimated fraction of the whole posterior that the scored images hold; 1 with mode "exact". It is
+            judged by a random sample of the others and is too high where few images hold much: read it as "at most".
+        mass_error: standard error of `mass_covered` by the jackknife, of the sample alone.
         scored: number of images that were scored exactly.
         collection: number of images that were asked about: the index's, or those that `where` leaves.
         settings: the question's options, as JSON values.

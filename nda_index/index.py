@@ -89,7 +89,7 @@ class Question:
         if self.noise == "average":
             settings["draws"] = self.draws
         settings |= {"temper": self.temper, "mirror": self.mirror}
-        settings |= {"per_image_topk": self.per_image_topk, "where": self.where}
+        settings |= {"candidates": self.candidates, "per_image_topk": self.per_image_topk, "where": self.where}
         return settings
 
 
@@ -218,7 +218,7 @@ class Index:
 
     def scores(
         self,
-        images: Sequence[Any],
+        images: Sequence[Any] | NDArray[np.uint8],
         timestep: int | Sequence[int] = 100,
         *,
         noise: NoiseSetting = "draw",

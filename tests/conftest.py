@@ -14,7 +14,7 @@ def photographs(count: int, seed: int = 0) -> NDArray[np.uint8]:
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (count, 6, 5, 3))
     fine = np.repeat(np.repeat(coarse, 4, axis=1), 4, axis=2)
-    return np.clip(fine + rng.integers(-25, 26, (count, 24, 20, 3)), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(fine + rng.integers(-25, 26, (count, 24, 20, 3)), 0, 255), np.uint8)
 
 
 @pytest.fixture(scope="session")

@@ -31,20 +31,8 @@ def test_build_query_info_and_verify(
     for i in range(30):
         Image.fromarray(pictures[i]).save(tmp_path / "photos" / f"{i:02d}.png")
     index = tmp_path / "x.nda"
-    code, out, _ = run(
-        capsys,
-        monkeypatch,
-        "build",
-        tmp_path / "photos",
-        index,
-        "--image-size",
-        16,
-        "--scale",
-        "5",
-        "--scale",
-        "8/2",
-        "--json",
-    )
+    options = ["--image-size", 16, "--scale", "5", "--scale", "8/2", "--json"]
+    code, out, _ = run(capsys, monkeypatch, "build", tmp_path / "photos", index, *options)
     built = json.loads(out)
     assert (code, built["images"], list(built["scales"])) == (0, 30, ["p5r1", "p8r2"])
     assert "fit the" in built["scales"]["p5r1"]

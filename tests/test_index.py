@@ -24,15 +24,8 @@ def expected_scores(
     total = np.zeros(len(pictures))
     for scale in (nda.Scale(5), nda.Scale(8, 2)):
         for noisy in versions:
-            scores = image_scores(
-                noisy.pixels,
-                train,
-                scale,
-                signal=noisy.signal,
-                sigma=noisy.sigma,
-                mask_value=np.inf,
-                backend="reference",
-            )
+            level: dict[str, Any] = {"signal": noisy.signal, "sigma": noisy.sigma}
+            scores = image_scores(noisy.pixels, train, scale, mask_value=np.inf, backend="reference", **level)
             total += scores / len(versions)
     return total
 
@@ -97,9 +90,7 @@ def test_where_restricts_the_softmax_itself(index: nda.Index, pictures: NDArray[
     for mode in ("exact", "ann"):
         answer = index.attribute(pictures[42], timestep=100, top=5, where="label = 'dog' AND year >= 2001", mode=mode)
         assert answer.collection == 67
-        assert all(
-            row == {"label": "dog", "year": year} for row in answer.metadata.to_pylist() for year in [row["year"]]
-        )
+        assert set(answer.metadata["label"].to_pylist()) == {"dog"}
         assert (answer.metadata["year"].to_numpy() >= 2001).all()
     dogs = np.flatnonzero(np.arange(300) % 3 == 1)
     scores = index.scores([pictures[42]], 100, where="label = 'dog'")[0]
@@ -181,7 +172,8 @@ def test_saved_forms_agree_with_the_answer(index: nda.Index, pictures: NDArray[n
     assert [row["image_id"] for row in saved["images"]] == answer.image_ids.tolist()
     assert saved["settings"]["timestep"] == [100]
     assert pq.read_table(tmp_path / "a.parquet").to_pylist() == answer.to_table().to_pylist()
-    assert Image.open(tmp_path / "a.png").width > 600
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.width > 600
     with pytest.raises(nda.ConfigError, match=r"must end in .html, .json, .parquet, .png"):
         answer.save(tmp_path / "a.docx")
     with pytest.raises(nda.StorageError, match="cannot be written"):

@@ -90,7 +90,8 @@ def test_webdataset_members_are_grouped_and_their_json_is_metadata(tmp_path: Pat
     with tarfile.open(tmp_path / "shard.tar", "w") as archive:
         members = {
             "x/0.jpg": encoded(RED, "JPEG"), "x/0.json": json.dumps({"width": 10, "ok": True, "deep": {}}).encode(),
-            "x/0.cls": b"7", "x/1.png": encoded(GREEN), "x/1.json": json.dumps({"width": 10.5}).encode(), "x/1.txt": b"green",
+            "x/0.cls": b"7", "x/1.png": encoded(GREEN), "x/1.json": json.dumps({"width": 10.5}).encode(),
+            "x/1.txt": b"green",
             "x/2.txt": b"no image",
         }  # fmt: skip
         for name, data in members.items():

@@ -26,6 +26,7 @@ SIZE = 64  # pixels of a tile
 ZOOMS = (64, 96, 160, 256)  # sides of the squares that become tiles
 PHOTOGRAPHS = ("astronaut", "brick", "chelsea", "coffee", "coins", "grass", "gravel", "hubble_deep_field", "rocket")
 TIMESTEP = 50
+HALVES = ("astronaut/256px/0-128", "chelsea/256px/0-128")  # pasted together for the first question
 SCALES = [nda.Scale(patch=7), nda.Scale(patch=16, downscale=4)]
 
 console = Console()
@@ -74,7 +75,7 @@ def explain_known(output: Path) -> int:
     index = build(str(source), folder)
     table = Table("picture", "made of", "rank", "share", "found")
     missed = 0
-    for number, question in enumerate(questions(tiles)):
+    for number, question in enumerate(questions(tiles, keys)):
         answer = index.attribute(question.picture, timestep=TIMESTEP, top=10)
         ranks = {image_id: rank for rank, image_id in enumerate(answer.image_ids.tolist(), start=1)}
         for image_id in question.sources:
@@ -103,14 +104,15 @@ def photograph_tiles() -> tuple[NDArray[np.uint8], list[str]]:
     return np.stack(tiles), keys
 
 
-def questions(tiles: NDArray[np.uint8]) -> list[Question]:
+def questions(tiles: NDArray[np.uint8], keys: list[str]) -> list[Question]:
     """Pictures made of tiles: pasted together, re-lit, blurred, noisy, cropped."""
     rng = np.random.default_rng(7)
     busy = np.flatnonzero(tiles.astype(float).std(axis=(1, 2, 3)) > 45)  # an empty sky could come from anywhere
     chosen = [int(i) for i in rng.choice(busy, 10, replace=False)]
     half = SIZE // 2
-    collage = tiles[chosen[0]].copy()
-    collage[:, half:] = tiles[chosen[1]][:, half:]
+    left, right = keys.index(HALVES[0]), keys.index(HALVES[1])
+    collage = tiles[left].copy()
+    collage[:, half:] = tiles[right][:, half:]
     quarters = tiles[chosen[2]].copy()
     quarters[:half, half:] = tiles[chosen[3]][:half, half:]
     quarters[half:, :half] = tiles[chosen[4]][half:, :half]
@@ -120,7 +122,7 @@ def questions(tiles: NDArray[np.uint8]) -> list[Question]:
         "cropped": lambda image: image.crop((3, 3, SIZE - 3, SIZE - 3)).resize((SIZE, SIZE), Image.Resampling.LANCZOS),
     }
     asked = [
-        Question("two halves", collage, (chosen[0], chosen[1])),
+        Question("two halves", collage, (left, right)),
         Question("three pieces", quarters, (chosen[2], chosen[3], chosen[4])),
     ]
     for (name, edit), i in zip(edits.items(), chosen[5:], strict=False):
