@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nda_index.coarse import ivf, storage
 from nda_index.corpus import Corpus, write_corpus
-from nda_index.embedding import embed, fit_embedding, positions_inside
+from nda_index.embedding import embed, fit_embedding, positions_taken
 from nda_index.errors import ConfigError, SourceError
 from nda_index.manifest import BUILDING, MANIFEST, Manifest, commit, hash_files, writing
 from nda_index.scales import Scale
@@ -26,7 +26,7 @@ from nda_index.version import __version__
 
 DEFAULT_SCALES = (Scale(patch=7), Scale(patch=14, downscale=2))
 DEFAULT_MEMORY = 1 << 30
-EMBEDDED_DIMENSIONS = 26  # even, for product quantisation
+EMBEDDED_DIMENSIONS = 28  # even, for product quantisation
 PATCHES_PER_IMAGE = 256  # at most, unless coarse_stride says otherwise
 FIT_PATCHES = 200_000
 SEGMENT_BYTES = 256 << 20
@@ -98,7 +98,7 @@ def build(
     }
     for scale in scales:
         stride = coarse_stride or default_coarse_stride(scale, height, width)
-        per_image = positions_inside(scale, height, width, stride)
+        per_image = positions_taken(scale, height, width, stride)
         choice = ivf.choose_codec(images * per_image, EMBEDDED_DIMENSIONS, memory // len(scales))
         _build_scale(folder / "scales" / scale.name, corpus, scale, stride, per_image, choice, report)
         coarse[scale.name] = {"stride": stride, "patches_per_image": per_image, "codec": choice.codec}
@@ -121,7 +121,7 @@ def default_coarse_stride(scale: Scale, height: int, width: int) -> int:
         2
     """
     stride = 1
-    while positions_inside(scale, height, width, stride) > PATCHES_PER_IMAGE:
+    while positions_taken(scale, height, width, stride) > PATCHES_PER_IMAGE:
         stride += 1
     return stride
 
@@ -195,7 +195,7 @@ def _build_scale(
         folder.mkdir(parents=True)
     stage = f"train {scale.name}"
     report(stage, 0, 1)
-    fit_images = -(-FIT_PATCHES // positions_inside(scale, *corpus.shape[1:], 1))
+    fit_images = -(-FIT_PATCHES // positions_taken(scale, *corpus.shape[1:], 1))
     embedding = fit_embedding(_sample(corpus, fit_images), scale, EMBEDDED_DIMENSIONS)
     storage.write_embedding(folder, embedding)
     lists = ivf.list_count(corpus.count * per_image)

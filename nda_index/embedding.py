@@ -2,7 +2,8 @@
 
 A patch x becomes its coordinates on orthonormal directions (principal components of training patches) and one more, the
 norm of what is left. By the triangle inequality for that rest, |e(x) - e(y)| <= |x - y|: whatever the index has not
-visited within a distance lies no nearer in truth.
+visited within a distance lies no nearer in truth. Where a window sticks out of the image its pixels are 0, and two last
+coordinates say by how much it does, down and right: windows that stick out differently never match (`mask_value=inf`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 
 from nda_index.scales import Scale, block_means
 
+OVERHANG_UNIT = 4.0  # added distance of windows that stick out by one pixel more or less: further than neighbours are
+
 
 @dataclass(frozen=True)
 class Embedding:
@@ -26,8 +29,8 @@ class Embedding:
 
     @property
     def dimensions(self) -> int:
-        """Length of an embedded patch: one coordinate for each direction, and the norm of the rest."""
-        return len(self.directions) + 1
+        """Length of an embedded patch: a coordinate for each direction, the norm of the rest, and the overhang."""
+        return len(self.directions) + 3
 
 
 def fit_embedding(images: NDArray[np.uint8], scale: Scale, dimensions: int) -> Embedding:
@@ -35,29 +38,28 @@ def fit_embedding(images: NDArray[np.uint8], scale: Scale, dimensions: int) -> E
 
     Args:
         images: uint8 [N, C, H, W].
-        scale: its patches that lie inside the image are used.
-        dimensions: length of an embedded patch, at least 2; fewer where a patch has fewer values.
+        scale: its patches.
+        dimensions: length of an embedded patch, at least 4; fewer where a patch has fewer values.
 
     Returns:
         The embedding, not centred: the first direction is close to the mean patch.
 
     Example:
         >>> images = np.random.default_rng(0).integers(0, 256, (4, 1, 8, 8), np.uint8)
-        >>> fit_embedding(images, Scale(3), dimensions=5).dimensions
-        5
+        >>> fit_embedding(images, Scale(3), dimensions=7).dimensions
+        7
     """
-    means = block_means(_to_float(images), scale.downscale)
-    windows = F.unfold(torch.from_numpy(np.ascontiguousarray(means)), scale.taps, dilation=scale.downscale)  # [N, D, P]
+    windows = F.unfold(_padded_means(images, scale), scale.taps, dilation=scale.downscale)  # [N, D, P]
     patches = windows.transpose(1, 2).flatten(0, 1)  # [N P, D]
     moments = (patches.T @ patches / len(patches)).numpy()  # [D, D]
     _, vectors = np.linalg.eigh(moments)  # ascending
-    count = min(dimensions - 1, len(moments))
+    count = min(dimensions - 3, len(moments))
     directions = vectors[:, ::-1][:, :count].T  # [d, D]
     return Embedding(scale, np.ascontiguousarray(directions).reshape(count, images.shape[1], scale.taps, scale.taps))
 
 
 def embed(embedding: Embedding, images: NDArray[np.uint8], stride: int = 1) -> NDArray[np.float32]:
-    """Embedded patches of images, at the positions whose window lies inside the image.
+    """Embedded patches of images, at all positions of the scale.
 
     Args:
         embedding: from `fit_embedding`.
@@ -69,31 +71,40 @@ def embed(embedding: Embedding, images: NDArray[np.uint8], stride: int = 1) -> N
 
     Example:
         >>> images = np.random.default_rng(0).integers(0, 256, (4, 1, 8, 8), np.uint8)
-        >>> embed(fit_embedding(images, Scale(3), dimensions=5), images, stride=2).shape
-        (4, 9, 5)
+        >>> embed(fit_embedding(images, Scale(3), dimensions=7), images, stride=2).shape
+        (4, 16, 7)
     """
     # float64 throughout: the norm of the rest is a difference of two large squares.
-    dilation, taps = embedding.scale.downscale, embedding.scale.taps
-    means = torch.from_numpy(np.ascontiguousarray(block_means(_to_float(images), dilation)))  # [N, C, H', W']
+    scale, (height, width) = embedding.scale, images.shape[2:]
+    means = _padded_means(images, scale)  # [N, C, H', W']
     kernel = torch.from_numpy(np.array(embedding.directions))  # [d, C, taps, taps]
-    coordinates = F.conv2d(means, kernel, stride=stride, dilation=dilation)  # [N, d, h, w]
+    coordinates = F.conv2d(means, kernel, stride=stride, dilation=scale.downscale)  # [N, d, h, w]
     energy = means.square().sum(dim=1, keepdim=True)  # [N, 1, H', W']
-    ones = torch.ones(1, 1, taps, taps, dtype=torch.float64)
-    norms = F.conv2d(energy, ones, stride=stride, dilation=dilation)  # [N, 1, h, w]
+    ones = torch.ones(1, 1, scale.taps, scale.taps, dtype=torch.float64)
+    norms = F.conv2d(energy, ones, stride=stride, dilation=scale.downscale)  # [N, 1, h, w]
     rest = (norms - coordinates.square().sum(dim=1, keepdim=True)).clamp_min(0).sqrt()  # [N, 1, h, w]
-    embedded = torch.cat([coordinates, rest], dim=1).flatten(2).transpose(1, 2)  # [N, P, d + 1]
+    overhang = torch.stack(torch.meshgrid(*(_overhang(size, scale, stride) for size in (height, width)), indexing="ij"))
+    out = overhang.expand(len(images), -1, -1, -1) * OVERHANG_UNIT  # [N, 2, h, w]
+    embedded = torch.cat([coordinates, rest, out], dim=1).flatten(2).transpose(1, 2)  # [N, P, d + 3]
     return np.ascontiguousarray(embedded.to(torch.float32).numpy())
 
 
-def positions_inside(scale: Scale, height: int, width: int, stride: int) -> int:
+def positions_taken(scale: Scale, height: int, width: int, stride: int) -> int:
     """Number of positions that `embed` takes from an image.
 
     Example:
-        >>> positions_inside(Scale(7), 32, 32, stride=2)
-        169
+        >>> positions_taken(Scale(7), 32, 32, stride=2)
+        256
     """
-    return len(scale.interior(height)[::stride]) * len(scale.interior(width)[::stride])
+    return len(range(0, scale.positions(height), stride)) * len(range(0, scale.positions(width), stride))
 
 
-def _to_float(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    return images.astype(np.float64) / 127.5 - 1.0
+def _overhang(size: int, scale: Scale, stride: int) -> torch.Tensor:
+    positions, inside = np.arange(0, scale.positions(size), stride), scale.interior(size)
+    return torch.from_numpy(np.minimum(positions - inside[0], 0) + np.maximum(positions - inside[-1], 0))
+
+
+def _padded_means(images: NDArray[np.uint8], scale: Scale) -> torch.Tensor:
+    pad = ((0, 0), (0, 0), (scale.padding,) * 2, (scale.padding,) * 2)
+    pixels = np.pad(images.astype(np.float64) / 127.5 - 1.0, pad)
+    return torch.from_numpy(np.ascontiguousarray(block_means(pixels, scale.downscale)))

@@ -412,8 +412,14 @@ def open_index(path: str | PathLike[str], device: str = "auto") -> Index:
     manifest = read_manifest(folder)
     height, width = manifest.config["image_size"]
     corpus = Corpus(folder, (manifest.config["channels"], height, width))
+    settings = manifest.config["coarse"]
     coarse = tuple(
-        read_coarse(folder / "scales" / scale.name, scale, manifest.config["coarse"][scale.name]["patches_per_image"])
+        read_coarse(
+            folder / "scales" / scale.name,
+            scale,
+            settings[scale.name]["patches_per_image"],
+            settings[scale.name]["stride"],
+        )
         for scale in manifest_scales(manifest.config)
     )
     return Index(folder, manifest, corpus, coarse)

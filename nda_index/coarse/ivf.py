@@ -113,6 +113,7 @@ class CoarseIndex:
     embedding: Embedding
     faiss_index: Any
     patches_per_image: int
+    stride: int
 
     def search(
         self, patches: NDArray[np.float32], neighbours: int, probes: int, allowed: NDArray[np.bool_] | None = None

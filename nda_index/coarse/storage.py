@@ -116,8 +116,8 @@ def list_segments(folder: Path) -> Iterator[Path]:
     yield from sorted(folder.glob("lists-*.arrow"))
 
 
-def read_coarse(folder: Path, scale: Scale, patches_per_image: int) -> CoarseIndex:
-    """Rebuild the coarse stage of one scale from its folder."""
+def read_coarse(folder: Path, scale: Scale, patches_per_image: int, stride: int) -> CoarseIndex:
+    """Rebuild the coarse stage of one scale from its folder; the numbers are those of its build."""
     index = read_quantizer(folder)
     for path in list_segments(folder):
         read_lists(path, index)
@@ -127,7 +127,7 @@ def read_coarse(folder: Path, scale: Scale, patches_per_image: int) -> CoarseInd
             f"{folder.name}: the embedding has {embedding.dimensions} dimensions, the quantizer {index.d}; "
             f"they are of different builds, build the index again"
         )
-    return CoarseIndex(embedding, index, patches_per_image)
+    return CoarseIndex(embedding, index, patches_per_image, stride)
 
 
 def _write(path: Path, columns: dict[str, NDArray[Any] | pa.Array], header: dict[str, Any]) -> None:
