@@ -85,7 +85,10 @@ class Attribution:
         return np.asarray(self.train_maps[rank])
 
     def to_table(self) -> pa.Table:
-        """One row for each image: rank (from 1), image_id, key, score, share, then the metadata columns."""
+        """One row for each image: rank (from 1), image_id, key, score, share, then the metadata columns.
+
+        A metadata column of one of these names is called `metadata.NAME`.
+        """
         columns: dict[str, Any] = {
             "rank": pa.array(range(1, len(self) + 1), pa.int32()),
             "image_id": self.image_ids,
@@ -93,7 +96,9 @@ class Attribution:
             "score": self.scores,
             "share": self.shares,
         }
-        return pa.table({**columns, **{name: self.metadata[name] for name in self.metadata.column_names}})
+        for name in self.metadata.column_names:
+            columns[f"metadata.{name}" if name in columns else name] = self.metadata[name]
+        return pa.table(columns)
 
     def to_dict(self) -> dict[str, Any]:
         """The answer without pixels and maps, as JSON values."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from nda_index.build import Progress as ProgressReport
 from nda_index.errors import NdaIndexError
 from nda_index.index import open_index
 from nda_index.manifest import read_manifest, verify
+from nda_index.report import strict_json
 from nda_index.scales import parse_scale
 from nda_index.version import __version__
 
@@ -281,4 +281,4 @@ def _summary_values(summary: BuildSummary) -> dict[str, Any]:
 
 
 def _print_json(values: dict[str, Any]) -> None:
-    print(json.dumps(values, indent=1, default=str))
+    print(strict_json(values))

@@ -50,7 +50,7 @@ def noise_level(timestep: int) -> NoiseLevel:
     Example:
         >>> level = noise_level(100)
         >>> round(level.signal, 4), round(level.sigma, 4)
-        (0.9461, 0.3239)
+        (0.9461, 0.3238)
     """
     if isinstance(timestep, bool) or not isinstance(timestep, int | np.integer) or not 0 <= timestep < TIMESTEPS:
         raise ConfigError(f"timestep is {timestep!r}; it must be an integer from 0 to {TIMESTEPS - 1}")

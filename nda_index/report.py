@@ -7,12 +7,14 @@ import hashlib
 import io
 import json
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 SIDE = 176  # pixels of a picture's shorter side in the report
 SHOWN = 8  # images in the picture form
+COLUMNS = 6  # metadata columns that the page shows unfolded
 MARGIN = 24
 STOPS = (0.0, 0.35, 0.65, 0.85, 1.0)
 RAMP = ((66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164))  # inferno, at STOPS
@@ -67,6 +70,16 @@ def with_heat(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> Image.Imag
     return Image.alpha_composite(muted, heat_layer(heat, picture.size)).convert("RGB")
 
 
+def percent(share: float) -> str:
+    """A share as people read it.
+
+    Example:
+        >>> percent(0.4123), percent(0.0001)
+        ('41.2%', 'under 0.1%')
+    """
+    return f"{share:.1%}" if share >= 0.001 or share == 0 else "under 0.1%"
+
+
 def save_html(answer: Attribution, path: Path) -> None:
     """A page in one file, without any request to elsewhere."""
     script = (Path(__file__).parent / "report.js").read_text()
@@ -77,17 +90,18 @@ def save_html(answer: Attribution, path: Path) -> None:
             "key": answer.keys[rank],
             "image_id": int(answer.image_ids[rank]),
             "share": float(answer.shares[rank]),
+            "percent": percent(float(answer.shares[rank])),
             "score": float(answer.scores[rank]),
             "image": _data_uri(enlarged(answer.images[rank])),
             "query_heat": _data_uri(heat_layer(answer.query_maps[rank], query.size)),
             "train_heat": _data_uri(heat_layer(answer.train_maps[rank], query.size)),
-            "metadata": {name: answer.metadata[name][rank].as_py() for name in answer.metadata.column_names},
+            "metadata": _known_values(answer.metadata, rank),
         }
         for rank in range(len(answer))
     ]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = _TEMPLATES.get_template("report.html").render(
-        answer=answer, matches=matches, query=_data_uri(query), script=script, script_hash=digest
+        answer=answer, matches=matches, query=_data_uri(query), script=script, script_hash=digest, shown_columns=COLUMNS
     )
     _write(path, page.encode())
 
@@ -109,7 +123,7 @@ def save_png(answer: Attribution, path: Path) -> None:
         draw.text((MARGIN, top + text + row * (height + 12) + height // 2 - 8), label, "#444444", small)
     for rank in range(shown):
         x, y = MARGIN + (rank + 1) * (width + MARGIN), top + text
-        draw.text((x, top), f"{rank + 1}.  {answer.shares[rank]:.1%}", "black", small)
+        draw.text((x, top), f"{rank + 1}.  {percent(answer.shares[rank])}", "black", small)
         draw.text((x, top + 18), _shortened(answer.keys[rank], width // 7), "#444444", small)
         canvas.paste(enlarged(answer.images[rank]), (x, y))
         canvas.paste(with_heat(answer.query, answer.query_maps[rank]), (x, y + height + 12))
@@ -119,7 +133,17 @@ def save_png(answer: Attribution, path: Path) -> None:
 
 def save_json(answer: Attribution, path: Path) -> None:
     """All numbers and settings, without pixels."""
-    _write(path, (json.dumps(answer.to_dict(), indent=1, default=str) + "\n").encode())
+    _write(path, (strict_json(answer.to_dict()) + "\n").encode())
+
+
+def strict_json(values: dict[str, Any]) -> str:
+    """JSON that any parser reads: dates become text, and NaN, which metadata may hold, null.
+
+    Example:
+        >>> strict_json({"a": float("nan")})
+        '{\\n "a": null\\n}'
+    """
+    return json.dumps(json.loads(json.dumps(values, default=str), parse_constant=lambda _: None), indent=1)
 
 
 def save_parquet(answer: Attribution, path: Path) -> None:
@@ -140,7 +164,7 @@ WRITERS: dict[str, Callable[[Any, Path], None]] = {
 
 
 def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     with writing(path):
         try:
             temporary.write_bytes(data)
@@ -148,6 +172,11 @@ def _write(path: Path, data: bytes) -> None:
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def _known_values(metadata: pa.Table, row: int) -> list[tuple[str, Any]]:
+    values = ((name, metadata[name][row].as_py()) for name in metadata.column_names)
+    return [(name, value) for name, value in values if value is not None]
 
 
 def _png(image: Image.Image) -> bytes:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -64,7 +67,7 @@ def test_the_page_says_what_was_found_and_on_what_ground(answer: nda.Attribution
 
 def test_keys_and_metadata_cannot_inject_code(answer: nda.Attribution, tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>"
-    metadata = pa.table({evil: [evil] * 4})
+    metadata = pa.table({f"{evil}{column}": [evil] * 4 for column in range(9)})
     _, page = page_of(replace(answer, keys=(evil,) * 4, metadata=metadata), tmp_path)
     assert [tag for tag, _ in page.tags].count("script") == 1
     assert evil in page.text
@@ -74,9 +77,6 @@ def test_the_script_is_allowed_by_its_hash(answer: nda.Attribution, tmp_path: Pa
     text, page = page_of(answer, tmp_path)
     policy = next(a["content"] or "" for tag, a in page.tags if tag == "meta" and "http-equiv" in a)
     assert "default-src 'none'" in policy
-    import base64
-    import hashlib
-
     script = text.split("<script>")[1].split("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"'sha256-{digest}'" in policy
@@ -106,3 +106,30 @@ def test_the_picture_form_is_not_blank(answer: nda.Attribution, tmp_path: Path) 
     picture = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
     assert picture.shape[1] > 5 * SIDE
     assert picture.reshape(-1, 3).std(axis=0).min() > 20
+
+
+def test_many_metadata_columns_are_folded_and_empty_values_left_out(answer: nda.Attribution, tmp_path: Path) -> None:
+    columns = {f"column{i}": pa.array([None if i == 1 else i] * 4, pa.int64()) for i in range(20)}
+    _, page = page_of(replace(answer, metadata=pa.table(columns)), tmp_path)
+    assert "column0" in page.text
+    assert "column1\n" not in page.text
+    assert page.text.count("13 more") == 4
+
+
+def test_odd_metadata_stays_apart_and_json_strict(answer: nda.Attribution, tmp_path: Path) -> None:
+    odd = replace(answer, metadata=pa.table({"score": [float("nan")] * 4}))
+    assert odd.to_table().column_names == ["rank", "image_id", "key", "score", "share", "metadata.score"]
+    odd.save(tmp_path / "a.json")
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    row = json.loads((tmp_path / "a.json").read_text(), parse_constant=refuse)["images"][0]
+    assert row["metadata.score"] is None
+    assert row["score"] == pytest.approx(answer.scores[0])
+
+
+def test_a_long_file_name_is_written(answer: nda.Attribution, tmp_path: Path) -> None:
+    name = "a" * 250 + ".json"
+    answer.save(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -24,6 +24,7 @@ from nda_index.scales import Scale, block_means
 
 TOPK_BYTES = 16 << 20  # distances kept at a time for per_image_topk, per thread
 SMALL_VARIANCE = 2e-3  # below it, distances are so large in units of sigma^2 that their float32 rounding shows
+LARGE_PENALTY = 1000.0  # logit of one pixel outside against one inside, above which float32 drowns the others
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ def _lanes(
     noisy: NoisyImage, train: NDArray[np.floating], scale: Scale, outside: float
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Padded block means: the query [C, H', W' * 16], every value 16 times, and images by 16, [G, C, H', W' * 16]."""
-    dtype = np.float64 if noisy.sigma**2 < SMALL_VARIANCE else np.float32
+    precise = noisy.sigma**2 < SMALL_VARIANCE or outside**2 > LARGE_PENALTY * 2 * noisy.sigma**2
+    dtype = np.float64 if precise else np.float32
     pad = ((0, 0), (scale.padding,) * 2, (scale.padding,) * 2)
     query = block_means(np.pad(noisy.pixels.astype(dtype), pad, constant_values=outside), scale.downscale)
     groups = -(-len(train) // LANES)

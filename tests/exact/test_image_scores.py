@@ -85,6 +85,16 @@ def test_one_good_window_far_from_the_others_is_not_lost() -> None:
     assert fast.argmax() == 16
 
 
+def test_a_window_without_partner_of_its_overhang_takes_the_least_bad_one() -> None:
+    """With every other training window left out, border windows must pay the penalty; the rest still decides."""
+    rng = np.random.default_rng(6)
+    train = smooth_images(rng, 3, 1, 6, 6)
+    scale = Scale(3, train_stride=2)
+    fast, slow = both(train[0], train, scale, signal=1.0, sigma=0.08, mask_value=1000.0)
+    np.testing.assert_allclose(fast, slow, rtol=1e-4)
+    assert fast.sum() == pytest.approx(36.0)
+
+
 def test_constant_and_identical_images_share_evenly() -> None:
     train = np.zeros((5, 3, 10, 10))
     scores = image_scores(train[0], train, Scale(3), signal=0.9, sigma=0.5)
