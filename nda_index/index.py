@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,78 +18,27 @@ from nda_index.coarse.ivf import CoarseIndex
 from nda_index.coarse.shortlist import count_votes, find_neighbours, shortlist
 from nda_index.coarse.storage import read_coarse
 from nda_index.corpus import Corpus
-from nda_index.diffusion import NoiseSetting, NoisyImage, noise_level, noisy_images
+from nda_index.diffusion import NoiseSetting, noise_level
 from nda_index.errors import ConfigError, QueryError
 from nda_index.exact.evidence import (
     ViewScores,
     estimate_coverage,
     evidence_maps,
     score_views,
-    to_float,
     total_score,
     views_of,
 )
-from nda_index.exact.posterior import PosteriorSettings
+from nda_index.images import decode_image
 from nda_index.manifest import Manifest, read_manifest
+from nda_index.question import Mode, Question
 from nda_index.scales import Scale
-from nda_index.sources import Source, decode_image
+from nda_index.sources import Source
 from nda_index.version import __version__
-
-Mode = Literal["ann", "exact"]
 
 BLOCK = 1024  # images that are read and scored at a time
 COVERAGE_SAMPLE = 128  # images outside the shortlist that are scored to estimate what it misses
 # Noise moves a patch's neighbours; those of the clean patch with a broader posterior stand for all draws.
 DRAW_TEMPER = 3.0
-
-
-@dataclass(frozen=True)
-class Question:
-    """A query as it was asked; `Index.attribute` has the meaning of each field."""
-
-    timesteps: tuple[int, ...]
-    noise: NoiseSetting
-    seed: int
-    draws: int
-    temper: float
-    mode: Mode
-    candidates: int | None
-    per_image_topk: int | None
-    mirror: bool
-    where: str | None
-
-    def __post_init__(self) -> None:
-        if not self.timesteps:
-            raise ConfigError("timestep is empty; give an integer from 0 to 999, or several")
-        if self.mode not in ("ann", "exact"):
-            raise ConfigError(f"mode is {self.mode!r}; it must be 'ann' or 'exact'")
-        if self.candidates is not None and self.candidates < 1:
-            raise ConfigError(f"candidates is {self.candidates}; it must be 1 or more, or None")
-
-    @property
-    def posterior(self) -> PosteriorSettings:
-        """The part of the question that the exact stage is told."""
-        return PosteriorSettings(per_image_topk=self.per_image_topk, mirror=self.mirror)
-
-    def noisy_versions(self, image: NDArray[np.uint8]) -> list[NoisyImage]:
-        """All noisy versions of a query uint8 [C, H, W], over timesteps and draws."""
-        clean = to_float(image)
-        return [
-            noisy
-            for timestep in self.timesteps
-            for noisy in noisy_images(clean, timestep, self.noise, seed=self.seed, draws=self.draws, temper=self.temper)
-        ]
-
-    def as_settings(self) -> dict[str, Any]:
-        """The fields as JSON values; what has no effect on this question is left out."""
-        settings: dict[str, Any] = {"timestep": list(self.timesteps), "noise": self.noise, "mode": self.mode}
-        if self.noise != "none":
-            settings["seed"] = self.seed
-        if self.noise == "average":
-            settings["draws"] = self.draws
-        settings |= {"temper": self.temper, "mirror": self.mirror}
-        settings |= {"candidates": self.candidates, "per_image_topk": self.per_image_topk, "where": self.where}
-        return settings
 
 
 class Index:

@@ -1,12 +1,27 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 import nda_index as nda
+
+RED = np.zeros((12, 10, 3), np.uint8)
+RED[..., 0] = 200
+GREEN = np.zeros((12, 10, 3), np.uint8)
+GREEN[..., 1] = 200
+
+
+def encoded(image: Any, kind: str = "PNG", **options: Any) -> bytes:
+    """An image file's bytes."""
+    buffer = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, kind, **options)
+    return buffer.getvalue()
 
 
 def photographs(count: int, seed: int = 0) -> NDArray[np.uint8]:

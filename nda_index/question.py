@@ -1,0 +1,65 @@
+"""A question: how a query is to be scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nda_index.diffusion import NoiseSetting, NoisyImage, noisy_images
+from nda_index.errors import ConfigError
+from nda_index.exact.evidence import to_float
+from nda_index.exact.posterior import PosteriorSettings
+
+Mode = Literal["ann", "exact"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A query as it was asked; `Index.attribute` has the meaning of each field."""
+
+    timesteps: tuple[int, ...]
+    noise: NoiseSetting
+    seed: int
+    draws: int
+    temper: float
+    mode: Mode
+    candidates: int | None
+    per_image_topk: int | None
+    mirror: bool
+    where: str | None
+
+    def __post_init__(self) -> None:
+        if not self.timesteps:
+            raise ConfigError("timestep is empty; give an integer from 0 to 999, or several")
+        if self.mode not in ("ann", "exact"):
+            raise ConfigError(f"mode is {self.mode!r}; it must be 'ann' or 'exact'")
+        if self.candidates is not None and self.candidates < 1:
+            raise ConfigError(f"candidates is {self.candidates}; it must be 1 or more, or None")
+
+    @property
+    def posterior(self) -> PosteriorSettings:
+        """The part of the question that the exact stage is told."""
+        return PosteriorSettings(per_image_topk=self.per_image_topk, mirror=self.mirror)
+
+    def noisy_versions(self, image: NDArray[np.uint8]) -> list[NoisyImage]:
+        """All noisy versions of a query uint8 [C, H, W], over timesteps and draws."""
+        clean = to_float(image)
+        return [
+            noisy
+            for timestep in self.timesteps
+            for noisy in noisy_images(clean, timestep, self.noise, seed=self.seed, draws=self.draws, temper=self.temper)
+        ]
+
+    def as_settings(self) -> dict[str, Any]:
+        """The fields as JSON values; what has no effect on this question is left out."""
+        settings: dict[str, Any] = {"timestep": list(self.timesteps), "noise": self.noise, "mode": self.mode}
+        if self.noise != "none":
+            settings["seed"] = self.seed
+        if self.noise == "average":
+            settings["draws"] = self.draws
+        settings |= {"temper": self.temper, "mirror": self.mirror}
+        settings |= {"candidates": self.candidates, "per_image_topk": self.per_image_topk, "where": self.where}
+        return settings
