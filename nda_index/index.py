@@ -20,14 +20,8 @@ from nda_index.coarse.storage import read_coarse
 from nda_index.corpus import Corpus
 from nda_index.diffusion import NoiseSetting, noise_level
 from nda_index.errors import ConfigError, QueryError
-from nda_index.exact.evidence import (
-    ViewScores,
-    estimate_coverage,
-    evidence_maps,
-    score_views,
-    total_score,
-    views_of,
-)
+from nda_index.exact.evidence import estimate_coverage, evidence_maps, to_float, total_score, views_of
+from nda_index.exact.posterior import View, ViewScores, score_views
 from nda_index.images import decode_image
 from nda_index.manifest import Manifest, read_manifest
 from nda_index.question import Mode, Question
@@ -255,7 +249,7 @@ class Index:
     def _score(
         self,
         question: Question,
-        views: Sequence[Any],
+        views: Sequence[View],
         ids: NDArray[np.int64],
         clock: _Clock,
         progress: Progress | None,
@@ -264,16 +258,12 @@ class Index:
             (lambda done, total: progress("score", done, total)) if progress else _quiet
         )
 
-        def blocks() -> Iterator[NDArray[np.uint8]]:
+        def blocks() -> Iterator[NDArray[np.float32]]:
             for start in range(0, len(ids), BLOCK):
                 with clock.stage("fetch"):
                     pixels = self._corpus.pixels(ids[start : start + BLOCK])
-                yield pixels
+                yield to_float(pixels)
 
-        if len(ids) <= BLOCK:  # a shortlist is read once for all views
-            kept = list(blocks())
-            with clock.stage("exact"):
-                return score_views(views, lambda: kept, len(ids), question.posterior, report)
         with clock.stage("exact"):
             return score_views(views, blocks, len(ids), question.posterior, report)
 

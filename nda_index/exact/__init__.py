@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from nda_index.diffusion import NoisyImage
 from nda_index.errors import ConfigError
-from nda_index.exact.posterior import PosteriorSettings, masses, scores_of_blocks
+from nda_index.exact.masses import Masses, merge_log_totals
+from nda_index.exact.posterior import PosteriorSettings, View, block_masses, score_views
 from nda_index.scales import Scale
 
 BLOCK = 1024  # images whose masses are computed at a time
 
-__all__ = ["image_scores"]
+__all__ = ["Masses", "image_masses", "image_scores", "merge_log_totals"]
 
 
 def image_scores(
@@ -56,21 +57,62 @@ def image_scores(
         >>> int(scores.argmax()), round(float(scores.sum()), 3)
         (2, 64.0)
     """
-    noisy, train = _checked(noisy, train, scale)
+    settings = PosteriorSettings(mask_value, per_image_topk, mirror, backend)
+    view, train = _checked(noisy, train, scale, signal, sigma)
+    blocks = [train[i : i + BLOCK] for i in range(0, len(train), BLOCK)]
+    return score_views([view], lambda: blocks, len(train), settings, lambda done, total: None).scores
+
+
+def image_masses(
+    noisy: Any,
+    train: Any,
+    scale: Scale,
+    *,
+    signal: float,
+    sigma: float,
+    mask_value: float = 10.0,
+    per_image_topk: int | None = None,
+    mirror: bool = False,
+    backend: str = "auto",
+    floor: NDArray[np.float64] | None = None,
+) -> Masses:
+    """What a block of training images adds to the posterior, for collections in parts or on many machines.
+
+    Parts merge exactly: the normaliser of the whole is `merge_log_totals` of the parts' `log_total`, and
+    `Masses.scores(normaliser)` are the scores of a part's images in the whole (`scale.weight` is not applied).
+
+    Args:
+        noisy, train, scale, signal, sigma, mask_value, per_image_topk, mirror, backend: as for `image_scores`.
+        floor: the merged `log_total` of other parts, float64 [P], where it is known: what cannot matter beside it is
+            not computed.
+
+    Returns:
+        The masses of the N images at the P query positions.
+
+    Raises:
+        ConfigError: an argument breaks a rule.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> train = rng.uniform(-1, 1, (5, 3, 8, 8))
+        >>> options = {"signal": 1.0, "sigma": 0.1}
+        >>> parts = [image_masses(train[2], part, Scale(3), **options) for part in (train[:3], train[3:])]
+        >>> normaliser = merge_log_totals([part.log_total for part in parts])
+        >>> merged = np.concatenate([part.scores(normaliser) for part in parts])
+        >>> bool(np.allclose(merged, image_scores(train[2], train, Scale(3), **options), rtol=1e-5))
+        True
+    """
+    settings = PosteriorSettings(mask_value, per_image_topk, mirror, backend)
+    view, train = _checked(noisy, train, scale, signal, sigma)
+    if floor is not None and (np.shape(floor) != (view.positions,) or np.isnan(floor).any()):
+        raise ConfigError(f"floor has shape {np.shape(floor)} or holds NaN; it must be {view.positions} numbers")
+    return block_masses([view], train, settings, [floor])[0]
+
+
+def _checked(noisy: Any, train: Any, scale: Scale, signal: float, sigma: float) -> tuple[View, NDArray[np.floating]]:
     for name, value in (("signal", signal), ("sigma", sigma)):
         if not 0.0 < value < np.inf:
             raise ConfigError(f"{name} is {value}; it must be a number above 0")
-    query = NoisyImage(noisy, signal, sigma)
-    settings = PosteriorSettings(mask_value, per_image_topk, mirror, backend)
-    result = scores_of_blocks(
-        lambda: (masses(query, train[i : i + BLOCK], scale, settings) for i in range(0, len(train), BLOCK)),
-        len(train),
-        scale.query_positions(*noisy.shape[1:]),
-    )
-    return scale.weight * result.scores
-
-
-def _checked(noisy: Any, train: Any, scale: Scale) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     noisy, train = np.asarray(noisy), np.asarray(train)
     for name, array, axes in (("noisy", noisy, "[C, H, W]"), ("train", train, "[N, C, H, W]")):
         if array.dtype.kind != "f":
@@ -84,4 +126,4 @@ def _checked(noisy: Any, train: Any, scale: Scale) -> tuple[NDArray[np.floating]
     if noisy.shape != train.shape[1:]:
         raise ConfigError(f"noisy has shape {noisy.shape} and train's images {train.shape[1:]}; they must be the same")
     scale.check_fits(noisy.shape[1], noisy.shape[2])
-    return noisy, train
+    return View(NoisyImage(noisy, signal, sigma), scale, scale.weight), train

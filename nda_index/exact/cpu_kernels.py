@@ -1,6 +1,8 @@
-"""The Numba loops of the CPU backend: distances of one displacement at a time, sixteen training images side by side.
+"""The Numba loops of the CPU backend: a sweep over displacements, sixteen training images in the lanes of a vector.
 
-Rows of pixels are flat arrays, column * 16 + lane, so that every inner loop is a plain vector loop.
+Buffers are flat; an index counts vectors and `* LANES` makes it one of floats. Neighbouring displacements along a row
+are worked on side by side (`ABREAST`): each value of the query is spread over the lanes once for all of them, and the
+loops are long enough that leaving them costs little.
 """
 
 from __future__ import annotations
@@ -10,15 +12,15 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic, overload
 
-LANES = 16
-HEADROOM = 60.0  # bits by which a window may beat `nearest` before it is moved; float32 overflows at 128
-BISECTIONS = 26  # leave 2^-26 of the range of 2 * HEADROOM bits in which a window matters
+from nda_index.exact.vectors import LANES, any_below, exp2, fma, larger, load, smaller, splat, store
 
-Kernel = TypeVar("Kernel", bound=Callable[..., None])
+ABREAST = 6  # displacements side by side: measured best of 1, 2, 4, 6, 8
+
+# What becomes of a pair's distance.
+SUM, BEST, NEAREST, ONTO_TRAIN = 0, 1, 2, 3
+
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 _OPTIONS: dict[str, Any] = {
     "fastmath": {"nnan", "nsz", "contract", "arcp"},
@@ -26,45 +28,6 @@ _OPTIONS: dict[str, Any] = {
     "cache": True,
     "error_model": "numpy",
 }
-
-
-@intrinsic
-def _times_power_of_two(_typing: Any, _mantissa: Any, _shifted: Any) -> Any:
-    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        i32 = ir.IntType(32)
-        exponent = builder.shl(builder.bitcast(arguments[1], i32), ir.Constant(i32, 23))
-        return builder.bitcast(builder.add(builder.bitcast(arguments[0], i32), exponent), ir.FloatType())
-
-    return types.float32(types.float32, types.float32), code
-
-
-def _exp2(x: float) -> float:
-    raise NotImplementedError
-
-
-@overload(_exp2)
-def _exp2_by_type(x: Any) -> Callable[[Any], Any]:
-    if x == types.float64:
-
-        def float64_exp2(x: Any) -> Any:
-            return np.exp2(x)
-
-        return float64_exp2
-    # Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits. The polynomial is that of 2^f on
-    # [-1/2, 1/2], relative error 2.4e-7. Below 2^-126 the result is 2^-126, which no sum notices.
-    shift, lowest, one = np.float32(12582912.0), np.float32(-126.0), np.float32(1.0)
-    c5, c4, c3 = np.float32(1.3333558e-3), np.float32(9.618129e-3), np.float32(5.5504109e-2)
-    c2, c1 = np.float32(2.4022651e-1), np.float32(6.9314718e-1)
-
-    def float32_exp2(x: Any) -> Any:
-        x = x if x > lowest else lowest
-        shifted = x + shift
-        f = x - (shifted - shift)
-        return _times_power_of_two(  # type: ignore[call-arg]
-            ((((c5 * f + c4) * f + c3) * f + c2) * f + c1) * f + one, shifted
-        )
-
-    return float32_exp2
 
 
 def _kernel(function: Kernel) -> Kernel:
@@ -76,274 +39,240 @@ def _parallel_kernel(function: Kernel) -> Kernel:
 
 
 @_kernel
-def _squared_difference(query: Any, lanes: Any, out: Any, first_row: int, rows: int, x: int, y: int, dy: int) -> None:
-    """out[u, :] = sum over channels of (query[c, u] - lanes[c, u + dy]) ** 2, at flat columns x and y."""
-    n = out.shape[1]
+def _vectors(count: int, like: Any) -> Any:
+    """Zeros for `count` vectors, aligned to a vector: a load across two cache lines takes twice as long."""
+    room = np.zeros((count + 1) * LANES, like.dtype)
+    first = (-(room.ctypes.data // like.itemsize)) % LANES
+    return room[first : first + count * LANES]
+
+
+@_kernel
+def _pixel_lanes(train: Any, group: int, outside: Any, padding: int, pitch: int, margin: int, lanes: Any) -> None:
+    """Sixteen images into lanes [H + 2 padding, C, pitch, 16]; the last group repeats the last image."""
+    count, channels, height, width = train.shape
+    for u in range(height + 2 * padding):
+        for c in range(channels):
+            row = (u * channels + c) * pitch + margin
+            for x in range(width + 2 * padding):
+                store(lanes, (row + x) * LANES, splat(outside))
+            if padding <= u < height + padding:
+                for lane in range(LANES):
+                    image = min(group * LANES + lane, count - 1)
+                    for x in range(width):
+                        lanes[(row + padding + x) * LANES + lane] = train[image, c, u - padding, x]
+
+
+@_kernel
+def _block_lanes(pixels: Any, rows: int, columns: int, channels: int, pitch: int, r: int, lanes: Any) -> None:
+    """Sum of every r x r block over r, at every pixel."""
+    share = splat(lanes.dtype.type(1 / r))
     for u in range(rows):
-        target = out[u]
-        for c in range(query.shape[0]):
-            a = query[c, first_row + u, x : x + n]
-            b = lanes[c, first_row + u + dy, y : y + n]
-            if c == 0:
-                for j in range(n):
-                    target[j] = (a[j] - b[j]) * (a[j] - b[j])
-            else:
-                for j in range(n):
-                    target[j] += (a[j] - b[j]) * (a[j] - b[j])
+        for c in range(channels):
+            for x in range(columns):
+                total = splat(lanes.dtype.type(0))
+                for i in range(r):
+                    for j in range(r):
+                        total = total + load(pixels, (((u + i) * channels + c) * pitch + x + j) * LANES)
+                store(lanes, ((u * channels + c) * pitch + x) * LANES, total * share)
 
 
 @_kernel
-def _squared_difference_rgb(
-    query: Any, lanes: Any, out: Any, first_row: int, rows: int, x: int, y: int, dy: int
-) -> None:
-    """The same for three channels, in one pass."""
-    n = out.shape[1]
-    for u in range(rows):
-        target = out[u]
-        v = first_row + u
-        a0, a1, a2 = query[0, v, x : x + n], query[1, v, x : x + n], query[2, v, x : x + n]
-        v += dy
-        b0, b1, b2 = lanes[0, v, y : y + n], lanes[1, v, y : y + n], lanes[2, v, y : y + n]
-        for j in range(n):
-            d0, d1, d2 = a0[j] - b0[j], a1[j] - b1[j], a2[j] - b2[j]
-            target[j] = d0 * d0 + d1 * d1 + d2 * d2
-
-
-@_kernel
-def _window_sums_along_rows(source: Any, fours: Any, target: Any, rows: int, n: int, taps: int, step: int) -> None:
-    """target[u, j] = sum of source[u, j + i * step] over i < taps, four terms at a time.
-
-    From 8 terms on the sums of four are kept in `fours` and added up instead.
-    """
-    for u in range(rows):
-        row, out = source[u], target[u, :n]
-        done = 0
-        if taps >= 8:
-            m = n + (taps - 4) * step
-            a, b, c, d = row[:m], row[step:], row[2 * step :], row[3 * step :]
-            for j in range(m):
-                fours[j] = a[j] + b[j] + c[j] + d[j]
-            a = fours[4 * step :]
-            for j in range(n):
-                out[j] = fours[j] + a[j]
-            done = 8
-            while done + 4 <= taps:
-                a = fours[done * step :]
-                for j in range(n):
-                    out[j] += a[j]
-                done += 4
-        elif taps >= 4:
-            a, b, c, d = row[:n], row[step:], row[2 * step :], row[3 * step :]
-            for j in range(n):
-                out[j] = a[j] + b[j] + c[j] + d[j]
-            done = 4
-        else:
-            for j in range(n):
-                out[j] = row[j]
-            done = 1
-        a = row[done * step :]
-        if taps - done == 3:
-            b, c = a[step:], a[2 * step :]
-            for j in range(n):
-                out[j] += a[j] + b[j] + c[j]
-        elif taps - done == 2:
-            b = a[step:]
-            for j in range(n):
-                out[j] += a[j] + b[j]
-        elif taps - done == 1:
-            for j in range(n):
-                out[j] += a[j]
-
-
-@_kernel
-def _suffix_and_prefix_sums(field: Any, suffix: Any, rows: int, n: int, taps: int, step: int) -> None:
-    """Down the rows, in blocks of `taps` rows `step` apart: suffix[u] to a block's end, field[u] from its start."""
-    for u in range(rows - 1, -1, -1):
-        source, target = field[u, :n], suffix[u, :n]
-        if (u // step) % taps == taps - 1 or u + step >= rows:
-            for j in range(n):
-                target[j] = source[j]
-        else:
-            below = suffix[u + step, :n]
-            for j in range(n):
-                target[j] = source[j] + below[j]
-    for u in range(step, rows):
-        if (u // step) % taps != 0:
-            target, above = field[u, :n], field[u - step, :n]
-            for j in range(n):
-                target[j] += above[j]
-
-
-@_kernel
-def _distance_row(field: Any, suffix: Any, out: Any, p: int, n: int, taps: int, step: int) -> None:
-    above = suffix[p, :n]
-    if (p // step) % taps == 0:
-        for j in range(n):
-            out[j] = above[j]
-    else:
-        below = field[p + (taps - 1) * step, :n]
-        for j in range(n):
-            out[j] = above[j] + below[j]
-
-
-@_kernel
-def _distances(
-    query: Any, lanes: Any, field: Any, suffix: Any, flat: Any, fours: Any,
-    first_row: int, rows: int, column: int, columns: int, dy: int, dx: int, taps: int, step: int,
+def _difference_row(
+    query: Any, q: int, query_pitch: int, lanes: Any, y: int, pitch: int, channels: int, shifts: Any, wide: int,
+    dilation: int, ones: Any, twos: Any,
 ) -> None:  # fmt: skip
-    """Fill `field` and `suffix` so that `_distance_row` gives D(p, p + d) for `rows` rows from `first_row`."""
-    wide = (columns + (taps - 1) * step) * LANES
-    tall = rows + (taps - 1) * step
-    n = columns * LANES
-    scratch = flat[: tall * wide].reshape(tall, wide)
-    x, y = column * LANES, (column + dx) * LANES
-    if query.shape[0] == 3:
-        _squared_difference_rgb(query, lanes, scratch, first_row, tall, x, y, dy)
-    else:
-        _squared_difference(query, lanes, scratch, first_row, tall, x, y, dy)
-    _window_sums_along_rows(scratch, fours, field, tall, n, taps, step * LANES)
-    _suffix_and_prefix_sums(field, suffix, tall, n, taps, step)
+    """ones[dilation + x, e] = sum over channels of (query[q + x] - lanes[y + x + shifts[e]]) ** 2, for e < ABREAST.
+
+    And twos[x, e] = ones[x, e] + ones[x + dilation, e]: the first terms of all window sums.
+    """
+    offset = dilation * ABREAST
+    for x in range(wide):
+        if channels == 3:
+            a0, a1 = splat(query[q + x]), splat(query[q + query_pitch + x])
+            a2 = splat(query[q + 2 * query_pitch + x])
+            for e in range(ABREAST):
+                b = (y + x + shifts[e]) * LANES
+                d0, d1 = a0 - load(lanes, b), a1 - load(lanes, b + pitch * LANES)
+                d2 = a2 - load(lanes, b + 2 * pitch * LANES)
+                square = fma(d2, d2, fma(d1, d1, d0 * d0))
+                store(ones, (offset + x * ABREAST + e) * LANES, square)
+                store(twos, (x * ABREAST + e) * LANES, square + load(ones, (x * ABREAST + e) * LANES))
+        else:
+            for e in range(ABREAST):
+                b = (y + x + shifts[e]) * LANES
+                d0 = splat(query[q + x]) - load(lanes, b)
+                square = d0 * d0
+                for c in range(1, channels):
+                    d0 = splat(query[q + c * query_pitch + x]) - load(lanes, b + c * pitch * LANES)
+                    square = fma(d0, d0, square)
+                store(ones, (offset + x * ABREAST + e) * LANES, square)
+                store(twos, (x * ABREAST + e) * LANES, square + load(ones, (x * ABREAST + e) * LANES))
 
 
 @_kernel
-def _lower_nearest(sums: Any, nearest: Any, distance: Any, bits: Any) -> None:
-    """Move `nearest` down to `distance` where a sum could overflow, and the sums with it."""
-    n = distance.shape[0]
-    far = 0
-    margin = nearest.dtype.type(HEADROOM) / bits
-    for j in range(n):
-        far += np.int32(distance[j] < nearest[j] - margin)
-    if far > 0:
+def _window_sums(ones: Any, twos: Any, fours: Any, out: Any, first: int, n: int, taps: int, step: int) -> None:
+    """out[first + j] = sum of ones[step + j + i * step] over i < taps, made of sums of four, two and one."""
+    pairs, odd, last = taps // 2, taps % 2 == 1, taps * step
+    if taps == 1:
         for j in range(n):
-            before = nearest[j]
-            after = distance[j] if distance[j] < before else before
-            sums[j] = sums[j] * _exp2((after - before) * bits)
-            nearest[j] = after
+            store(out, (first + j) * LANES, load(ones, (step + j) * LANES))
+    elif taps < 8:
+        for j in range(n):
+            total = load(twos, (step + j) * LANES)
+            if pairs > 1:
+                total = total + load(twos, (3 * step + j) * LANES)
+            if pairs > 2:
+                total = total + load(twos, (5 * step + j) * LANES)
+            if odd:
+                total = total + load(ones, (last + j) * LANES)
+            store(out, (first + j) * LANES, total)
+    else:
+        quads, pair = taps // 4, taps % 4 >= 2
+        for j in range(n + (quads - 1) * 4 * step):
+            store(fours, j * LANES, load(twos, (step + j) * LANES) + load(twos, (3 * step + j) * LANES))
+        for j in range(n):
+            total = load(fours, j * LANES) + load(fours, (j + 4 * step) * LANES)
+            for i in range(2, quads):
+                total = total + load(fours, (j + 4 * i * step) * LANES)
+            if pair:
+                total = total + load(twos, (j + (4 * quads + 1) * step) * LANES)
+            if odd:
+                total = total + load(ones, (last + j) * LANES)
+            store(out, (first + j) * LANES, total)
 
 
 @_kernel
-def _add_weights(sums: Any, nearest: Any, distance: Any, bits: Any) -> None:
-    for j in range(distance.shape[0]):
-        sums[j] += _exp2((nearest[j] - distance[j]) * bits)
+def _insert(best: Any, first: int, k: int, distance: Any) -> None:
+    """Put distances among the k smallest of each lane, kept in ascending order from vector `first`."""
+    if any_below(distance, load(best, (first + k - 1) * LANES)):
+        for i in range(first, first + k):
+            kept = load(best, i * LANES)
+            store(best, i * LANES, smaller(kept, distance))
+            distance = larger(kept, distance)
+
+
+@_kernel
+def _sum_of_best(best: Any, first: int, k: int, reference: Any, bits: Any) -> Any:
+    total = exp2((splat(reference) - load(best, first * LANES)) * splat(bits))
+    for i in range(first + 1, first + k):
+        total = total + exp2((splat(reference) - load(best, i * LANES)) * splat(bits))
+    return total
 
 
 @_parallel_kernel
-def accumulate(
-    query: Any, lanes: Any, row_plan: Any, column_plan: Any, taps: int, step: int, query_stride: int,
-    train_stride: int, bits: Any, nearest: Any, sums: Any, onto_train: bool,
+def sweep(
+    train: Any, outside: Any, queries: Any, row_plan: Any, column_plan: Any, taps: int, downscale: int, padding: int,
+    query_stride: int, train_stride: int, query_columns: int, train_columns: int, bits: Any, reference: Any, cut: Any,
+    purpose: int, k: int, out: Any, best_out: Any, skipped: Any,
 ) -> None:  # fmt: skip
-    """Add up the weights 2 ** ((nearest[p] - D(p, q)) * bits) of all planned pairs of windows.
+    """Distances of all planned pairs of windows, of all queries and images, and what `purpose` makes of them.
 
-    Over training windows: sums [G, query rows, query columns * 16], with `nearest` of the same shape, which moves.
-    Or `onto_train`, over query windows: sums [G, train rows, train columns * 16], with `nearest` [1, query rows, query
-    columns * 16], which stays.
+    train [N, C, H, W]; queries [V, H', C, W'], block means of the padded query; bits [V]; reference and cut [V, P].
+    With w = 2 ** ((reference[p] - D(p, q)) * bits), and 0 where D(p, q) is not below cut[p] in any of sixteen images:
+    SUM: out [parts, V, >= N, P], the sum of w over an image's windows q. BEST: also best_out, over its k nearest.
+    ONTO_TRAIN: out [parts, V, >= N, Q], the sum over p. NEAREST: out [parts, V, >= N, P], the smallest distance.
+    `parts` share the displacements; skipped [parts * groups] counts the vectors of pairs left out.
     """
-    height, width = query.shape[1], query.shape[2]
-    for g in numba.prange(lanes.shape[0]):
-        field, suffix = np.empty((height, width), lanes.dtype), np.empty((height, width), lanes.dtype)
-        flat, fours = np.empty(height * width, lanes.dtype), np.empty(width, lanes.dtype)
-        row = np.empty(width, lanes.dtype)
-        for a in range(row_plan.shape[0]):
-            dy, r0, r1, row_step = row_plan[a]
-            for b in range(column_plan.shape[0]):
-                dx, c0, c1, column_step = column_plan[b]
-                n = (c1 - c0) * LANES
-                _distances(query, lanes[g], field, suffix, flat, fours, r0, r1 - r0, c0, c1 - c0, dy, dx, taps, step)
-                # Neighbouring columns in one stretch; columns of a coarser grid one by one.
-                stretch = n if column_step == 1 else LANES
-                for p in range(r0, r1, row_step):
-                    _distance_row(field, suffix, row, p - r0, n, taps, step)
-                    for c in range(c0, c1, column_step if column_step > 1 else c1 - c0):
-                        i, o = (c - c0) * LANES, (c // query_stride) * LANES
-                        distance = row[i : i + stretch]
-                        if onto_train:
-                            q = ((c + dx) // train_stride) * LANES
-                            target = sums[g, (p + dy) // train_stride, q : q + stretch]
-                            _add_weights(target, nearest[0, p // query_stride, o : o + stretch], distance, bits)
-                        else:
-                            target = sums[g, p // query_stride, o : o + stretch]
-                            near = nearest[g, p // query_stride, o : o + stretch]
-                            _lower_nearest(target, near, distance, bits)
-                            _add_weights(target, near, distance, bits)
-
-
-@_parallel_kernel
-def accumulate_best(
-    query: Any, lanes: Any, row_plan: Any, column_plan: Any, taps: int, step: int, query_stride: int,
-    train_stride: int, bits: Any, nearest: Any, sums: Any, k: int, strip: int, windows: int, train_columns: int,
-) -> None:  # fmt: skip
-    """The same over the k nearest windows of an image, with all distances of `strip` query rows in memory."""
-    height, width = query.shape[1], query.shape[2]
-    for g in numba.prange(lanes.shape[0]):
-        field, suffix = np.empty((height, width), lanes.dtype), np.empty((height, width), lanes.dtype)
-        flat, fours = np.empty(height * width, lanes.dtype), np.empty(width, lanes.dtype)
-        row = np.empty(width, lanes.dtype)
-        columns = nearest.shape[2] // LANES
-        kept = np.empty((strip, columns, windows, LANES), lanes.dtype)
-        for start in range(0, nearest.shape[1], strip):
-            kept[:] = np.inf
-            first, end = start * query_stride, (start + strip) * query_stride
-            for a in range(row_plan.shape[0]):
+    channels, height, width = train.shape[1], train.shape[2] + 2 * padding, train.shape[3] + 2 * padding
+    rows, columns = height - downscale + 1, width - downscale + 1
+    margin = ABREAST - 1  # displacements side by side reach this far over the ends of a row
+    pitch = width + 2 * margin
+    parts, targets = out.shape[0], out.shape[3]
+    query, references, cuts = queries.reshape(-1), reference.reshape(-1), cut.reshape(-1)
+    positions = reference.shape[1]
+    groups = -(-train.shape[0] // LANES)
+    step = downscale * ABREAST
+    for item in numba.prange(groups * parts):
+        group, part = item // parts, item % parts
+        lanes = _vectors(rows * channels * pitch, queries)
+        if downscale == 1:
+            _pixel_lanes(train, group, outside, padding, pitch, margin, lanes)
+        else:
+            pixels = _vectors(height * channels * pitch, queries)
+            _pixel_lanes(train, group, outside, padding, pitch, margin, pixels)
+            _block_lanes(pixels, rows, width - downscale + 1 + 2 * margin, channels, pitch, downscale, lanes)
+        ones = _vectors((columns + downscale) * ABREAST, queries)
+        twos, fours = _vectors(columns * ABREAST, queries), _vectors(columns * ABREAST, queries)
+        sums = _vectors(taps * columns * ABREAST, queries)  # of the rows of windows, a block of `taps` rows
+        tails = _vectors(taps * columns * ABREAST, queries)  # of the block before, summed up from its end
+        shifts = np.empty(ABREAST, np.int64)
+        found = _vectors(targets, queries)
+        best = _vectors(targets * k if purpose == BEST else 0, queries)
+        left_out = 0
+        for v in range(queries.shape[0]):
+            spread = splat(bits[v])
+            found[:] = queries.dtype.type(np.inf if purpose == NEAREST else 0)
+            best[:] = queries.dtype.type(np.inf)
+            for a in range(part, row_plan.shape[0], parts):
                 dy, r0, r1, row_step = row_plan[a]
-                r0 += max(0, -((r0 - first) // row_step)) * row_step
-                r1 = min(r1, end)
-                if r0 >= r1:
-                    continue
-                for b in range(column_plan.shape[0]):
-                    dx, c0, c1, column_step = column_plan[b]
-                    n = (c1 - c0) * LANES
-                    _distances(
-                        query, lanes[g], field, suffix, flat, fours, r0, r1 - r0, c0, c1 - c0, dy, dx, taps, step
-                    )
-                    for p in range(r0, r1, row_step):
-                        _distance_row(field, suffix, row, p - r0, n, taps, step)
-                        above = ((p + dy) // train_stride) * train_columns
-                        for c in range(c0, c1, column_step):
-                            window = above + (c + dx) // train_stride
-                            target = kept[p // query_stride - start, c // query_stride, window]
-                            source = row[(c - c0) * LANES : (c - c0 + 1) * LANES]
-                            for lane in range(LANES):
-                                target[lane] = source[lane]
-            for p in range(start, min(start + strip, nearest.shape[1])):
-                for c in range(columns):
-                    o = c * LANES
-                    _sum_of_nearest(
-                        kept[p - start, c], k, bits, nearest[g, p, o : o + LANES], sums[g, p, o : o + LANES]
-                    )
-
-
-@_kernel
-def _sum_of_nearest(distances: Any, k: int, bits: Any, nearest: Any, sums: Any) -> None:
-    """Sum over the k smallest distances [windows, 16] of each lane, found by bisection of the k-th smallest.
-
-    Distances over 2 * HEADROOM bits from the smallest do not matter; those within the last interval are taken as equal.
-    """
-    low = np.full(LANES, np.inf, nearest.dtype)
-    high = np.empty(LANES, nearest.dtype)
-    count = np.empty(LANES, np.int32)
-    for i in range(distances.shape[0]):
-        for lane in range(LANES):
-            low[lane] = min(low[lane], distances[i, lane])
-    for lane in range(LANES):
-        nearest[lane] = low[lane]
-        high[lane] = low[lane] + nearest.dtype.type(2 * HEADROOM) / bits
-    for _ in range(BISECTIONS):
-        count[:] = 0
-        middle = (low + high) / 2
-        for i in range(distances.shape[0]):
+                for b0 in range(0, column_plan.shape[0], ABREAST):
+                    b1 = min(b0 + ABREAST, column_plan.shape[0])
+                    left, right = column_plan[b0, 1], column_plan[b0, 2]
+                    for e in range(ABREAST):
+                        b = min(b0 + e, b1 - 1)
+                        shifts[e] = column_plan[b, 0]
+                        left, right = min(left, column_plan[b, 1]), max(right, column_plan[b, 2])
+                    n = (right - left) * ABREAST
+                    wide = right - left + (taps - 1) * downscale
+                    for phase in range(min(downscale, r1 - r0)):  # rows of blocks that belong together
+                        if row_step % downscale == 0 and phase > 0:
+                            continue
+                        tall = (r1 - r0 - phase + downscale - 1) // downscale + taps - 1
+                        for start in range(0, tall, taps):
+                            stop = min(taps, tall - start)
+                            for i in range(stop):
+                                u = r0 + phase + (start + i) * downscale
+                                _difference_row(
+                                    query, (v * rows + u) * channels * columns + left, columns,
+                                    lanes, (u + dy) * channels * pitch + left + margin, pitch,
+                                    channels, shifts, wide, downscale, ones, twos,
+                                )  # fmt: skip
+                                _window_sums(ones, twos, fours, sums, i * n, n, taps, step)
+                            for b in range(b0, b1):
+                                dx, c0, c1, column_step = column_plan[b]
+                                place = c0 // query_stride
+                                for c in range(c0, c1, column_step):
+                                    at = (c - left) * ABREAST + b - b0
+                                    head = load(sums, at * LANES)
+                                    for i in range(stop):
+                                        if i > 0:
+                                            head = head + load(sums, (i * n + at) * LANES)
+                                        row = phase + (start + i - taps + 1) * downscale
+                                        if row < 0 or (row_step > 1 and row % row_step != 0):
+                                            continue
+                                        distance = head
+                                        if i < taps - 1:
+                                            distance = head + load(tails, ((i + 1) * n + at) * LANES)
+                                        p = (r0 + row) // query_stride * query_columns + place
+                                        if purpose == NEAREST:
+                                            store(found, p * LANES, smaller(load(found, p * LANES), distance))
+                                        elif any_below(distance, splat(cuts[v * positions + p])):
+                                            gap = splat(references[v * positions + p]) - distance
+                                            target = p
+                                            if purpose == ONTO_TRAIN:
+                                                target = (r0 + row + dy) // train_stride * train_columns
+                                                target += (c + dx) // train_stride
+                                            weight = exp2(gap * spread)
+                                            store(found, target * LANES, load(found, target * LANES) + weight)
+                                            if purpose == BEST:
+                                                _insert(best, p * k, k, distance)
+                                        else:
+                                            left_out += 1
+                                    if stop == taps:
+                                        tail = load(sums, ((taps - 1) * n + at) * LANES)
+                                        store(tails, ((taps - 1) * n + at) * LANES, tail)
+                                        for i in range(taps - 2, 0, -1):
+                                            tail = tail + load(sums, (i * n + at) * LANES)
+                                            store(tails, (i * n + at) * LANES, tail)
+                                    place += column_step // query_stride
             for lane in range(LANES):
-                count[lane] += np.int32(distances[i, lane] < middle[lane])
-        for lane in range(LANES):
-            if count[lane] <= k:
-                low[lane] = middle[lane]
-            else:
-                high[lane] = middle[lane]
-    count[:] = 0
-    sums[:] = 0
-    for i in range(distances.shape[0]):
-        for lane in range(LANES):
-            if distances[i, lane] < low[lane]:
-                count[lane] += 1
-                sums[lane] += _exp2((nearest[lane] - distances[i, lane]) * bits)
-    for lane in range(LANES):
-        sums[lane] += max(0, k - count[lane]) * _exp2((nearest[lane] - low[lane]) * bits)
+                for p in range(targets):
+                    out[part, v, group * LANES + lane, p] = found[p * LANES + lane]
+            if purpose == BEST:
+                for p in range(targets):
+                    counted = _sum_of_best(best, p * k, k, references[v * positions + p], bits[v])
+                    store(found, p * LANES, counted)
+                for lane in range(LANES):
+                    for p in range(targets):
+                        best_out[v, group * LANES + lane, p] = found[p * LANES + lane]
+        skipped[item] = left_out

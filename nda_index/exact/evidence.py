@@ -1,39 +1,17 @@
-"""What a question rests on: its views at every scale and noise, their scores, where they come from, what they miss."""
+"""What a question rests on: its views at every scale and noise, where their scores come from, and what they miss."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.diffusion import NoisyImage
 from nda_index.exact import cpu
-from nda_index.exact.posterior import Masses, PosteriorSettings, masses, position_weights, scores_of_blocks
+from nda_index.exact.posterior import PosteriorSettings, View, block_masses
 from nda_index.scales import Scale
-
-
-@dataclass(frozen=True)
-class View:
-    """One noisy version of the query at one scale; `factor` is its part in the sum of scores."""
-
-    noisy: NoisyImage
-    scale: Scale
-    factor: float
-
-    @property
-    def positions(self) -> int:
-        """Number of query positions."""
-        return self.scale.query_positions(*self.noisy.pixels.shape[1:])
-
-
-@dataclass(frozen=True)
-class ViewScores:
-    """Scores float64 [N] summed over views, and each view's log normaliser, float64 [P]."""
-
-    scores: NDArray[np.float64]
-    log_normalisers: tuple[NDArray[np.float64], ...]
 
 
 def views_of(noisy: Sequence[NoisyImage], scales: Sequence[Scale]) -> list[View]:
@@ -44,33 +22,6 @@ def views_of(noisy: Sequence[NoisyImage], scales: Sequence[Scale]) -> list[View]
 def total_score(views: Sequence[View]) -> float:
     """What the scores of all training images sum to (without `per_image_topk`)."""
     return sum(view.factor * view.positions for view in views)
-
-
-def score_views(
-    views: Sequence[View],
-    blocks: Callable[[], Iterable[NDArray[np.uint8]]],
-    count: int,
-    settings: PosteriorSettings,
-    progress: Callable[[int, int], None],
-) -> ViewScores:
-    """Exact scores of `count` images that come in blocks, uint8 [n, C, H, W], the same at every call.
-
-    `progress` is called with the number of images done and of all to do, over all views.
-    """
-    scores, normalisers = np.zeros(count), []
-    for number, view in enumerate(views):
-
-        def block_masses(view: View = view, number: int = number) -> Iterator[Masses]:
-            done = 0
-            for pixels in blocks():
-                yield masses(view.noisy, to_float(pixels), view.scale, settings)
-                done += len(pixels)
-                progress(number * count + done, len(views) * count)
-
-        result = scores_of_blocks(block_masses, count, view.positions)
-        scores += view.factor * result.scores
-        normalisers.append(result.log_normaliser)
-    return ViewScores(scores, tuple(normalisers))
 
 
 def evidence_maps(
@@ -96,7 +47,7 @@ def evidence_maps(
     on_query, on_train = np.zeros((n, height, width)), np.zeros((n, height, width))
     for view, normaliser in zip(views, log_normalisers, strict=True):
         scale = view.scale
-        counted = position_weights(masses(view.noisy, train, scale, settings).counted, normaliser)  # [n, P]
+        counted = block_masses([view], train, settings, [normaliser])[0].weights(normaliser)  # [n, P]
         grid = counted.reshape(n, -1, len(range(0, scale.positions(width), scale.query_stride)))
         on_query += view.factor * _on_pixels(grid, scale, scale.query_stride, height, width)
         weights = cpu.train_maps(view.noisy, train, scale, normaliser)  # [n, rows, columns]
@@ -134,9 +85,10 @@ def estimate_coverage(
         return 1.0, 0.0
     m, whole = len(sample), total_score(views)
     covered, without_one = 0.0, np.zeros(m)
-    for view, normaliser in zip(views, log_normalisers, strict=True):
-        total = masses(view.noisy, to_float(sample), view.scale, settings).total
-        ratio = np.minimum(position_weights(total, normaliser), 1e300 / m)  # [m, P]
+    everything = replace(settings, per_image_topk=None)
+    blocks = block_masses(views, to_float(sample), everything, log_normalisers)
+    for view, normaliser, block in zip(views, log_normalisers, blocks, strict=True):
+        ratio = np.minimum(block.weights(normaliser), 1e300 / m)  # [m, P]
         missed = ratio.sum(axis=0)  # [P]
         covered += view.factor * float((1 / (1 + outside / m * missed)).sum())
         for i in range(m):

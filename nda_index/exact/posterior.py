@@ -1,12 +1,8 @@
-"""From log masses to scores: the softmax over all training images, block by block.
-
-A block of training images gives `logsumexp` of its logits per image and query position. The normaliser of a position is
-the `logsumexp` of these over all images, so blocks, shards and machines combine exactly and in any order.
-"""
+"""From pixels to scores: the softmax over all training images, block by block, of all views of a question at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,31 +12,11 @@ from numpy.typing import NDArray
 from nda_index.diffusion import NoisyImage
 from nda_index.errors import ConfigError
 from nda_index.exact import cpu, reference
+from nda_index.exact.masses import Masses, merge_log_totals
 from nda_index.scales import Scale
 
 BACKENDS = ("auto", "reference", "cpu")
 KEPT_BYTES = 1 << 30  # above it the masses of all images are computed twice instead of being kept
-
-
-@dataclass(frozen=True)
-class Masses:
-    """Log posterior masses of a block of N images at P query positions, not yet normalised.
-
-    Attributes:
-        total: float64 [N, P], over all windows of an image: what the normaliser is made of.
-        counted: float64 [N, P], over the windows that count for its score: all, or its `per_image_topk` best.
-    """
-
-    total: NDArray[np.float64]
-    counted: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Scores of N images, float64 [N], and the log of the normaliser at every query position, float64 [P]."""
-
-    scores: NDArray[np.float64]
-    log_normaliser: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -64,70 +40,125 @@ class PosteriorSettings:
             raise ConfigError(f"backend is {self.backend!r}; it must be one of {', '.join(map(repr, BACKENDS))}")
 
 
-def masses(noisy: NoisyImage, train: NDArray[np.floating], scale: Scale, settings: PosteriorSettings) -> Masses:
-    """Log masses of a block of clean training images, floats [N, C, H, W] in [-1, 1]."""
+@dataclass(frozen=True)
+class View:
+    """One noisy version of the query at one scale; `factor` is its part in the sum of scores."""
+
+    noisy: NoisyImage
+    scale: Scale
+    factor: float
+
+    @property
+    def positions(self) -> int:
+        """Number of query positions."""
+        return self.scale.query_positions(*self.noisy.pixels.shape[1:])
+
+
+@dataclass(frozen=True)
+class ViewScores:
+    """Scores summed over views.
+
+    Attributes:
+        scores: float64 [N].
+        log_normalisers: of each view, float64 [P].
+        left_out: at most this fraction of a position's mass was too small to be computed and is missing.
+        backend: what computed them.
+    """
+
+    scores: NDArray[np.float64]
+    log_normalisers: tuple[NDArray[np.float64], ...]
+    left_out: float
+    backend: str
+
+
+def block_masses(
+    views: Sequence[View],
+    train: NDArray[np.floating],
+    settings: PosteriorSettings,
+    floors: Sequence[NDArray[np.float64] | None] | None = None,
+) -> list[Masses]:
+    """Masses of a block of clean training images, floats [N, C, H, W] in [-1, 1], for each view.
+
+    `floors` may hold what other images have at least added to each view's log normaliser, [P] each: it saves work.
+    """
     block = np.concatenate([train, train[..., ::-1]]) if settings.mirror else train
-    if settings.backend == "reference":
-        tensors = reference.log_masses(
-            torch.from_numpy(np.array(noisy.pixels, np.float64)),
-            torch.from_numpy(np.array(block, np.float64)) * noisy.signal,
-            scale,
-            sigma=noisy.sigma,
-            mask_value=settings.mask_value,
-            per_image_topk=settings.per_image_topk,
-        )
-        total, counted = tensors[0].numpy(), tensors[1].numpy()
+    floors = floors if floors is not None else [None] * len(views)
+    found: dict[int, Masses] = {}
+    for scale in dict.fromkeys(view.scale for view in views):
+        chosen = [i for i, view in enumerate(views) if view.scale == scale]
+        queries = [views[i].noisy for i in chosen]
+        if settings.backend == "reference":
+            results = [_reference_masses(query, block, scale, settings) for query in queries]
+        else:
+            results = cpu.masses(
+                queries, block, scale, settings.mask_value, settings.per_image_topk, [floors[i] for i in chosen]
+            )
+        found.update(zip(chosen, results, strict=True))
+    ordered = [found[i] for i in range(len(views))]
+    return [_folded(masses, len(train)) for masses in ordered] if settings.mirror else ordered
+
+
+def score_views(
+    views: Sequence[View],
+    blocks: Callable[[], Iterable[NDArray[np.floating]]],
+    count: int,
+    settings: PosteriorSettings,
+    progress: Callable[[int, int], None],
+) -> ViewScores:
+    """Exact scores of `count` images that come in blocks, floats [n, C, H, W], with bounded memory.
+
+    `blocks` is called once, or twice where there are too many masses to keep. `progress` is called with the number of
+    images done and of all to do.
+    """
+    keep = 4 * count * sum(view.positions for view in views) <= KEPT_BYTES
+    totals = [np.full(view.positions, -np.inf) for view in views]
+    kept: list[list[Masses]] = []
+    scores, done, left_out, backend = [], 0, 0.0, settings.backend
+    to_do = count if keep else 2 * count
+    for train in blocks():
+        block = block_masses(views, train, settings, totals)
+        totals = [merge_log_totals([total, part.log_total]) for total, part in zip(totals, block, strict=True)]
+        left_out += max(part.left_out for part in block)
+        backend = block[0].backend
+        if keep:
+            kept.append(block)
+        done += len(train)
+        progress(done, to_do)
+    if keep:
+        scores = [_view_scores(views, block, totals) for block in kept]
     else:
-        total, counted = cpu.log_masses(noisy, block, scale, settings.mask_value, settings.per_image_topk)
-    if settings.mirror:  # an image and its mirror image are two training images with one score
-        n = len(train)
-        total, counted = np.logaddexp(total[:n], total[n:]), np.logaddexp(counted[:n], counted[n:])
-    return Masses(total, counted)
+        for train in blocks():
+            scores.append(_view_scores(views, block_masses(views, train, settings, totals), totals))
+            done += len(train)
+            progress(done, to_do)
+    return ViewScores(np.concatenate(scores), tuple(totals), left_out, backend)
 
 
-def position_weights(counted: NDArray[np.floating], log_normaliser: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Posterior weight of every image at every query position: [N, P].
-
-    Over all images each position sums to 1, or to 0 where no training window can match: with `mask_value=inf` and a
-    train_stride above 1, a window at the border may find none that sticks out by the same amount.
-    """
-    with np.errstate(under="ignore", over="ignore"):
-        weights: NDArray[np.float64] = np.exp(counted - _finite(log_normaliser))
-    return weights
+def _view_scores(
+    views: Sequence[View], block: Sequence[Masses], totals: Sequence[NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    parts = [view.factor * part.scores(total) for view, part, total in zip(views, block, totals, strict=True)]
+    return np.asarray(sum(parts[1:], parts[0]), np.float64)
 
 
-def scores_of_blocks(blocks: Callable[[], Iterable[Masses]], count: int, positions: int) -> Scores:
-    """Scores over any number of blocks, with memory for at most `KEPT_BYTES` of masses.
-
-    Args:
-        blocks: gives the blocks; called once, or twice where there is too much to keep.
-        count: number of images in all blocks.
-        positions: number of query positions.
-
-    Returns:
-        The scores (at scale weight 1), in the blocks' order.
-    """
-    if 4 * count * positions > KEPT_BYTES:
-        normaliser = np.full(positions, -np.inf)
-        for block in blocks():
-            normaliser = np.logaddexp(normaliser, _log_sum(block.total))
-        parts = [position_weights(block.counted, normaliser).sum(axis=1) for block in blocks()]
-        return Scores(np.concatenate(parts), normaliser)
-    normaliser, kept = np.full(positions, -np.inf), []
-    for block in blocks():
-        offset = _log_sum(block.total)
-        normaliser = np.logaddexp(normaliser, offset)
-        # Relative to the block's own sum float32 is enough: what is far below it does not matter.
-        kept.append((offset, (block.counted - _finite(offset)).astype(np.float32)))
-    parts = [position_weights(part, _finite(normaliser) - _finite(offset)).sum(axis=1) for offset, part in kept]
-    return Scores(np.concatenate(parts), normaliser)
+def _reference_masses(
+    query: NoisyImage, train: NDArray[np.floating], scale: Scale, settings: PosteriorSettings
+) -> Masses:
+    total, counted = reference.log_masses(
+        torch.from_numpy(np.array(query.pixels, np.float64)),
+        torch.from_numpy(np.array(train, np.float64)) * query.signal,
+        scale,
+        sigma=query.sigma,
+        mask_value=settings.mask_value,
+        per_image_topk=settings.per_image_topk,
+    )
+    unit = total.amax(dim=0).numpy()
+    unit = np.where(np.isfinite(unit), unit, 0.0)
+    return Masses(np.exp(total.numpy() - unit), np.exp(counted.numpy() - unit), unit, 0.0, "reference")
 
 
-def _log_sum(total: NDArray[np.float64]) -> NDArray[np.float64]:
-    highest = _finite(total.max(axis=0))
-    with np.errstate(under="ignore", divide="ignore"):
-        return np.asarray(highest + np.log(np.exp(total - highest).sum(axis=0)), np.float64)
-
-
-def _finite(logs: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(np.isfinite(logs), logs, 0.0)
+def _folded(masses: Masses, count: int) -> Masses:
+    """An image and its mirror image are two training images with one score."""
+    total = masses.total[:count] + masses.total[count:]
+    counted = masses.counted[:count] + masses.counted[count:]
+    return Masses(total, counted, masses.log_unit, masses.left_out, masses.backend)

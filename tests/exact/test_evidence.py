@@ -13,12 +13,11 @@ from nda_index.exact import reference
 from nda_index.exact.evidence import (
     estimate_coverage,
     evidence_maps,
-    score_views,
     to_float,
     total_score,
     views_of,
 )
-from nda_index.exact.posterior import PosteriorSettings
+from nda_index.exact.posterior import PosteriorSettings, score_views
 
 SCALES = [Scale(5), Scale(6, 2, 0.5), Scale(4, query_stride=3, train_stride=2)]
 
@@ -30,7 +29,9 @@ def smooth_bytes(count: int, seed: int = 0) -> NDArray[np.uint8]:
 
 def asked(scales: list[Scale], settings: PosteriorSettings, train: NDArray[np.uint8], image: int = 1) -> Any:
     views = views_of([NoisyImage(to_float(train[image]), 0.95, 0.3)], scales)
-    return views, score_views(views, lambda: [train[:7], train[7:]], len(train), settings, lambda done, total: None)
+    return views, score_views(
+        views, lambda: [to_float(train[:7]), to_float(train[7:])], len(train), settings, lambda done, total: None
+    )
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -69,7 +70,7 @@ def test_maps_point_at_the_copied_region() -> None:
     query = smooth_bytes(1, seed=9)[0]
     query[:, 7:14, 5:12] = train[4][:, 2:9, 1:8]
     views = views_of([NoisyImage(to_float(query), 1.0, 0.1)], [Scale(5)])
-    result = score_views(views, lambda: [train], 10, PosteriorSettings(), lambda done, total: None)
+    result = score_views(views, lambda: [to_float(train)], 10, PosteriorSettings(), lambda done, total: None)
     on_query, on_train = evidence_maps(views, result.log_normalisers, train[4:5], PosteriorSettings())
     rows, columns = slice(9, 12), slice(7, 10)
     assert on_query[0][rows, columns].min() > 0.99
@@ -86,7 +87,7 @@ def test_coverage_of_a_full_sample_is_the_truth() -> None:
     train = smooth_bytes(40)
     settings = PosteriorSettings()
     views, everything = asked(SCALES, settings, train)
-    part = score_views(views, lambda: [train[:15]], 15, settings, lambda done, total: None)
+    part = score_views(views, lambda: [to_float(train[:15])], 15, settings, lambda done, total: None)
     covered, error = estimate_coverage(views, part.log_normalisers, train[15:], 25, settings)
     assert covered == pytest.approx(everything.scores[:15].sum() / total_score(views), rel=1e-4)
     assert 0 < error < 1
@@ -97,8 +98,8 @@ def test_coverage_is_estimated_within_a_few_errors_from_a_part() -> None:
     train = smooth_bytes(400)
     settings = PosteriorSettings()
     views = views_of([NoisyImage(to_float(train[1]), 0.7, 0.9)], [Scale(5)])
-    everything = score_views(views, lambda: [train], 400, settings, lambda done, total: None)
-    part = score_views(views, lambda: [train[:50]], 50, settings, lambda done, total: None)
+    everything = score_views(views, lambda: [to_float(train)], 400, settings, lambda done, total: None)
+    part = score_views(views, lambda: [to_float(train[:50])], 50, settings, lambda done, total: None)
     truth = everything.scores[:50].sum() / total_score(views)
     covered, error = estimate_coverage(views, part.log_normalisers, train[50:150], 350, settings)
     assert abs(covered - truth) < 4 * error
