@@ -9,16 +9,17 @@ subtraction, so float32 keeps its relative precision where running sums would lo
 Distances are divided by signal ** 2: D = signal^2 * |P(x_t) / signal - P(y)|^2, so that the training images stay as
 they are and several noisy queries are compared while an image is in the cache.
 
-Two passes. The first finds at each query position the distance R of a good match, from the smallest displacements
-alone. The second sums w = 2 ^ ((R - D) * bits). A pair whose weight is below 2^-(LEFT_OUT_BITS + 1) / pairs is left
-out. Some pair has weight 1, or other blocks are known to sum to more, and there are `pairs` pairs at the position: so
-all that is left out is together below 2^-(LEFT_OUT_BITS + 1) of the position's total. The other bit is for rounding.
+Two passes. The first finds at each query position the distance of a good match, from the smallest displacements and,
+where there are many images, from a sample of them; what other blocks are known to sum to may count as a better one. The
+second sums weights. A pair whose weight is below 2^-(LEFT_OUT_BITS + 1) / pairs of the good match's is left out. The
+position's total is at least that match's weight, and it has `pairs` pairs: so all that is left out is together below
+2^-(LEFT_OUT_BITS + 1) of the total. The other bit is for the rounding of the distances.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ from nda_index.scales import Scale, block_means
 SMALL_VARIANCE = 2e-3  # below it, distances are so large in units of sigma^2 that their float32 rounding shows
 LARGE_PENALTY = 1000.0  # logit of one pixel outside against one inside, above which float32 drowns the others
 OVERFLOW = 2.0**100  # a sum this large may have lost terms that `exp2` holds at 2^126
+SAMPLED = 32  # one in so many groups of images is compared in full by the first pass
 WORK_ITEMS = 8  # at least so many pieces of work, for the cores to share
 
 Block = NDArray[np.floating]
@@ -126,35 +128,43 @@ def _masses(
     setup = _sweep(queries, train, scale, outside)
     windows = setup.plan.train_shape[0] * setup.plan.train_shape[1]
     k = per_image_topk if per_image_topk is not None and per_image_topk < windows else 0
-    reference = _reference(setup)
-    total, counted, skipped = _sums(setup, reference, floors, k)
+    purpose = BEST if k else SUM
+    match = _good_matches(setup, floors)
+    reference, cut = _limits(setup, match)
+    total, best, skipped = setup.run(purpose, reference, cut, k)
     overflow = (~(total < OVERFLOW)).any(axis=(0, 2))
     if overflow.any():
-        # Some image matches far better than the first pass saw. Take its distances, exactly this time, as reference.
-        again = _Sweep(train[overflow], setup.outside, setup.queries, setup.bits, setup.plan, scale)
-        nearest = again.run(NEAREST, reference, reference)[0].min(axis=1)
-        lower = np.minimum(reference, nearest)
-        shrink = np.exp2(np.maximum((lower - reference) * setup.bits[:, None], -1000.0)).astype(total.dtype)[:, None]
-        with np.errstate(under="ignore", invalid="ignore"):
-            total, counted = total * shrink, counted * shrink
-        total[:, overflow], counted[:, overflow], _ = _sums(again, lower, floors, k)
-        reference = lower
+        # Some image matches far better than the first pass saw. Take its distances, exactly this time.
+        again = replace(setup, train=setup.train[overflow])
+        match = np.minimum(match, _nearest(again, again.plan).min(axis=1))
+        before, (reference, cut) = reference, _limits(setup, match)
+        exponent = np.maximum((reference - before) * setup.bits[:, None], -1000.0)[:, None]  # [V, 1, P]
+        half = np.exp2(exponent / 2).astype(
+            total.dtype
+        )  # in two steps: the whole factor may be below the smallest float
+        for part in (total, best) if k else (total,):
+            part[:, overflow] = 0
+            with np.errstate(under="ignore"):
+                part *= half
+                part *= half
+        sums = again.run(purpose, reference, cut, k)
+        total[:, overflow] = sums[0]
+        if k:
+            best[:, overflow] = sums[1]
     log_unit = reference.astype(np.float64) * setup.bits[:, None].astype(np.float64) * -np.log(2)
     left_out = 2.0**-LEFT_OUT_BITS if skipped else 0.0
-    return [Masses(total[v], counted[v] if k else total[v], log_unit[v], left_out, "cpu") for v in range(len(queries))]
+    return [Masses(total[v], best[v] if k else total[v], log_unit[v], left_out, "cpu") for v in range(len(queries))]
 
 
-def _sums(
-    setup: _Sweep, reference: Block, floors: Sequence[NDArray[np.float64] | None], k: int
-) -> tuple[Block, Block, int]:
-    bits = setup.bits[:, None]
-    highest = reference.astype(np.float64)
-    for v, floor in enumerate(floors):
-        if floor is not None:
-            highest[v] = np.minimum(highest[v], -floor / np.log(2) / setup.bits[v])
-    cut = (highest + _bits_left_out(setup) / bits).astype(reference.dtype)
-    total, counted, skipped = setup.run(BEST if k else SUM, reference, cut, k)
-    return total, counted if k else total, skipped
+def _limits(setup: _Sweep, match: Block) -> tuple[Block, Block]:
+    """Distances [V, P]: that of weight 1, and the one from which on pairs are left out, of weight 2^-125.
+
+    The good match itself weighs little, to leave room in the exponent for matches that the first pass has not seen.
+    """
+    left_out = _bits_left_out(setup)
+    bits = setup.bits[:, None].astype(np.float64)
+    reference, cut = match - max(0.0, 125.0 - left_out) / bits, match + left_out / bits
+    return reference.astype(match.dtype), cut.astype(match.dtype)
 
 
 def _bits_left_out(setup: _Sweep) -> float:
@@ -162,13 +172,27 @@ def _bits_left_out(setup: _Sweep) -> float:
     return LEFT_OUT_BITS + 1 + float(np.log2(pairs))
 
 
-def _reference(setup: _Sweep) -> Block:
-    """A distance at every query position that some pair has, or 0 where there is no pair: [V, P]."""
-    like = np.zeros((len(setup.queries), setup.positions), setup.queries.dtype)
-    nearest = setup.run(NEAREST, like, like, plan=setup.plan.smallest(setup.scale.train_stride))[0].min(axis=1)
+def _good_matches(setup: _Sweep, floors: Sequence[NDArray[np.float64] | None]) -> Block:
+    """A distance at every query position that some pair has, or 0 where there is no pair: [V, P].
+
+    A floor counts as one: the distance at which a single pair would sum to it.
+    """
+    nearest = _nearest(setup, setup.plan.smallest(setup.scale.train_stride)).min(axis=1)
+    if len(setup.train) >= SAMPLED * LANES:  # one group of images in full, where that is little work beside the rest
+        sample = replace(setup, train=setup.train[:: len(setup.train) // LANES][:LANES])
+        nearest = np.minimum(nearest, _nearest(sample, setup.plan).min(axis=1))
     if np.isinf(nearest).any():
-        nearest = setup.run(NEAREST, like, like)[0].min(axis=1)
-    return np.where(np.isinf(nearest), 0, nearest).astype(like.dtype)
+        nearest = _nearest(setup, setup.plan).min(axis=1)
+    for v, floor in enumerate(floors):
+        if floor is not None:
+            nearest[v] = np.minimum(nearest[v], -floor / np.log(2) / setup.bits[v])
+    return np.where(np.isinf(nearest), 0, nearest).astype(nearest.dtype)
+
+
+def _nearest(setup: _Sweep, plan: PairPlan) -> Block:
+    """Smallest distance at each query position over the windows of each image: [V, N, P]."""
+    everything = np.full((len(setup.queries), setup.positions), np.inf, setup.queries.dtype)
+    return setup.run(NEAREST, everything, everything, plan=plan)[0]
 
 
 def _sweep(queries: Sequence[NoisyImage], train: Block, scale: Scale, outside: float | None) -> _Sweep:

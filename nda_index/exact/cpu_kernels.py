@@ -168,7 +168,8 @@ def sweep(
     """Distances of all planned pairs of windows, of all queries and images, and what `purpose` makes of them.
 
     train [N, C, H, W]; queries [V, H', C, W'], block means of the padded query; bits [V]; reference and cut [V, P].
-    With w = 2 ** ((reference[p] - D(p, q)) * bits), and 0 where D(p, q) is not below cut[p] in any of sixteen images:
+    With w = 2 ** ((reference[p] - D(p, q)) * bits), and 0 where D is not below cut[p] in any of up to `taps` pairs one
+    below the other of sixteen images:
     SUM: out [parts, V, >= N, P], the sum of w over an image's windows q. BEST: also best_out, over its k nearest.
     ONTO_TRAIN: out [parts, V, >= N, Q], the sum over p. NEAREST: out [parts, V, >= N, P], the smallest distance.
     `parts` share the displacements; skipped [parts * groups] counts the vectors of pairs left out.
@@ -182,6 +183,8 @@ def sweep(
     positions = reference.shape[1]
     groups = -(-train.shape[0] // LANES)
     step = downscale * ABREAST
+    zero, infinity = queries.dtype.type(0), queries.dtype.type(np.inf)
+    grid_row = np.arange(height) // query_stride
     for item in numba.prange(groups * parts):
         group, part = item // parts, item % parts
         lanes = _vectors(rows * channels * pitch, queries)
@@ -195,14 +198,15 @@ def sweep(
         twos, fours = _vectors(columns * ABREAST, queries), _vectors(columns * ABREAST, queries)
         sums = _vectors(taps * columns * ABREAST, queries)  # of the rows of windows, a block of `taps` rows
         tails = _vectors(taps * columns * ABREAST, queries)  # of the block before, summed up from its end
+        distances = _vectors(taps, queries)
         shifts = np.empty(ABREAST, np.int64)
         found = _vectors(targets, queries)
         best = _vectors(targets * k if purpose == BEST else 0, queries)
         left_out = 0
         for v in range(queries.shape[0]):
             spread = splat(bits[v])
-            found[:] = queries.dtype.type(np.inf if purpose == NEAREST else 0)
-            best[:] = queries.dtype.type(np.inf)
+            found[:] = infinity if purpose == NEAREST else zero
+            best[:] = infinity
             for a in range(part, row_plan.shape[0], parts):
                 dy, r0, r1, row_step = row_plan[a]
                 for b0 in range(0, column_plan.shape[0], ABREAST):
@@ -228,42 +232,52 @@ def sweep(
                                     channels, shifts, wide, downscale, ones, twos,
                                 )  # fmt: skip
                                 _window_sums(ones, twos, fours, sums, i * n, n, taps, step)
+                            first = max(0, taps - 1 - start)  # row of the block where the first window ends
                             for b in range(b0, b1):
                                 dx, c0, c1, column_step = column_plan[b]
                                 place = c0 // query_stride
                                 for c in range(c0, c1, column_step):
                                     at = (c - left) * ABREAST + b - b0
                                     head = load(sums, at * LANES)
+                                    lowest = splat(infinity)
                                     for i in range(stop):
                                         if i > 0:
                                             head = head + load(sums, (i * n + at) * LANES)
-                                        row = phase + (start + i - taps + 1) * downscale
-                                        if row < 0 or (row_step > 1 and row % row_step != 0):
-                                            continue
-                                        distance = head
-                                        if i < taps - 1:
-                                            distance = head + load(tails, ((i + 1) * n + at) * LANES)
-                                        p = (r0 + row) // query_stride * query_columns + place
-                                        if purpose == NEAREST:
-                                            store(found, p * LANES, smaller(load(found, p * LANES), distance))
-                                        elif any_below(distance, splat(cuts[v * positions + p])):
-                                            gap = splat(references[v * positions + p]) - distance
-                                            target = p
-                                            if purpose == ONTO_TRAIN:
-                                                target = (r0 + row + dy) // train_stride * train_columns
-                                                target += (c + dx) // train_stride
-                                            weight = exp2(gap * spread)
-                                            store(found, target * LANES, load(found, target * LANES) + weight)
-                                            if purpose == BEST:
-                                                _insert(best, p * k, k, distance)
-                                        else:
-                                            left_out += 1
+                                        if i >= first:
+                                            distance = head
+                                            if i < taps - 1:
+                                                distance = head + load(tails, ((i + 1) * n + at) * LANES)
+                                            store(distances, i * LANES, distance)
+                                            row = r0 + phase + (start + i - taps + 1) * downscale
+                                            limit = cuts[v * positions + grid_row[row] * query_columns + place]
+                                            lowest = smaller(lowest, distance - splat(limit))
                                     if stop == taps:
                                         tail = load(sums, ((taps - 1) * n + at) * LANES)
                                         store(tails, ((taps - 1) * n + at) * LANES, tail)
                                         for i in range(taps - 2, 0, -1):
                                             tail = tail + load(sums, (i * n + at) * LANES)
                                             store(tails, (i * n + at) * LANES, tail)
+                                    if any_below(lowest, splat(zero)):
+                                        for i in range(first, stop):
+                                            row = r0 + phase + (start + i - taps + 1) * downscale
+                                            if row_step > 1 and (row - r0) % row_step != 0:
+                                                continue
+                                            p = grid_row[row] * query_columns + place
+                                            distance = load(distances, i * LANES)
+                                            if purpose == NEAREST:
+                                                store(found, p * LANES, smaller(load(found, p * LANES), distance))
+                                                continue
+                                            target = p
+                                            if purpose == ONTO_TRAIN:
+                                                target = (row + dy) // train_stride * train_columns
+                                                target += (c + dx) // train_stride
+                                            gap = splat(references[v * positions + p]) - distance
+                                            weight = exp2(gap * spread)
+                                            store(found, target * LANES, load(found, target * LANES) + weight)
+                                            if purpose == BEST:
+                                                _insert(best, p * k, k, distance)
+                                    else:
+                                        left_out += stop - first
                                     place += column_step // query_stride
             for lane in range(LANES):
                 for p in range(targets):

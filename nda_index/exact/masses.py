@@ -49,7 +49,8 @@ class Masses:
 
     def scores(self, log_normaliser: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sum of an image's weights over the query positions: float64 [N]."""
-        return np.asarray(self.counted @ self._shares_of_a_unit(log_normaliser), np.float64)
+        # Not a matrix product: its threads go on spinning while the next kernel wants the cores.
+        return np.asarray(np.einsum("np,p->n", self.counted, self._shares_of_a_unit(log_normaliser)), np.float64)
 
     def _shares_of_a_unit(self, log_normaliser: NDArray[np.float64]) -> NDArray[np.float64]:
         possible = np.isfinite(log_normaliser)
