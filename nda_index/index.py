@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from nda_index.coarse.storage import read_coarse
 from nda_index.corpus import Corpus
 from nda_index.diffusion import NoiseSetting, noise_level
 from nda_index.errors import ConfigError, QueryError
+from nda_index.exact import gpu
 from nda_index.exact.evidence import estimate_coverage, evidence_maps, to_float, total_score, views_of
 from nda_index.exact.posterior import View, ViewScores, score_views
 from nda_index.images import decode_image
@@ -31,6 +33,7 @@ from nda_index.version import __version__
 
 BLOCK = 1024  # images that are read and scored at a time
 COVERAGE_SAMPLE = 128  # images outside the shortlist that are scored to estimate what it misses
+BACKENDS_BY_DEVICE = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
 # Noise moves a patch's neighbours; those of the clean patch with a broader posterior stand for all draws.
 DRAW_TEMPER = 3.0
 
@@ -45,13 +48,16 @@ class Index:
         shape: (C, H, W) of its images.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, corpus: Corpus, coarse: tuple[CoarseIndex, ...]) -> None:
+    def __init__(
+        self, path: Path, manifest: Manifest, corpus: Corpus, coarse: tuple[CoarseIndex, ...], backend: str
+    ) -> None:
         """Put together by `open_index`."""
         self.path = path
         self.manifest = manifest
         self.scales: tuple[Scale, ...] = manifest_scales(manifest.config)
         self.shape = corpus.shape
         self._corpus = corpus
+        self._backend = backend
         self._coarse = coarse
 
     def __len__(self) -> int:
@@ -152,7 +158,12 @@ class Index:
             mass_error=coverage[1],
             scored=len(ids),
             collection=len(asked),
-            settings={**question.as_settings(), "scales": [scale.name for scale in self.scales]},
+            settings={
+                **question.as_settings(),
+                "scales": [scale.name for scale in self.scales],
+                "backend": result.backend,
+                "left_out": result.left_out,
+            },
             index_hash=self.manifest.index_hash,
             version=__version__,
             seconds=clock.seconds,
@@ -265,7 +276,7 @@ class Index:
                 yield to_float(pixels)
 
         with clock.stage("exact"):
-            return score_views(views, blocks, len(ids), question.posterior, report)
+            return score_views(views, blocks, len(ids), replace(question.posterior, backend=self._backend), report)
 
 
 def build_index(
@@ -333,7 +344,7 @@ def open_index(path: str | PathLike[str], device: str = "auto") -> Index:
 
     Args:
         path: the folder that `build_index` wrote.
-        device: "cpu", or "auto", which is the CPU in this version.
+        device: "cpu"; "cuda" for the exact stage on a GPU; or "auto", a GPU where there is one.
 
     Returns:
         The index. It goes on answering from what it opened.
@@ -342,10 +353,12 @@ def open_index(path: str | PathLike[str], device: str = "auto") -> Index:
         NotAnIndexError: the folder is no index.
         VersionError: a newer nda_index wrote it.
         CorruptIndexError, MismatchError: it is damaged.
-        ConfigError: an unknown device.
+        ConfigError: an unknown device, or "cuda" where there is none.
     """
-    if device not in ("auto", "cpu"):
-        raise ConfigError(f"device is {device!r}; this version computes on the CPU, it must be 'auto' or 'cpu'")
+    if device not in BACKENDS_BY_DEVICE:
+        raise ConfigError(f"device is {device!r}; it must be one of {', '.join(map(repr, BACKENDS_BY_DEVICE))}")
+    if device == "cuda" and not gpu.available():
+        raise ConfigError("device is 'cuda', but there is no CUDA device with Triton; it must be 'auto' or 'cpu'")
     folder = Path(path)
     manifest = read_manifest(folder)
     height, width = manifest.config["image_size"]
@@ -360,7 +373,7 @@ def open_index(path: str | PathLike[str], device: str = "auto") -> Index:
         )
         for scale in manifest_scales(manifest.config)
     )
-    return Index(folder, manifest, corpus, coarse)
+    return Index(folder, manifest, corpus, coarse, BACKENDS_BY_DEVICE[device])
 
 
 class _Clock:

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from nda_index.diffusion import NoisyImage
 from nda_index.errors import ConfigError
-from nda_index.exact import cpu, reference
+from nda_index.exact import cpu, gpu, reference
 from nda_index.exact.masses import Masses, merge_log_totals
+from nda_index.exact.pairs import border_is_negligible
 from nda_index.scales import Scale
 
-BACKENDS = ("auto", "reference", "cpu")
+BACKENDS = ("auto", "reference", "cpu", "gpu")
+BORDER_OBSTACLE = "windows of different overhang may matter at this mask_value, which only the CPU computes"
 KEPT_BYTES = 1 << 30  # above it the masses of all images are computed twice instead of being kept
 
 
@@ -109,7 +111,17 @@ def score_views(
 
     `blocks` is called once, or twice where there are too many masses to keep. `progress` is called with the number of
     images done and of all to do.
+
+    Raises:
+        ConfigError: the backend is "gpu" and the GPU cannot compute this, or there is none.
     """
+    if settings.backend == "gpu" or (settings.backend == "auto" and gpu.available()):
+        obstacle = _gpu_obstacle(views, settings)
+        result = None if obstacle else _score_on_gpu(views, blocks, count, settings, progress)
+        if result is not None:
+            return result
+        if settings.backend == "gpu":
+            raise ConfigError(f"backend is 'gpu', but {obstacle or BORDER_OBSTACLE}; take backend 'cpu' or 'auto'")
     keep = 4 * count * sum(view.positions for view in views) <= KEPT_BYTES
     totals = [np.full(view.positions, -np.inf) for view in views]
     kept: list[list[Masses]] = []
@@ -132,6 +144,61 @@ def score_views(
             done += len(train)
             progress(done, to_do)
     return ViewScores(np.concatenate(scores), tuple(totals), left_out, backend)
+
+
+def _gpu_obstacle(views: Sequence[View], settings: PosteriorSettings) -> str | None:
+    """Why the GPU cannot compute this, None if it can."""
+    if not gpu.available():
+        return "there is no CUDA device with Triton"
+    if settings.per_image_topk is not None:
+        return f"per_image_topk is {settings.per_image_topk}, which only the CPU computes"
+    smallest = min(view.noisy.sigma**2 for view in views)
+    if smallest < gpu.SMALL_VARIANCE:
+        return f"sigma^2 is {smallest:.2g}; below {gpu.SMALL_VARIANCE} float64 is needed, which only the CPU computes"
+    return None
+
+
+def _score_on_gpu(
+    views: Sequence[View],
+    blocks: Callable[[], Iterable[NDArray[np.floating]]],
+    count: int,
+    settings: PosteriorSettings,
+    progress: Callable[[int, int], None],
+) -> ViewScores | None:
+    """Scores from two passes over the blocks; None where the border takes more than windows of equal overhang."""
+    scales = dict.fromkeys(view.scale for view in views)
+    chosen = {scale: [i for i, view in enumerate(views) if view.scale == scale] for scale in scales}
+    queries = {scale: [views[i].noisy for i in chosen[scale]] for scale in scales}
+    totals = [np.full(view.positions, -np.inf) for view in views]
+    done = 0
+    for train in blocks():
+        pixels = _on_gpu(train, settings.mirror)
+        for scale in scales:
+            parts = gpu.log_totals(queries[scale], pixels, scale)
+            for i, part in zip(chosen[scale], parts, strict=True):
+                totals[i] = merge_log_totals([totals[i], part])
+                if not np.isinf(settings.mask_value) and not border_is_negligible(
+                    views[i].noisy, train, scale, settings.mask_value, part
+                ):
+                    return None
+        done += len(train)
+        progress(done, 2 * count)
+    scores = np.zeros(count)
+    for train in blocks():
+        pixels, first = _on_gpu(train, settings.mirror), done - count
+        for scale in scales:
+            parts = gpu.scores(queries[scale], pixels, scale, [totals[i] for i in chosen[scale]])
+            for i, part in zip(chosen[scale], parts, strict=True):
+                folded = part.reshape(-1, len(train)).sum(axis=0)  # with its mirror image an image has one score
+                scores[first : first + len(train)] += views[i].factor * folded
+        done += len(train)
+        progress(done, 2 * count)
+    return ViewScores(scores, tuple(totals), 0.0, "gpu")
+
+
+def _on_gpu(train: NDArray[np.floating], mirror: bool) -> torch.Tensor:
+    pixels = torch.from_numpy(np.ascontiguousarray(train, np.float32)).to(gpu.DEVICE)
+    return torch.cat([pixels, pixels.flip(-1)]) if mirror else pixels
 
 
 def _view_scores(
