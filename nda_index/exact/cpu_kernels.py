@@ -184,7 +184,6 @@ def sweep(
     groups = -(-train.shape[0] // LANES)
     step = downscale * ABREAST
     zero, infinity = queries.dtype.type(0), queries.dtype.type(np.inf)
-    grid_row = np.arange(height) // query_stride
     for item in numba.prange(groups * parts):
         group, part = item // parts, item % parts
         lanes = _vectors(rows * channels * pitch, queries)
@@ -199,7 +198,8 @@ def sweep(
         sums = _vectors(taps * columns * ABREAST, queries)  # of the rows of windows, a block of `taps` rows
         tails = _vectors(taps * columns * ABREAST, queries)  # of the block before, summed up from its end
         distances = _vectors(taps, queries)
-        shifts = np.empty(ABREAST, np.int64)
+        shifts, place_of = np.empty(ABREAST, np.int64), np.empty(taps, np.int64)
+        counts = np.empty(taps, np.bool_)
         found = _vectors(targets, queries)
         best = _vectors(targets * k if purpose == BEST else 0, queries)
         left_out = 0
@@ -233,6 +233,10 @@ def sweep(
                                 )  # fmt: skip
                                 _window_sums(ones, twos, fours, sums, i * n, n, taps, step)
                             first = max(0, taps - 1 - start)  # row of the block where the first window ends
+                            for i in range(first, stop):
+                                row = phase + (start + i - taps + 1) * downscale
+                                place_of[i] = (r0 + row) // query_stride * query_columns
+                                counts[i] = row_step == 1 or row % row_step == 0
                             for b in range(b0, b1):
                                 dx, c0, c1, column_step = column_plan[b]
                                 place = c0 // query_stride
@@ -248,8 +252,7 @@ def sweep(
                                             if i < taps - 1:
                                                 distance = head + load(tails, ((i + 1) * n + at) * LANES)
                                             store(distances, i * LANES, distance)
-                                            row = r0 + phase + (start + i - taps + 1) * downscale
-                                            limit = cuts[v * positions + grid_row[row] * query_columns + place]
+                                            limit = cuts[place_of[i] + place + v * positions]
                                             lowest = smaller(lowest, distance - splat(limit))
                                     if stop == taps:
                                         tail = load(sums, ((taps - 1) * n + at) * LANES)
@@ -259,19 +262,18 @@ def sweep(
                                             store(tails, (i * n + at) * LANES, tail)
                                     if any_below(lowest, splat(zero)):
                                         for i in range(first, stop):
-                                            row = r0 + phase + (start + i - taps + 1) * downscale
-                                            if row_step > 1 and (row - r0) % row_step != 0:
+                                            if not counts[i]:
                                                 continue
-                                            p = grid_row[row] * query_columns + place
+                                            p = place_of[i] + place
+                                            target = p
                                             distance = load(distances, i * LANES)
                                             if purpose == NEAREST:
                                                 store(found, p * LANES, smaller(load(found, p * LANES), distance))
                                                 continue
-                                            target = p
                                             if purpose == ONTO_TRAIN:
-                                                target = (row + dy) // train_stride * train_columns
-                                                target += (c + dx) // train_stride
-                                            gap = splat(references[v * positions + p]) - distance
+                                                row = r0 + dy + phase + (start + i - taps + 1) * downscale
+                                                target = row // train_stride * train_columns + (c + dx) // train_stride
+                                            gap = splat(references[p + v * positions]) - distance
                                             weight = exp2(gap * spread)
                                             store(found, target * LANES, load(found, target * LANES) + weight)
                                             if purpose == BEST:
