@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from nda_index.attribution import Attribution
 from nda_index.build import DEFAULT_MEMORY, DEFAULT_SCALES, Progress, build, manifest_scales
@@ -24,6 +25,7 @@ from nda_index.errors import ConfigError, QueryError
 from nda_index.exact import gpu
 from nda_index.exact.evidence import estimate_coverage, evidence_maps, to_float, total_score, views_of
 from nda_index.exact.posterior import View, ViewScores, score_views
+from nda_index.exact.residence import ResidentPixels
 from nda_index.images import decode_image
 from nda_index.manifest import Manifest, read_manifest
 from nda_index.question import Mode, Question
@@ -34,6 +36,7 @@ from nda_index.version import __version__
 BLOCK = 1024  # images that are read and scored at a time
 COVERAGE_SAMPLE = 128  # images outside the shortlist that are scored to estimate what it misses
 BACKENDS_BY_DEVICE = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
+RESIDENT_BYTES = 8 << 30  # pixels kept on a GPU between questions
 # Noise moves a patch's neighbours; those of the clean patch with a broader posterior stand for all draws.
 DRAW_TEMPER = 3.0
 
@@ -58,6 +61,11 @@ class Index:
         self.shape = corpus.shape
         self._corpus = corpus
         self._backend = backend
+        self._resident = (
+            ResidentPixels(corpus.pixels, corpus.count, corpus.shape, gpu.DEVICE, RESIDENT_BYTES)
+            if backend != "cpu" and gpu.available()
+            else None
+        )
         self._coarse = coarse
 
     def __len__(self) -> int:
@@ -269,11 +277,12 @@ class Index:
             (lambda done, total: progress("score", done, total)) if progress else _quiet
         )
 
-        def blocks() -> Iterator[NDArray[np.float32]]:
+        def blocks() -> Iterator[NDArray[np.float32] | Tensor]:
             for start in range(0, len(ids), BLOCK):
+                chosen = ids[start : start + BLOCK]
                 with clock.stage("fetch"):
-                    pixels = self._corpus.pixels(ids[start : start + BLOCK])
-                yield to_float(pixels)
+                    pixels = self._resident.take(chosen) if self._resident else to_float(self._corpus.pixels(chosen))
+                yield pixels
 
         with clock.stage("exact"):
             return score_views(views, blocks, len(ids), replace(question.posterior, backend=self._backend), report)

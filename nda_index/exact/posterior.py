@@ -21,6 +21,9 @@ BORDER_OBSTACLE = "windows of different overhang may matter at this mask_value, 
 KEPT_BYTES = 1 << 30  # above it the masses of all images are computed twice instead of being kept
 
 
+Block = NDArray[np.floating] | torch.Tensor  # clean training images, floats [N, C, H, W]
+
+
 @dataclass(frozen=True)
 class PosteriorSettings:
     """What the softmax runs over and what counts; `nda_index.exact.image_scores` explains each.
@@ -102,12 +105,12 @@ def block_masses(
 
 def score_views(
     views: Sequence[View],
-    blocks: Callable[[], Iterable[NDArray[np.floating]]],
+    blocks: Callable[[], Iterable[Block]],
     count: int,
     settings: PosteriorSettings,
     progress: Callable[[int, int], None],
 ) -> ViewScores:
-    """Exact scores of `count` images that come in blocks, floats [n, C, H, W], with bounded memory.
+    """Exact scores of `count` images that come in blocks, floats [n, C, H, W] or tensors of them, with bounded memory.
 
     `blocks` is called once, or twice where there are too many masses to keep. `progress` is called with the number of
     images done and of all to do.
@@ -127,7 +130,7 @@ def score_views(
     kept: list[list[Masses]] = []
     scores, done, left_out, backend = [], 0, 0.0, settings.backend
     to_do = count if keep else 2 * count
-    for train in blocks():
+    for train in map(_on_cpu, blocks()):
         block = block_masses(views, train, settings, totals)
         totals = [merge_log_totals([total, part.log_total]) for total, part in zip(totals, block, strict=True)]
         left_out += max(part.left_out for part in block)
@@ -139,7 +142,7 @@ def score_views(
     if keep:
         scores = [_view_scores(views, block, totals) for block in kept]
     else:
-        for train in blocks():
+        for train in map(_on_cpu, blocks()):
             scores.append(_view_scores(views, block_masses(views, train, settings, totals), totals))
             done += len(train)
             progress(done, to_do)
@@ -160,7 +163,7 @@ def _gpu_obstacle(views: Sequence[View], settings: PosteriorSettings) -> str | N
 
 def _score_on_gpu(
     views: Sequence[View],
-    blocks: Callable[[], Iterable[NDArray[np.floating]]],
+    blocks: Callable[[], Iterable[Block]],
     count: int,
     settings: PosteriorSettings,
     progress: Callable[[int, int], None],
@@ -178,7 +181,7 @@ def _score_on_gpu(
             for i, part in zip(chosen[scale], parts, strict=True):
                 totals[i] = merge_log_totals([totals[i], part])
                 if not np.isinf(settings.mask_value) and not border_is_negligible(
-                    views[i].noisy, train, scale, settings.mask_value, part
+                    views[i].noisy, _on_cpu(train), scale, settings.mask_value, part
                 ):
                     return None
         done += len(train)
@@ -196,8 +199,13 @@ def _score_on_gpu(
     return ViewScores(scores, tuple(totals), 0.0, "gpu")
 
 
-def _on_gpu(train: NDArray[np.floating], mirror: bool) -> torch.Tensor:
-    pixels = torch.from_numpy(np.ascontiguousarray(train, np.float32)).to(gpu.DEVICE)
+def _on_cpu(train: Block) -> NDArray[np.floating]:
+    return train.cpu().numpy() if isinstance(train, torch.Tensor) else train
+
+
+def _on_gpu(train: Block, mirror: bool) -> torch.Tensor:
+    pixels = torch.as_tensor(np.ascontiguousarray(train, np.float32) if isinstance(train, np.ndarray) else train)
+    pixels = pixels.to(gpu.DEVICE, torch.float32)  # [N, C, H, W]
     return torch.cat([pixels, pixels.flip(-1)]) if mirror else pixels
 
 

@@ -1,0 +1,62 @@
+"""Pixels that stay on a device between questions, so that a second question does not wait for the disk or the bus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class ResidentPixels:
+    """The first images of a collection, kept on a device once they have been asked for, up to a number of bytes.
+
+    Args:
+        read: gives the pixels of image ids, uint8 [n, C, H, W].
+        count: number of images in the collection.
+        shape: (C, H, W) of an image.
+        device: where the pixels stay, as torch names it.
+        budget: bytes they may take there. Images beyond it are read every time.
+
+    Example:
+        >>> collection = np.arange(24, dtype=np.uint8).reshape(2, 3, 2, 2)
+        >>> pixels = ResidentPixels(lambda ids: collection[ids], 2, (3, 2, 2), "cpu", 1 << 20)
+        >>> pixels.take(np.array([1])).shape
+        torch.Size([1, 3, 2, 2])
+    """
+
+    def __init__(
+        self,
+        read: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
+        count: int,
+        shape: tuple[int, int, int],
+        device: str,
+        budget: int,
+    ) -> None:
+        self._read = read
+        room = min(count, budget // prod(shape))
+        self._kept = torch.empty(room, *shape, dtype=torch.uint8, device=device)  # [room, C, H, W]
+        self._known = np.zeros(room, np.bool_)
+
+    def take(self, ids: NDArray[np.int64]) -> Tensor:
+        """Pixels of images in [-1, 1], float32 [n, C, H, W] on the device, in the order asked for."""
+        room = len(self._known)
+        fits = ids < room
+        missing = np.unique(ids[fits][~self._known[ids[fits]]])
+        if len(missing):
+            self._kept[torch.from_numpy(missing).to(self._kept.device)] = self._on_device(missing)
+            self._known[missing] = True
+        taken = torch.empty(
+            len(ids), *self._kept.shape[1:], dtype=torch.uint8, device=self._kept.device
+        )  # [n, C, H, W]
+        place = torch.from_numpy(fits).to(taken.device)  # [n]
+        taken[place] = self._kept[torch.from_numpy(ids[fits]).to(taken.device)]
+        if not fits.all():
+            taken[~place] = self._on_device(ids[~fits])
+        return taken.float() / 127.5 - 1.0  # [n, C, H, W]
+
+    def _on_device(self, ids: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(self._read(ids))).to(self._kept.device)  # [n, C, H, W]
