@@ -129,7 +129,7 @@ def measure_variants() -> list[dict[str, Any]]:
         draws = 8 if name.startswith("8") else 1
         queries = [noisy_images(clean, timestep, seed=seed)[0] for seed in range(draws)]
         views = views_of(queries, SCALES["7"])
-        chosen = PosteriorSettings(backend="cpu", **settings)  # type: ignore[arg-type]
+        chosen = PosteriorSettings(backend="cpu", **settings)
         call = partial(score_views, views, lambda: [train], len(train), chosen, lambda done, total: None)
         rows.append({"variant": name, "ours": alternate({"ours": call}, 3, 2)["ours"] / len(train) / draws * 1e3})
         console.print(rows[-1])
@@ -178,9 +178,8 @@ def pictures(size: int, count: int) -> tuple[NoisyImage, NDArray[np.float32]]:
     parts = []
     for part, rows in (("test" if size == 32 else "val", 1), ("train", count)):
         table = pq.read_table(SHARED / "data" / f"{name}_{part}.parquet", columns=["image"])["image"].slice(0, rows)
-        decoded = [
-            Image.open(io.BytesIO(row["bytes"])).convert("RGB").resize((size, size)) for row in table.to_pylist()
-        ]
+        files = [row["bytes"] if isinstance(row, dict) else row for row in table.to_pylist()]
+        decoded = [Image.open(io.BytesIO(file)).convert("RGB").resize((size, size)) for file in files]
         parts.append(to_float(np.stack([np.asarray(image) for image in decoded]).transpose(0, 3, 1, 2)))
     return noisy_images(parts[0][0], TIMESTEP)[0], parts[1]
 
