@@ -42,7 +42,8 @@ def image_scores(
             that stick out by the same amount; a finite value of 10 or more is the same in effect.
         per_image_topk: for each query position only an image's K largest weights count, after the softmax over all.
         mirror: the mirror images of the training images belong to the training set too, with one score an image.
-        backend: "reference" (float64 torch, slow), "cpu", or "auto".
+        backend: "reference" (float64 torch, slow), "cpu", "gpu" (Triton; not with `per_image_topk`, nor where sigma^2
+            is below 0.002), or "auto": the GPU where there is one that can, else the CPU.
 
     Returns:
         float64 [N]; without `per_image_topk` they sum to the scale's weight times its number of query positions.
@@ -82,7 +83,8 @@ def image_masses(
     `Masses.scores(normaliser)` are the scores of a part's images in the whole (`scale.weight` is not applied).
 
     Args:
-        noisy, train, scale, signal, sigma, mask_value, per_image_topk, mirror, backend: as for `image_scores`.
+        noisy, train, scale, signal, sigma, mask_value, per_image_topk, mirror: as for `image_scores`.
+        backend: "reference", "cpu" or "auto". (The GPU keeps no masses of single positions.)
         floor: the merged `log_total` of other parts, float64 [P], where it is known: what cannot matter beside it is
             not computed.
 
@@ -103,6 +105,8 @@ def image_masses(
         True
     """
     settings = PosteriorSettings(mask_value, per_image_topk, mirror, backend)
+    if backend == "gpu":
+        raise ConfigError("backend is 'gpu', which keeps no masses of single positions; take 'cpu' or 'auto'")
     view, train = _checked(noisy, train, scale, signal, sigma)
     if floor is not None and (np.shape(floor) != (view.positions,) or np.isnan(floor).any()):
         raise ConfigError(f"floor has shape {np.shape(floor)} or holds NaN; it must be {view.positions} numbers")

@@ -159,6 +159,63 @@ def _sum_of_best(best: Any, first: int, k: int, reference: Any, bits: Any) -> An
     return total
 
 
+@_kernel
+def _weigh(
+    sums: Any, tails: Any, distances: Any, n: int, taps: int, first: int, stop: int, column_plan: Any, b0: int, b1: int,
+    left: int, query_stride: int, train_stride: int, place_of: Any, counts: Any, train_rows: Any, cuts: Any,
+    references: Any, offset: int, bits: Any, purpose: int, k: int, found: Any, best: Any,
+) -> int:  # fmt: skip
+    """What `sweep` makes of the windows that end in rows first .. stop - 1 of a block, at displacements b0 .. b1 - 1.
+
+    `sums` are those of the block's rows; `tails` those of the block before, from each row to its end, and become the
+    block's own. `place_of` and `train_rows` are the rows' first positions on the query's and the training images'
+    grids; `counts` tells which rows are on them. Returns how many vectors were left out.
+    """
+    left_out = 0
+    for b in range(b0, b1):
+        dx, c0, c1, column_step = column_plan[b]
+        place = c0 // query_stride
+        for c in range(c0, c1, column_step):
+            at = (c - left) * ABREAST + b - b0
+            head = load(sums, at * LANES)
+            lowest = splat(distances.dtype.type(np.inf))
+            for i in range(stop):
+                if i > 0:
+                    head = head + load(sums, (i * n + at) * LANES)
+                if i >= first:
+                    distance = head
+                    if i < taps - 1:
+                        distance = head + load(tails, ((i + 1) * n + at) * LANES)
+                    store(distances, i * LANES, distance)
+                    lowest = smaller(lowest, distance - splat(cuts[place_of[i] + place + offset]))
+            if stop == taps:
+                tail = load(sums, ((taps - 1) * n + at) * LANES)
+                store(tails, ((taps - 1) * n + at) * LANES, tail)
+                for i in range(taps - 2, 0, -1):
+                    tail = tail + load(sums, (i * n + at) * LANES)
+                    store(tails, (i * n + at) * LANES, tail)
+            if any_below(lowest, splat(distances.dtype.type(0))):
+                for i in range(first, stop):
+                    if not counts[i]:
+                        continue
+                    p = place_of[i] + place
+                    distance = load(distances, i * LANES)
+                    if purpose == NEAREST:
+                        store(found, p * LANES, smaller(load(found, p * LANES), distance))
+                        continue
+                    target = p
+                    if purpose == ONTO_TRAIN:
+                        target = train_rows[i] + (c + dx) // train_stride
+                    weight = exp2((splat(references[p + offset]) - distance) * splat(bits))
+                    store(found, target * LANES, load(found, target * LANES) + weight)
+                    if purpose == BEST:
+                        _insert(best, p * k, k, distance)
+            else:
+                left_out += stop - first
+            place += column_step // query_stride
+    return left_out
+
+
 @_parallel_kernel
 def sweep(
     train: Any, outside: Any, queries: Any, row_plan: Any, column_plan: Any, taps: int, downscale: int, padding: int,
@@ -176,14 +233,15 @@ def sweep(
     """
     channels, height, width = train.shape[1], train.shape[2] + 2 * padding, train.shape[3] + 2 * padding
     rows, columns = height - downscale + 1, width - downscale + 1
-    margin = ABREAST - 1  # displacements side by side reach this far over the ends of a row
+    margin = 0  # displacements side by side reach this far over the ends of a row
+    for b in range(0, column_plan.shape[0], ABREAST):
+        margin = max(margin, column_plan[min(b + ABREAST, column_plan.shape[0]) - 1, 0] - column_plan[b, 0])
     pitch = width + 2 * margin
     parts, targets = out.shape[0], out.shape[3]
     query, references, cuts = queries.reshape(-1), reference.reshape(-1), cut.reshape(-1)
     positions = reference.shape[1]
     groups = -(-train.shape[0] // LANES)
     step = downscale * ABREAST
-    zero, infinity = queries.dtype.type(0), queries.dtype.type(np.inf)
     for item in numba.prange(groups * parts):
         group, part = item // parts, item % parts
         lanes = _vectors(rows * channels * pitch, queries)
@@ -198,15 +256,14 @@ def sweep(
         sums = _vectors(taps * columns * ABREAST, queries)  # of the rows of windows, a block of `taps` rows
         tails = _vectors(taps * columns * ABREAST, queries)  # of the block before, summed up from its end
         distances = _vectors(taps, queries)
-        shifts, place_of = np.empty(ABREAST, np.int64), np.empty(taps, np.int64)
-        counts = np.empty(taps, np.bool_)
+        shifts = np.empty(ABREAST, np.int64)
+        place_of, train_rows, counts = np.empty(taps, np.int64), np.empty(taps, np.int64), np.empty(taps, np.bool_)
         found = _vectors(targets, queries)
         best = _vectors(targets * k if purpose == BEST else 0, queries)
         left_out = 0
         for v in range(queries.shape[0]):
-            spread = splat(bits[v])
-            found[:] = infinity if purpose == NEAREST else zero
-            best[:] = infinity
+            found[:] = queries.dtype.type(np.inf if purpose == NEAREST else 0)
+            best[:] = queries.dtype.type(np.inf)
             for a in range(part, row_plan.shape[0], parts):
                 dy, r0, r1, row_step = row_plan[a]
                 for b0 in range(0, column_plan.shape[0], ABREAST):
@@ -236,51 +293,13 @@ def sweep(
                             for i in range(first, stop):
                                 row = phase + (start + i - taps + 1) * downscale
                                 place_of[i] = (r0 + row) // query_stride * query_columns
+                                train_rows[i] = (r0 + row + dy) // train_stride * train_columns
                                 counts[i] = row_step == 1 or row % row_step == 0
-                            for b in range(b0, b1):
-                                dx, c0, c1, column_step = column_plan[b]
-                                place = c0 // query_stride
-                                for c in range(c0, c1, column_step):
-                                    at = (c - left) * ABREAST + b - b0
-                                    head = load(sums, at * LANES)
-                                    lowest = splat(infinity)
-                                    for i in range(stop):
-                                        if i > 0:
-                                            head = head + load(sums, (i * n + at) * LANES)
-                                        if i >= first:
-                                            distance = head
-                                            if i < taps - 1:
-                                                distance = head + load(tails, ((i + 1) * n + at) * LANES)
-                                            store(distances, i * LANES, distance)
-                                            limit = cuts[place_of[i] + place + v * positions]
-                                            lowest = smaller(lowest, distance - splat(limit))
-                                    if stop == taps:
-                                        tail = load(sums, ((taps - 1) * n + at) * LANES)
-                                        store(tails, ((taps - 1) * n + at) * LANES, tail)
-                                        for i in range(taps - 2, 0, -1):
-                                            tail = tail + load(sums, (i * n + at) * LANES)
-                                            store(tails, (i * n + at) * LANES, tail)
-                                    if any_below(lowest, splat(zero)):
-                                        for i in range(first, stop):
-                                            if not counts[i]:
-                                                continue
-                                            p = place_of[i] + place
-                                            target = p
-                                            distance = load(distances, i * LANES)
-                                            if purpose == NEAREST:
-                                                store(found, p * LANES, smaller(load(found, p * LANES), distance))
-                                                continue
-                                            if purpose == ONTO_TRAIN:
-                                                row = r0 + dy + phase + (start + i - taps + 1) * downscale
-                                                target = row // train_stride * train_columns + (c + dx) // train_stride
-                                            gap = splat(references[p + v * positions]) - distance
-                                            weight = exp2(gap * spread)
-                                            store(found, target * LANES, load(found, target * LANES) + weight)
-                                            if purpose == BEST:
-                                                _insert(best, p * k, k, distance)
-                                    else:
-                                        left_out += stop - first
-                                    place += column_step // query_stride
+                            left_out += _weigh(
+                                sums, tails, distances, n, taps, first, stop, column_plan, b0, b1, left, query_stride,
+                                train_stride, place_of, counts, train_rows, cuts, references, v * positions, bits[v],
+                                purpose, k, found, best,
+                            )  # fmt: skip
             for lane in range(LANES):
                 for p in range(targets):
                     out[part, v, group * LANES + lane, p] = found[p * LANES + lane]

@@ -143,7 +143,9 @@ def score_views(
         scores = [_view_scores(views, block, totals) for block in kept]
     else:
         for train in map(_on_cpu, blocks()):
-            scores.append(_view_scores(views, block_masses(views, train, settings, totals), totals))
+            block = block_masses(views, train, settings, totals)
+            scores.append(_view_scores(views, block, totals))
+            left_out += max(part.left_out for part in block)
             done += len(train)
             progress(done, to_do)
     return ViewScores(np.concatenate(scores), tuple(totals), left_out, backend)

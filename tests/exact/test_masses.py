@@ -71,3 +71,9 @@ def test_a_floor_of_the_wrong_shape_is_refused() -> None:
     train = smooth_images(2)
     with pytest.raises(ConfigError, match=r"floor has shape \(3,\)"):
         image_masses(train[0], train, Scale(5), signal=1.0, sigma=0.5, floor=np.zeros(3))
+
+
+def test_the_gpu_is_refused() -> None:
+    train = smooth_images(2)
+    with pytest.raises(ConfigError, match="keeps no masses"):
+        image_masses(train[0], train, Scale(5), signal=1.0, sigma=0.5, backend="gpu")
