@@ -209,11 +209,10 @@ def _build_scale(
     segment, patch_bytes = 0, index.code_size + ivf.ID_BYTES
     for image_ids, images in corpus.batches(READ_BATCH):
         patches = embed(embedding, images, stride)
-        patch_ids = (image_ids[:, None] * per_image + np.arange(per_image)).reshape(-1)
-        index.add_with_ids(patches.reshape(-1, embedding.dimensions), patch_ids)
+        index.add_with_ids(patches.reshape(-1, embedding.dimensions), np.repeat(image_ids, per_image))
         last = int(image_ids[-1]) + 1 == corpus.count
         if last or index.ntotal * patch_bytes > SEGMENT_BYTES:
-            storage.write_lists(folder / f"lists-{segment:05d}.arrow", index)
+            storage.write_lists(folder / f"lists-{segment:05d}.arrow", index, choice.codec)
             index.reset()
             segment += 1
         report(f"encode {scale.name}", int(image_ids[-1]) + 1, corpus.count)

@@ -49,7 +49,8 @@ def fit_embedding(images: NDArray[np.uint8], scale: Scale, dimensions: int) -> E
         >>> fit_embedding(images, Scale(3), dimensions=7).dimensions
         7
     """
-    windows = F.unfold(_padded_means(images, scale), scale.taps, dilation=scale.downscale)  # [N, D, P]
+    means = _padded_means(images.astype(np.float64) / 127.5 - 1.0, scale)  # [N, C, H', W']
+    windows = F.unfold(means, scale.taps, dilation=scale.downscale)  # [N, D, P]
     patches = windows.transpose(1, 2).flatten(0, 1)  # [N P, D]
     moments = (patches.T @ patches / len(patches)).numpy()  # [D, D]
     _, vectors = np.linalg.eigh(moments)  # ascending
@@ -74,17 +75,56 @@ def embed(embedding: Embedding, images: NDArray[np.uint8], stride: int = 1) -> N
         >>> embed(fit_embedding(images, Scale(3), dimensions=7), images, stride=2).shape
         (4, 16, 7)
     """
-    # float64 throughout: the norm of the rest is a difference of two large squares.
-    scale, (height, width) = embedding.scale, images.shape[2:]
-    means = _padded_means(images, scale)  # [N, C, H', W']
+    means = _padded_means(images.astype(np.float64) / 127.5 - 1.0, embedding.scale)  # [N, C, H', W']
+    coordinates = _coordinates(embedding, means, stride)  # [N, d, h, w]
+    return _embedded(embedding, coordinates, _rest(embedding, means, coordinates, stride), images.shape[2:], stride)
+
+
+def embed_noisy(embedding: Embedding, clean: NDArray[np.uint8], noisy: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Embedded patches of one noisy query, at all positions: its own coordinates, but the clean query's rest.
+
+    Noise off the directions adds the same to all distances of a patch, in expectation; its norm would drown what the
+    clean rest says.
+
+    Args:
+        embedding: from `fit_embedding`.
+        clean: uint8 [C, H, W].
+        noisy: float [C, H, W], the noisy query over its signal.
+
+    Returns:
+        float32 [P, dimensions], positions row by row.
+
+    Example:
+        >>> image = np.zeros((1, 8, 8), np.uint8)
+        >>> embed_noisy(fit_embedding(image[None], Scale(3), dimensions=7), image, np.ones((1, 8, 8))).shape
+        (64, 7)
+    """
+    means = _padded_means(clean[None].astype(np.float64) / 127.5 - 1.0, embedding.scale)  # [1, C, H', W']
+    rest = _rest(embedding, means, _coordinates(embedding, means, 1), 1)  # [1, 1, h, w]
+    coordinates = _coordinates(embedding, _padded_means(noisy[None].astype(np.float64), embedding.scale), 1)
+    return np.asarray(_embedded(embedding, coordinates, rest, clean.shape[1:], 1)[0])
+
+
+def _coordinates(embedding: Embedding, means: torch.Tensor, stride: int) -> torch.Tensor:
     kernel = torch.from_numpy(np.array(embedding.directions))  # [d, C, taps, taps]
-    coordinates = F.conv2d(means, kernel, stride=stride, dilation=scale.downscale)  # [N, d, h, w]
+    return F.conv2d(means, kernel, stride=stride, dilation=embedding.scale.downscale)  # [N, d, h, w]
+
+
+def _rest(embedding: Embedding, means: torch.Tensor, coordinates: torch.Tensor, stride: int) -> torch.Tensor:
+    # float64 throughout: the norm of the rest is a difference of two large squares.
+    scale = embedding.scale
     energy = means.square().sum(dim=1, keepdim=True)  # [N, 1, H', W']
     ones = torch.ones(1, 1, scale.taps, scale.taps, dtype=torch.float64)
     norms = F.conv2d(energy, ones, stride=stride, dilation=scale.downscale)  # [N, 1, h, w]
-    rest = (norms - coordinates.square().sum(dim=1, keepdim=True)).clamp_min(0).sqrt()  # [N, 1, h, w]
-    overhang = torch.stack(torch.meshgrid(*(_overhang(size, scale, stride) for size in (height, width)), indexing="ij"))
-    out = overhang.expand(len(images), -1, -1, -1) * OVERHANG_UNIT  # [N, 2, h, w]
+    return (norms - coordinates.square().sum(dim=1, keepdim=True)).clamp_min(0).sqrt()  # [N, 1, h, w]
+
+
+def _embedded(
+    embedding: Embedding, coordinates: torch.Tensor, rest: torch.Tensor, size: tuple[int, ...], stride: int
+) -> NDArray[np.float32]:
+    overhangs = (_overhang(side, embedding.scale, stride) for side in size)
+    out = torch.stack(torch.meshgrid(*overhangs, indexing="ij")) * OVERHANG_UNIT  # [2, h, w]
+    out = out.expand(len(coordinates), -1, -1, -1)  # [N, 2, h, w]
     embedded = torch.cat([coordinates, rest, out], dim=1).flatten(2).transpose(1, 2)  # [N, P, d + 3]
     return np.ascontiguousarray(embedded.to(torch.float32).numpy())
 
@@ -104,7 +144,6 @@ def _overhang(size: int, scale: Scale, stride: int) -> torch.Tensor:
     return torch.from_numpy(np.minimum(positions - inside[0], 0) + np.maximum(positions - inside[-1], 0))
 
 
-def _padded_means(images: NDArray[np.uint8], scale: Scale) -> torch.Tensor:
+def _padded_means(pixels: NDArray[np.float64], scale: Scale) -> torch.Tensor:
     pad = ((0, 0), (0, 0), (scale.padding,) * 2, (scale.padding,) * 2)
-    pixels = np.pad(images.astype(np.float64) / 127.5 - 1.0, pad)
-    return torch.from_numpy(np.ascontiguousarray(block_means(pixels, scale.downscale)))
+    return torch.from_numpy(np.ascontiguousarray(block_means(np.pad(pixels, pad), scale.downscale)))

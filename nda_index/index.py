@@ -16,9 +16,11 @@ from torch import Tensor
 
 from nda_index.attribution import Attribution
 from nda_index.build import DEFAULT_MEMORY, DEFAULT_SCALES, Progress, build, manifest_scales
-from nda_index.coarse.ivf import CoarseIndex
-from nda_index.coarse.shortlist import count_votes, find_neighbours, shortlist
-from nda_index.coarse.storage import read_coarse
+from nda_index.coarse.cells import Cells
+from nda_index.coarse.probe import votes
+from nda_index.coarse.shortlist import shortlist
+from nda_index.coarse.storage import read_cells
+from nda_index.coarse.windows import query_windows
 from nda_index.corpus import Corpus
 from nda_index.diffusion import NoiseSetting, noise_level
 from nda_index.errors import ConfigError, QueryError
@@ -37,8 +39,6 @@ BLOCK = 1024  # images that are read and scored at a time
 COVERAGE_SAMPLE = 128  # images outside the shortlist that are scored to estimate what it misses
 BACKENDS_BY_DEVICE = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
 RESIDENT_BYTES = 8 << 30  # pixels kept on a GPU between questions
-# Noise moves a patch's neighbours; those of the clean patch with a broader posterior stand for all draws.
-DRAW_TEMPER = 3.0
 
 
 class Index:
@@ -51,9 +51,7 @@ class Index:
         shape: (C, H, W) of its images.
     """
 
-    def __init__(
-        self, path: Path, manifest: Manifest, corpus: Corpus, coarse: tuple[CoarseIndex, ...], backend: str
-    ) -> None:
+    def __init__(self, path: Path, manifest: Manifest, corpus: Corpus, coarse: tuple[Cells, ...], backend: str) -> None:
         """Put together by `open_index`."""
         self.path = path
         self.manifest = manifest
@@ -138,7 +136,7 @@ class Index:
             asked = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
         self._check_counts(question, top, len(asked))
         with clock.stage("probe"):
-            ids = asked if mode == "exact" else self._shortlist(question, query, allowed, top)
+            ids = asked if mode == "exact" else self._shortlist(question, query, views, allowed, top)
         result = self._score(question, views, ids, clock, progress)
         best = np.argsort(-result.scores, kind="stable")[:top]
         image_ids = ids[best]
@@ -223,8 +221,8 @@ class Index:
         matrix = np.zeros((len(images), len(self)))
         for row, image in zip(matrix, images, strict=True):
             query = decode_image(image, self.shape[1:], self.shape[0])
-            ids = asked if mode == "exact" else self._shortlist(question, query, allowed, 1)
             views = views_of(question.noisy_versions(query), self.scales)
+            ids = asked if mode == "exact" else self._shortlist(question, query, views, allowed, 1)
             row[ids] = self._score(question, views, ids, _Clock(), progress).scores
         return matrix
 
@@ -252,18 +250,19 @@ class Index:
             raise QueryError(f"candidates is {question.candidates}; it must be at least top, which is {top}")
 
     def _shortlist(
-        self, question: Question, query: NDArray[np.uint8], allowed: NDArray[np.bool_] | None, top: int
+        self,
+        question: Question,
+        query: NDArray[np.uint8],
+        views: Sequence[View],
+        allowed: NDArray[np.bool_] | None,
+        top: int,
     ) -> NDArray[np.int64]:
-        neighbours = [
-            find_neighbours(coarse, query, mirror=question.mirror, allowed=allowed) for coarse in self._coarse
-        ]
-        temper = question.temper * (1.0 if question.noise == "none" else DRAW_TEMPER)
-        votes = np.zeros(len(self))
-        for timestep in question.timesteps:
-            level = noise_level(timestep)
-            sigma = level.sigma * float(np.sqrt(temper))
-            votes += count_votes(neighbours, len(self), signal=level.signal, sigma=sigma)
-        return shortlist(votes, question.candidates, top, allowed)
+        whole = np.zeros(len(self))
+        for view in views:
+            cells = self._coarse[self.scales.index(view.scale)]
+            windows = query_windows(cells.embedding, cells.stride, query, view.noisy, question.mirror)
+            whole += view.factor * votes(cells, windows, len(self), allowed=allowed)
+        return shortlist(whole, question.candidates, top, allowed)
 
     def _score(
         self,
@@ -374,12 +373,7 @@ def open_index(path: str | PathLike[str], device: str = "auto") -> Index:
     corpus = Corpus(folder, (manifest.config["channels"], height, width))
     settings = manifest.config["coarse"]
     coarse = tuple(
-        read_coarse(
-            folder / "scales" / scale.name,
-            scale,
-            settings[scale.name]["patches_per_image"],
-            settings[scale.name]["stride"],
-        )
+        read_cells(folder / "scales" / scale.name, scale, settings[scale.name]["stride"])
         for scale in manifest_scales(manifest.config)
     )
     return Index(folder, manifest, corpus, coarse, BACKENDS_BY_DEVICE[device])

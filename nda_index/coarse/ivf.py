@@ -1,4 +1,4 @@
-"""A FAISS inverted-file index over the embedded patches of one scale."""
+"""FAISS trains the cells of one scale and encodes its patches into them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nda_index.embedding import Embedding
 from nda_index.errors import ConfigError, MissingDependencyError
 
-Codec = Literal["flat", "sq8", "pq"]
+Codec = Literal["sq8", "pq"]
 
-ID_BYTES = 8
+ID_BYTES = 4
 POINTS_PER_LIST = 64  # training patches for each list; FAISS asks for at least 39
 KMEANS_ITERATIONS = 10
 
@@ -49,16 +47,16 @@ def choose_codec(patches: int, dimensions: int, memory: int) -> CodecChoice:
         memory: bytes that the lists may take when the index is open.
 
     Returns:
-        "flat" keeps float32, "sq8" one byte a coordinate, "pq" product-quantises two coordinates to a byte.
+        "sq8" keeps one byte a coordinate, "pq" product-quantises two coordinates to a byte.
 
     Raises:
         ConfigError: not even "pq" fits.
 
     Example:
         >>> choose_codec(1_000, 25, memory=1 << 20).codec
-        'flat'
+        'sq8'
     """
-    sizes: dict[Codec, int] = {"flat": 4 * dimensions, "sq8": dimensions, "pq": pq_codes(dimensions)}
+    sizes: dict[Codec, int] = {"sq8": dimensions, "pq": pq_codes(dimensions)}
     for codec, size in sizes.items():
         needed = patches * (size + ID_BYTES)
         if needed <= memory:
@@ -89,9 +87,7 @@ def new_index(codec: Codec, dimensions: int, lists: int) -> Any:
     """An untrained FAISS index."""
     faiss = load_faiss()
     quantizer = faiss.IndexFlatL2(dimensions)
-    if codec == "flat":
-        index = faiss.IndexIVFFlat(quantizer, dimensions, lists)
-    elif codec == "sq8":
+    if codec == "sq8":
         index = faiss.IndexIVFScalarQuantizer(quantizer, dimensions, lists, faiss.ScalarQuantizer.QT_8bit)
     else:
         index = faiss.IndexIVFPQ(quantizer, dimensions, lists, pq_codes(dimensions), 8)
@@ -101,44 +97,6 @@ def new_index(codec: Codec, dimensions: int, lists: int) -> Any:
     index.cp.niter = KMEANS_ITERATIONS
     index.cp.max_points_per_centroid = POINTS_PER_LIST
     return index
-
-
-@dataclass(frozen=True)
-class CoarseIndex:
-    """The patches of one scale: their embedding, the FAISS index, and how patch ids map to images.
-
-    The patch at position j of image i has the id `i * patches_per_image + j`.
-    """
-
-    embedding: Embedding
-    faiss_index: Any
-    patches_per_image: int
-    stride: int
-
-    def search(
-        self, patches: NDArray[np.float32], neighbours: int, probes: int, allowed: NDArray[np.bool_] | None = None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The nearest indexed patches.
-
-        Args:
-            patches: float32 [P, dimensions], embedded.
-            neighbours: how many for each.
-            probes: inverted lists that are visited for each.
-            allowed: bool [N], which images may be found; all by default.
-
-        Returns:
-            Image ids int64 [P, neighbours], -1 where fewer were found, and squared distances float32 [P, neighbours].
-        """
-        faiss = load_faiss()
-        selector = None
-        if allowed is not None:
-            bitmap = np.packbits(np.repeat(allowed, self.patches_per_image), bitorder="little")
-            selector = faiss.IDSelectorBitmap(bitmap)
-        parameters = faiss.SearchParametersIVF(nprobe=min(probes, self.faiss_index.nlist), sel=selector)
-        count = min(neighbours, self.faiss_index.ntotal)
-        distances, patch_ids = self.faiss_index.search(np.ascontiguousarray(patches), count, params=parameters)
-        image_ids = np.where(patch_ids < 0, -1, patch_ids // self.patches_per_image)
-        return image_ids, distances
 
 
 def _mib(size: int) -> str:

@@ -1,4 +1,4 @@
-"""The coarse stage on disk: Arrow files that any language can read, from which FAISS indexes are rebuilt."""
+"""The coarse stage on disk: Arrow files that any language can read, mapped to memory when an index is opened."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nda_index.coarse.ivf import CoarseIndex, Codec, load_faiss, new_index
+from nda_index.coarse.cells import Cells, Segment, decode
+from nda_index.coarse.ivf import Codec, load_faiss, pq_codes
 from nda_index.embedding import Embedding
 from nda_index.errors import CorruptIndexError, MismatchError
 from nda_index.manifest import writing
@@ -35,80 +36,61 @@ def read_embedding(folder: Path, scale: Scale) -> Embedding:
 
 
 def write_quantizer(folder: Path, index: Any, codec: Codec) -> None:
-    """Write the lists' centroids, one row each, and the codec's codebook as a list in the header row."""
-    faiss = load_faiss()
+    """Write a trained FAISS index's cells: their centroids, one row each, and in the header the codebook."""
     centroids = index.quantizer.reconstruct_n(0, index.nlist)
-    if codec == "sq8":
-        codebook = faiss.vector_to_array(index.sq.trained)
-    elif codec == "pq":
-        codebook = faiss.vector_to_array(index.pq.centroids)
-    else:
-        codebook = np.empty(0, np.float32)
     rows = pa.FixedSizeListArray.from_arrays(pa.array(centroids.reshape(-1)), index.d)
-    header = {"codec": codec, "lists": index.nlist, "dimensions": index.d, "codebook": [float(v) for v in codebook]}
+    codebook = read_codebook(index, codec)
+    header = {"codec": codec, "lists": index.nlist, "dimensions": index.d}
+    header |= {"codebook": codebook.reshape(-1).tolist(), "codebook_rows": len(codebook)}
     _write(folder / QUANTIZER, {"centroid": rows}, header)
 
 
-def read_quantizer(folder: Path) -> Any:
-    """A FAISS index, trained and empty, from what `write_quantizer` wrote."""
+def read_codebook(index: Any, codec: Codec) -> NDArray[np.float32]:
+    """What a trained FAISS index's codes stand for, as `Cells.codebook`."""
     faiss = load_faiss()
-    batch, header = _read(folder / QUANTIZER)
-    index = new_index(header["codec"], header["dimensions"], header["lists"])
-    index.quantizer.add(np.ascontiguousarray(batch["centroid"].flatten().to_numpy().reshape(-1, index.d)))
-    codebook = np.array(header["codebook"], np.float32)
-    if header["codec"] == "sq8":
-        faiss.copy_array_to_vector(codebook, index.sq.trained)
-    elif header["codec"] == "pq":
-        faiss.copy_array_to_vector(codebook, index.pq.centroids)
-        index.precompute_table()
-    index.is_trained = True
-    return index
+    if codec == "sq8":
+        low, span = faiss.vector_to_array(index.sq.trained).reshape(2, -1)  # [d] each
+        return np.stack([low + span * np.float32(0.5 / 255), span / np.float32(255)])  # [2, d]
+    parts = faiss.vector_to_array(index.pq.centroids).reshape(index.pq.M, 256, -1)  # [parts, 256, width]
+    return np.ascontiguousarray(parts.transpose(1, 0, 2).reshape(256, -1))  # [256, d]
 
 
-def write_lists(path: Path, index: Any) -> None:
-    """Write the inverted lists of a FAISS index as one segment: a row for each list, its patch ids and its codes."""
+def write_lists(path: Path, index: Any, codec: Codec) -> None:
+    """Write the inverted lists of a FAISS index as one segment: a row for each cell, its members and their moments."""
     faiss = load_faiss()
     lists = index.invlists
     sizes = np.array([lists.list_size(i) for i in range(lists.nlist)], np.int64)
-    ids = np.empty(sizes.sum(), np.int64)
+    image_ids = np.empty(sizes.sum(), np.int32)
     codes = np.empty((sizes.sum(), lists.code_size), np.uint8)
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    means, variances = (np.zeros((lists.nlist, index.d), np.float32) for _ in range(2))
+    centroids, codebook = index.quantizer.reconstruct_n(0, index.nlist), read_codebook(index, codec)
     for i in np.flatnonzero(sizes).tolist():
         here = slice(offsets[i], offsets[i + 1])
-        ids[here] = faiss.rev_swig_ptr(lists.get_ids(i), int(sizes[i]))
+        image_ids[here] = faiss.rev_swig_ptr(lists.get_ids(i), int(sizes[i]))
         codes[here] = faiss.rev_swig_ptr(lists.get_codes(i), int(sizes[i]) * lists.code_size).reshape(sizes[i], -1)
+        members = decode(codes[here], centroids[i], codebook)  # [n, d]
+        means[i], variances[i] = members.mean(axis=0), members.var(axis=0)
     columns = {
-        "patch_ids": pa.LargeListArray.from_arrays(offsets, ids),
+        "image_ids": pa.LargeListArray.from_arrays(offsets, image_ids),
         "codes": pa.LargeListArray.from_arrays(offsets * lists.code_size, codes.reshape(-1)),
+        "mean": pa.FixedSizeListArray.from_arrays(pa.array(means.reshape(-1)), index.d),
+        "variance": pa.FixedSizeListArray.from_arrays(pa.array(variances.reshape(-1)), index.d),
     }
     _write(path, columns, {"code_size": int(lists.code_size)})
 
 
-def read_lists(path: Path, index: Any) -> None:
-    """Add a segment that `write_lists` wrote to a FAISS index.
-
-    Raises:
-        MismatchError: the segment was written for another quantizer.
-        CorruptIndexError: it cannot be read.
-    """
-    faiss = load_faiss()
+def read_segment(path: Path, dimensions: int) -> Segment:
+    """A segment that `write_lists` wrote, mapped to memory."""
     batch, header = _read(path)
-    if batch.num_rows != index.nlist or header["code_size"] != index.code_size:
-        raise MismatchError(
-            f"{path.name} has {batch.num_rows} lists with codes of {header['code_size']} bytes, the quantizer "
-            f"{index.nlist} and {index.code_size}; they are of different builds, build the index again"
-        )
-    ids, codes = batch["patch_ids"].flatten().to_numpy(), batch["codes"].flatten().to_numpy()
-    offsets = batch["patch_ids"].offsets.to_numpy()
-    for i in np.flatnonzero(np.diff(offsets)).tolist():
-        first, last = int(offsets[i]), int(offsets[i + 1])
-        index.invlists.add_entries(
-            i,
-            last - first,
-            faiss.swig_ptr(ids[first:last]),
-            faiss.swig_ptr(codes[first * index.code_size : last * index.code_size]),
-        )
-    index.ntotal += len(ids)
+    means, variances = (batch[name].flatten().to_numpy().reshape(-1, dimensions) for name in ("mean", "variance"))
+    return Segment(
+        batch["image_ids"].offsets.to_numpy(),
+        batch["codes"].flatten().to_numpy().reshape(-1, header["code_size"]),
+        batch["image_ids"].flatten().to_numpy(),
+        means,
+        variances,
+    )
 
 
 def list_segments(folder: Path) -> Iterator[Path]:
@@ -116,18 +98,34 @@ def list_segments(folder: Path) -> Iterator[Path]:
     yield from sorted(folder.glob("lists-*.arrow"))
 
 
-def read_coarse(folder: Path, scale: Scale, patches_per_image: int, stride: int) -> CoarseIndex:
-    """Rebuild the coarse stage of one scale from its folder; the numbers are those of its build."""
-    index = read_quantizer(folder)
-    for path in list_segments(folder):
-        read_lists(path, index)
+def read_cells(folder: Path, scale: Scale, stride: int) -> Cells:
+    """Open the coarse stage of one scale; `stride` is that of its build.
+
+    Raises:
+        MismatchError: the files are of different builds.
+        CorruptIndexError: a file cannot be read.
+    """
     embedding = read_embedding(folder, scale)
-    if embedding.dimensions != index.d:
+    batch, header = _read(folder / QUANTIZER)
+    dimensions = header["dimensions"]
+    if embedding.dimensions != dimensions:
         raise MismatchError(
-            f"{folder.name}: the embedding has {embedding.dimensions} dimensions, the quantizer {index.d}; "
+            f"{folder.name}: the embedding has {embedding.dimensions} dimensions, the quantizer {dimensions}; "
             f"they are of different builds, build the index again"
         )
-    return CoarseIndex(embedding, index, patches_per_image, stride)
+    codebook = np.array(header["codebook"], np.float32).reshape(header["codebook_rows"], dimensions)
+    code_size = dimensions if header["codec"] == "sq8" else pq_codes(dimensions)
+    centroids = batch["centroid"].flatten().to_numpy().reshape(-1, dimensions)
+    segments = []
+    for path in list_segments(folder):
+        segment = read_segment(path, dimensions)
+        if len(segment.offsets) != len(centroids) + 1 or segment.codes.shape[1] != code_size:
+            raise MismatchError(
+                f"{path.name} has {len(segment.offsets) - 1} lists with codes of {segment.codes.shape[1]} bytes, the "
+                f"quantizer {len(centroids)} and {code_size}; they are of different builds, build the index again"
+            )
+        segments.append(segment)
+    return Cells(embedding, stride, centroids, codebook, tuple(segments))
 
 
 def _write(path: Path, columns: dict[str, NDArray[Any] | pa.Array], header: dict[str, Any]) -> None:

@@ -1,0 +1,92 @@
+"""The inverted lists of one scale as arrays: cells, their members' codes, and the images that these come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nda_index.embedding import Embedding
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Members that were written together. They may lie on disk, mapped to memory.
+
+    Attributes:
+        offsets: int64 [C + 1], where each cell's members start.
+        codes: uint8 [T, bytes of a member].
+        image_ids: int32 [T].
+        means, variances: float32 [C, d], of the members' decoded vectors in each cell.
+    """
+
+    offsets: NDArray[np.int64]
+    codes: NDArray[np.uint8]
+    image_ids: NDArray[np.int32]
+    means: NDArray[np.float32]
+    variances: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The coarse stage of one scale, open for questions.
+
+    Attributes:
+        embedding: of its windows.
+        stride: every how many pixels a window of a training image was taken.
+        centroids: float32 [C, d].
+        codebook: how codes become what is added to a centroid: float32 [2, d], offset and step of each coordinate, or
+            [256, d] for product quantisation.
+        segments: the members.
+    """
+
+    embedding: Embedding
+    stride: int
+    centroids: NDArray[np.float32]
+    codebook: NDArray[np.float32]
+    segments: tuple[Segment, ...]
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """Members of each cell, int64 [C]."""
+        return np.asarray(sum(np.diff(segment.offsets) for segment in self.segments), np.int64)
+
+    @cached_property
+    def moments(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Means and variances of each cell's members over all segments, float32 [C, d] each."""
+        return merge_moments(
+            [np.diff(segment.offsets) for segment in self.segments],
+            [segment.means for segment in self.segments],
+            [segment.variances for segment in self.segments],
+        )
+
+
+def merge_moments(
+    counts: Sequence[NDArray[np.int64]], means: Sequence[NDArray[np.float32]], variances: Sequence[NDArray[np.float32]]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Means and variances of several groups together.
+
+    Example:
+        >>> one = np.ones((1, 1), np.float32)
+        >>> mean, variance = merge_moments([np.array([1]), np.array([1])], [one, 3 * one], [0 * one, 0 * one])
+        >>> mean.item(), variance.item()
+        (2.0, 1.0)
+    """
+    weights = [count[:, None] / np.maximum(sum(counts), 1)[:, None] for count in counts]  # [C, 1] each
+    mean = sum(w * m for w, m in zip(weights, means, strict=True))  # [C, d]
+    variance = sum(w * (v + (m - mean) ** 2) for w, m, v in zip(weights, means, variances, strict=True))  # [C, d]
+    return np.asarray(mean, np.float32), np.asarray(variance, np.float32)
+
+
+def decode(
+    codes: NDArray[np.uint8], centroids: NDArray[np.float32], codebook: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Vectors of members, float32 [n, d], from their codes [n, bytes] and their cells' centroids [n, d] or [d]."""
+    dimensions = codebook.shape[1]
+    if len(codebook) == 2:
+        return np.asarray(centroids + codebook[0] + codebook[1] * codes, np.float32)  # [n, d]
+    part = np.arange(dimensions) // (dimensions // codes.shape[1])  # [d]
+    return np.asarray(centroids + codebook[codes[:, part], np.arange(dimensions)], np.float32)  # [n, d]

@@ -1,0 +1,149 @@
+"""Votes: an estimate of every image's score from the cells of the inverted lists.
+
+For each window of the query the cells are ordered by the mass that they can hold. Flat cells, whose members weigh
+nearly the same, count by their table value without a look at the members. Of the others the best are visited, until
+what is left of the window's mass is under a target: each member of a visited cell adds its own weight. A broad
+posterior is made of flat cells and costs a table, a sharp one of a few cells; nothing has to be told which it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from nda_index.coarse import kernels
+from nda_index.coarse.cells import Cells
+from nda_index.coarse.windows import QueryWindows
+
+DEFAULT_PROBES = 6
+UNVISITED = 0.01  # of a window's mass may be left in cells that are neither visited nor flat
+FAR = 24.0  # cells whose mass is below 2^-FAR of the best one's are not looked at
+FLAT = 1.0  # standard deviation of the logits, in nats, up to which a cell is flat
+REST_ALIKE = 0.6  # how alike what is left of two patches is beside their coordinates, measured: docs/method.md
+SAME_VARIANCE = 1.25  # windows whose variances differ by less than this factor share a table of cells
+OVERHANG_VARIANCES = 20.0  # weight of a mismatch in overhang, so that it counts at any variance
+
+
+@dataclass(frozen=True)
+class _Visits:
+    """Which windows visit which cells: cells[a] is visited by windows[starts[a] : starts[a + 1]]."""
+
+    cells: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    windows: NDArray[np.int64]
+
+
+def votes(
+    cells: Cells, windows: QueryWindows, count: int, *, probes: int = DEFAULT_PROBES, allowed: NDArray[np.bool_] | None
+) -> NDArray[np.float64]:
+    """Estimated scores of all images for one query at one scale, at weight 1.
+
+    Args:
+        cells: the scale's inverted lists.
+        windows: the query's.
+        count: number of images N.
+        probes: most cells that a window visits.
+        allowed: bool [N], which images take part; all by default.
+
+    Returns:
+        float64 [N]; they sum to the number of the query's windows, nearly.
+    """
+    order = np.argsort(windows.variances, kind="stable")
+    variances, weights, owners = windows.variances[order], windows.weights[order], windows.owners[order]
+    units = np.ones(windows.vectors.shape[1], np.float32)
+    units[-2:] = np.sqrt(max(1.0, OVERHANG_VARIANCES * float(variances.max())))
+    vectors = windows.vectors[order] * units  # [W, d]
+    rest = len(units) - 3
+    means, spreads = cells.moments[0] * units, cells.moments[1] * units**2  # [C, d]
+    extra = (1 - REST_ALIKE**2) * (means[:, rest] ** 2 + spreads[:, rest])  # [C]
+    means[:, rest] *= REST_ALIKE
+
+    masses = np.empty((len(vectors), len(means)), np.float32)
+    is_flat = np.empty(masses.shape, np.bool_)
+    groups = _groups(variances)
+    shared = np.array([np.exp(np.log(variances[a:b]).mean()) for a, b in zip(groups[:-1], groups[1:], strict=True)])
+    kernels.cell_masses(
+        vectors, groups, shared.astype(np.float32), means, spreads, cells.counts, extra, FLAT, masses, is_flat
+    )
+    chosen = np.empty((len(vectors), probes), np.int64)
+    flat_total = np.empty(len(vectors))
+    kernels.choose_cells(masses, is_flat, FAR, UNVISITED, chosen, flat_total)
+    visits = _by_cell(chosen)
+
+    betas = 1 / (2 * variances * np.log(2))  # [W]
+    constants = -betas * (vectors.astype(np.float64) ** 2).sum(axis=1)  # [W]
+    scan = _Scan(cells, allowed, units, rest, vectors * (2 * betas[:, None]), betas)
+    totals = np.logaddexp2(scan.totals(visits, constants), flat_total)  # [W]
+    normaliser = np.full(owners.max() + 1, -np.inf)
+    np.logaddexp2.at(normaliser, owners, totals)
+    log_weights = np.log2(weights) - normaliser[owners]  # [W]
+    even = np.empty(len(means))
+    kernels.flat_weights(masses, is_flat, log_weights, cells.counts, even)
+    return scan.votes(visits, constants + log_weights, even.astype(np.float32), count)
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """What the passes over the members share."""
+
+    cells: Cells
+    allowed: NDArray[np.bool_] | None
+    units: NDArray[np.float32]
+    rest: int
+    vectors: NDArray[np.float64]
+    betas: NDArray[np.float64]
+
+    def totals(self, visits: _Visits, constants: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Logarithm of what the members of its visited cells weigh for each window, [W]."""
+        highest = np.full(len(visits.windows), kernels.NOTHING, np.float32)
+        sums = np.zeros(len(visits.windows), np.float32)
+        for arguments in self._arguments(visits, constants):
+            kernels.sum_visits(*arguments, numba.get_num_threads(), highest, sums)
+        out = np.full(len(self.betas), -np.inf)
+        with np.errstate(divide="ignore"):
+            np.logaddexp2.at(out, visits.windows, np.log2(sums) + highest.astype(np.float64))
+        return out
+
+    def votes(
+        self, visits: _Visits, constants: NDArray[np.float64], even: NDArray[np.float32], count: int
+    ) -> NDArray[np.float64]:
+        counts = self.cells.counts
+        matters = even * counts > 1e-7 * (even * counts).sum()
+        matters[visits.cells] = True
+        everything = np.flatnonzero(matters)
+        sizes = np.zeros(len(counts), np.int64)
+        sizes[visits.cells] = np.diff(visits.starts)
+        starts = np.concatenate([[0], np.cumsum(sizes[everything])])
+        found = np.zeros((numba.get_num_threads(), count), np.float32)
+        for arguments in self._arguments(_Visits(everything, starts, visits.windows), constants):
+            kernels.add_votes(*arguments, even, found)
+        return np.asarray(found.sum(axis=0, dtype=np.float64))
+
+    def _arguments(self, visits: _Visits, constants: NDArray[np.float64]) -> list[tuple[object, ...]]:
+        allowed = self.allowed if self.allowed is not None else np.empty(0, np.bool_)
+        vectors, betas = self.vectors.astype(np.float32), self.betas.astype(np.float32)
+        return [
+            (
+                segment.codes, segment.image_ids, segment.offsets, allowed, self.cells.centroids, self.cells.codebook,
+                self.units, self.rest, np.float32(REST_ALIKE), visits.cells, visits.starts, visits.windows, vectors,
+                betas, constants.astype(np.float32),
+            )
+            for segment in self.cells.segments
+        ]  # fmt: skip
+
+
+def _groups(variances: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Where ascending variances leave the range of a factor of `SAME_VARIANCE`: the starts, and the end."""
+    step = np.floor(np.log(variances / variances[0]) / np.log(SAME_VARIANCE))
+    return np.concatenate([[0], np.flatnonzero(np.diff(step)) + 1, [len(variances)]])
+
+
+def _by_cell(chosen: NDArray[np.int64]) -> _Visits:
+    windows, _ = np.nonzero(chosen >= 0)
+    cells = chosen[chosen >= 0]
+    order = np.argsort(cells, kind="stable")
+    found, starts = np.unique(cells[order], return_index=True)
+    return _Visits(found, np.append(starts, len(cells)), windows[order])

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import nda_index as nda
+from nda_index.coarse import probe
+from nda_index.coarse.cells import Cells, decode
+from nda_index.coarse.windows import QueryWindows, query_windows
+from nda_index.diffusion import NoisyImage, noisy_images
+from nda_index.exact.evidence import to_float
+
+
+def windows_of(
+    cells: Cells, query: NDArray[np.uint8], timestep: int, *, mirror: bool = False, **noise: object
+) -> QueryWindows:
+    noisy = noisy_images(to_float(query), timestep, **noise)[0]  # type: ignore[arg-type]
+    return query_windows(cells.embedding, cells.stride, query, noisy, mirror)
+
+
+def softmax_over_all_members(cells: Cells, windows: QueryWindows, count: int) -> NDArray[np.float64]:
+    """What votes approximate, by its definition: every member of every cell counts with its own weight."""
+    scores = np.zeros(count)
+    units = np.ones(windows.vectors.shape[1])
+    units[-2:] = np.sqrt(max(1.0, probe.OVERHANG_VARIANCES * windows.variances.max()))
+    members, ids = [], []
+    for s in cells.segments:
+        members.append(
+            decode(s.codes, cells.centroids[np.repeat(np.arange(len(s.means)), np.diff(s.offsets))], cells.codebook)
+        )
+        ids.append(s.image_ids)
+    y, image = np.concatenate(members) * units, np.concatenate(ids)
+    logits = np.empty((len(windows.vectors), len(y)))
+    for p, x in enumerate(windows.vectors * units):
+        products = y @ x - (1 - probe.REST_ALIKE) * y[:, -3] * x[-3]
+        logits[p] = (2 * products - (y**2).sum(axis=1) - (x**2).sum()) / (2 * windows.variances[p])
+    for owner in range(windows.owners.max() + 1):
+        mine = np.flatnonzero(windows.owners == owner)
+        weights = np.exp(logits[mine] - logits[mine].max())
+        weights *= windows.weights[mine][:, None] / weights.sum()
+        scores += np.bincount(np.tile(image, len(mine)), weights.reshape(-1), minlength=count)
+    return scores
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize(("timestep", "noise"), [(30, "draw"), (200, "none")])
+def test_votes_are_the_softmax_over_all_members_where_all_cells_are_visited(
+    index: nda.Index,
+    pictures: NDArray[np.uint8],
+    mirror: bool,
+    timestep: int,
+    noise: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(probe, "UNVISITED", -1.0)
+    monkeypatch.setattr(probe, "FLAT", 0.0)
+    monkeypatch.setattr(probe, "FAR", 1e9)
+    query = np.ascontiguousarray(pictures[5].transpose(2, 0, 1))
+    for cells in index._coarse:
+        windows = windows_of(cells, query, timestep, mirror=mirror, noise=noise)
+        found = probe.votes(cells, windows, 300, probes=len(cells.centroids), allowed=None)
+        # Cells too far to matter are not visited even then.
+        np.testing.assert_allclose(found, softmax_over_all_members(cells, windows, 300), rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("timestep", [10, 100, 300, 600, 900])
+def test_tables_and_few_visits_come_close_to_all_members(
+    index: nda.Index, pictures: NDArray[np.uint8], timestep: int
+) -> None:
+    query = np.ascontiguousarray(pictures[5].transpose(2, 0, 1))
+    for cells in index._coarse:
+        windows = windows_of(cells, query, timestep, noise="none")
+        found = probe.votes(cells, windows, 300, probes=20, allowed=None)
+        exact = softmax_over_all_members(cells, windows, 300)
+        assert found.sum() == pytest.approx(exact.sum(), rel=0.1)
+        assert np.abs(found - exact).sum() < 0.1 * exact.sum()
+        if timestep <= 300:  # above, all images count the same
+            assert set(np.argsort(-exact)[:10]) <= set(np.argsort(-found)[:20])
+
+
+def test_only_allowed_images_get_votes_and_they_get_all(index: nda.Index, pictures: NDArray[np.uint8]) -> None:
+    query = np.ascontiguousarray(pictures[5].transpose(2, 0, 1))
+    allowed = np.zeros(300, np.bool_)
+    allowed[::7] = True
+    cells = index._coarse[0]
+    windows = windows_of(cells, query, 100, noise="none")
+    found = probe.votes(cells, windows, 300, probes=len(cells.centroids), allowed=allowed)
+    assert not found[~allowed].any()
+    assert found.sum() > 0.9 * windows.weights.sum()
+
+
+def test_a_mirrored_query_gets_the_same_votes_with_mirror(index: nda.Index, pictures: NDArray[np.uint8]) -> None:
+    query = np.ascontiguousarray(pictures[8].transpose(2, 0, 1))
+    mirrored = np.ascontiguousarray(query[..., ::-1])
+    for cells in index._coarse:
+        one, other = (
+            probe.votes(cells, windows_of(cells, q, 100, mirror=True, noise="none"), 300, probes=30, allowed=None)
+            for q in (query, mirrored)
+        )
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+        assert one.argmax() == 8
+
+
+def test_windows_stand_for_all_positions_of_the_query(index: nda.Index, pictures: NDArray[np.uint8]) -> None:
+    query = np.ascontiguousarray(pictures[5].transpose(2, 0, 1))
+    for cells, scale in zip(index._coarse, index.scales, strict=True):
+        for mirror in (False, True):
+            windows = windows_of(cells, query, 100, mirror=mirror)
+            expected = scale.query_positions(24, 20)
+            shared = np.bincount(windows.owners)[windows.owners]
+            assert (windows.weights / shared).sum() == pytest.approx(expected)
+            assert shared.max() == (2 if mirror else 1)
+
+
+def test_the_variance_of_a_window_grows_with_its_texture(index: nda.Index) -> None:
+    cells = index._coarse[0]
+    query = np.zeros((3, 24, 20), np.uint8)
+    query[:, 12:] = np.random.default_rng(0).integers(0, 256, (3, 12, 20))
+    noisy = NoisyImage(to_float(query), 1.0, 0.1)
+    variances = query_windows(cells.embedding, cells.stride, query, noisy, mirror=False).variances
+    assert variances.min() > 0.01
+    assert variances[-200:].mean() > 1.5 * variances[:100].mean()
