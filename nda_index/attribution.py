@@ -30,9 +30,10 @@ class Attribution:
         query: uint8 [H, W, C], the picture as it was compared: resized and cropped to the index's size.
         query_maps: float32 [top, H, W], where on the query the score comes from; each sums to the score.
         train_maps: float32 [top, H, W], where on the training image it comes from; each sums to the score.
-        mass_covered: estimated fraction of the whole posterior that the scored images hold; 1 with mode "exact". It is
-            judged by a random sample of the others and is too high where few images hold much: read it as "at most".
-        mass_error: standard error of `mass_covered` by the jackknife, of the sample alone.
+        mass_covered: estimated fraction of the whole posterior that the scored images hold; 1 with mode "exact".
+        mass_error: its standard error. `scores` and `shares` are parts of the whole posterior, by the same estimate.
+        score_errors: float64 [top], standard error of each score because of what was not scored; 0 with mode "exact".
+        draw_errors: float64 [top], standard error of each score because of the noise, with noise="average"; else 0.
         scored: number of images that were scored exactly.
         collection: number of images that were asked about: the index's, or those that `where` leaves.
         settings: the question's options, as JSON values.
@@ -52,6 +53,8 @@ class Attribution:
     train_maps: NDArray[np.float32]
     mass_covered: float
     mass_error: float
+    score_errors: NDArray[np.float64]
+    draw_errors: NDArray[np.float64]
     scored: int
     collection: int
     settings: dict[str, Any]
@@ -85,7 +88,7 @@ class Attribution:
         return np.asarray(self.train_maps[rank])
 
     def to_table(self) -> pa.Table:
-        """One row for each image: rank (from 1), image_id, key, score, share, then the metadata columns.
+        """One row for each image: rank (from 1), image_id, key, score, score_error, share, then the metadata columns.
 
         A metadata column of one of these names is called `metadata.NAME`.
         """
@@ -94,6 +97,7 @@ class Attribution:
             "image_id": self.image_ids,
             "key": pa.array(self.keys, pa.string()),
             "score": self.scores,
+            "score_error": self.score_errors,
             "share": self.shares,
         }
         for name in self.metadata.column_names:

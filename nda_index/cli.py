@@ -183,8 +183,8 @@ def query(
         )
     console.print(table)
     console.print(
-        f"{answer.scored:,} of {answer.collection:,} images scored exactly; they hold at most about "
-        f"{answer.mass_covered:.0%} of the posterior. A share is likeness, not proof."
+        f"{answer.scored:,} of {answer.collection:,} images scored exactly; they hold {answer.mass_covered:.0%} "
+        f"(+- {2 * answer.mass_error:.0%}) of the posterior. A share is likeness, not proof."
     )
     for path in save or []:
         console.print(f"Wrote {escape(str(path))}.")

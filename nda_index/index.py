@@ -17,16 +17,17 @@ from torch import Tensor
 from nda_index.attribution import Attribution
 from nda_index.build import DEFAULT_MEMORY, DEFAULT_SCALES, Progress, build, manifest_scales
 from nda_index.coarse.cells import Cells
-from nda_index.coarse.probe import votes
+from nda_index.coarse.probe import Probe, probe
 from nda_index.coarse.shortlist import shortlist
 from nda_index.coarse.storage import read_cells
 from nda_index.coarse.windows import query_windows
 from nda_index.corpus import Corpus
+from nda_index.coverage import ViewCoverage, covered_scores, draw_outside, mass_covered, view_coverages
 from nda_index.diffusion import NoiseSetting, noise_level
 from nda_index.errors import ConfigError, QueryError
 from nda_index.exact import gpu
-from nda_index.exact.evidence import estimate_coverage, evidence_maps, to_float, total_score, views_of
-from nda_index.exact.posterior import View, ViewScores, score_views
+from nda_index.exact.evidence import evidence_maps, to_float, total_score, views_of
+from nda_index.exact.posterior import View, ViewScores, block_masses, score_views
 from nda_index.exact.residence import ResidentPixels
 from nda_index.images import decode_image
 from nda_index.manifest import Manifest, read_manifest
@@ -36,7 +37,6 @@ from nda_index.sources import Source
 from nda_index.version import __version__
 
 BLOCK = 1024  # images that are read and scored at a time
-COVERAGE_SAMPLE = 128  # images outside the shortlist that are scored to estimate what it misses
 BACKENDS_BY_DEVICE = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
 RESIDENT_BYTES = 8 << 30  # pixels kept on a GPU between questions
 
@@ -136,8 +136,10 @@ class Index:
             asked = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
         self._check_counts(question, top, len(asked))
         with clock.stage("probe"):
-            ids = asked if mode == "exact" else self._shortlist(question, query, views, allowed, top)
-        result = self._score(question, views, ids, clock, progress)
+            probes = None if mode == "exact" else self._probe(question, query, views, allowed)
+            ids = asked if probes is None else shortlist(_summed(views, probes), candidates, top, allowed)
+        outside = np.setdiff1d(asked, ids, assume_unique=True)
+        result, coverages = self._score(question, views, ids, outside, probes, clock, progress)
         best = np.argsort(-result.scores, kind="stable")[:top]
         image_ids = ids[best]
         with clock.stage("fetch"):
@@ -146,10 +148,8 @@ class Index:
         with clock.stage("maps"):
             maps = evidence_maps(views, result.log_normalisers, pixels, question.posterior)
         with clock.stage("coverage"):
-            left_out = np.setdiff1d(asked, ids, assume_unique=True)
-            chosen = np.random.default_rng(seed).choice(left_out, min(COVERAGE_SAMPLE, len(left_out)), replace=False)
-            sample = self._corpus.pixels(np.sort(chosen))
-            coverage = estimate_coverage(views, result.log_normalisers, sample, len(left_out), question.posterior)
+            covered, error = mass_covered(views, coverages) if coverages else (1.0, 0.0)
+            score_errors, draw_errors = _errors(question, views, result, coverages, pixels)
         return Attribution(
             image_ids=image_ids,
             scores=result.scores[best],
@@ -160,8 +160,10 @@ class Index:
             query=query.transpose(1, 2, 0),
             query_maps=maps[0],
             train_maps=maps[1],
-            mass_covered=coverage[0],
-            mass_error=coverage[1],
+            mass_covered=covered,
+            mass_error=error,
+            score_errors=score_errors,
+            draw_errors=draw_errors,
             scored=len(ids),
             collection=len(asked),
             settings={
@@ -222,8 +224,10 @@ class Index:
         for row, image in zip(matrix, images, strict=True):
             query = decode_image(image, self.shape[1:], self.shape[0])
             views = views_of(question.noisy_versions(query), self.scales)
-            ids = asked if mode == "exact" else self._shortlist(question, query, views, allowed, 1)
-            row[ids] = self._score(question, views, ids, _Clock(), progress).scores
+            probes = None if mode == "exact" else self._probe(question, query, views, allowed)
+            ids = asked if probes is None else shortlist(_summed(views, probes), candidates, 1, allowed)
+            outside = np.setdiff1d(asked, ids, assume_unique=True)
+            row[ids] = self._score(question, views, ids, outside, probes, _Clock(), progress)[0].scores
         return matrix
 
     def _question(self, timestep: int | Sequence[int], *options: Any) -> Question:
@@ -249,32 +253,35 @@ class Index:
         if question.candidates is not None and question.candidates < top:
             raise QueryError(f"candidates is {question.candidates}; it must be at least top, which is {top}")
 
-    def _shortlist(
+    def _probe(
         self,
         question: Question,
         query: NDArray[np.uint8],
         views: Sequence[View],
         allowed: NDArray[np.bool_] | None,
-        top: int,
-    ) -> NDArray[np.int64]:
-        whole = np.zeros(len(self))
+    ) -> list[Probe]:
+        found = []
         for view in views:
             cells = self._coarse[self.scales.index(view.scale)]
             windows = query_windows(cells.embedding, cells.stride, query, view.noisy, question.mirror)
-            whole += view.factor * votes(cells, windows, len(self), allowed=allowed)
-        return shortlist(whole, question.candidates, top, allowed)
+            found.append(probe(cells, windows, len(self), allowed=allowed))
+        return found
 
     def _score(
         self,
         question: Question,
         views: Sequence[View],
         ids: NDArray[np.int64],
+        outside: NDArray[np.int64],
+        probes: Sequence[Probe] | None,
         clock: _Clock,
         progress: Progress | None,
-    ) -> ViewScores:
+    ) -> tuple[ViewScores, list[ViewCoverage]]:
+        """Scores of images in the whole posterior, and what they hold of it; no coverages where none is outside."""
         report: Callable[[int, int], None] = (
             (lambda done, total: progress("score", done, total)) if progress else _quiet
         )
+        coverages: list[ViewCoverage] = []
 
         def blocks() -> Iterator[NDArray[np.float32] | Tensor]:
             for start in range(0, len(ids), BLOCK):
@@ -283,8 +290,48 @@ class Index:
                     pixels = self._resident.take(chosen) if self._resident else to_float(self._corpus.pixels(chosen))
                 yield pixels
 
+        def whole(totals: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+            if len(outside) == 0 or probes is None:
+                return totals
+            with clock.stage("coverage"):
+                sample = draw_outside(outside, _summed(views, probes), question.seed)
+                inside = np.zeros(len(self), np.bool_)
+                inside[ids] = True
+                steps = [view.scale.query_stride for view in views]
+                held = [p.held(inside)[::step, ::step].reshape(-1) for p, step in zip(probes, steps, strict=True)]
+                train = to_float(self._corpus.pixels(sample.ids))
+                coverages.extend(view_coverages(views, totals, held, sample, train, question.posterior))
+            return [total - np.log(c.covered) for total, c in zip(totals, coverages, strict=True)]
+
         with clock.stage("exact"):
-            return score_views(views, blocks, len(ids), replace(question.posterior, backend=self._backend), report)
+            settings = replace(question.posterior, backend=self._backend)
+            return score_views(views, blocks, len(ids), settings, report, whole), coverages
+
+
+def _summed(views: Sequence[View], probes: Sequence[Probe]) -> NDArray[np.float64]:
+    return np.asarray(sum(view.factor * found.votes for view, found in zip(views, probes, strict=True)))
+
+
+def _errors(
+    question: Question,
+    views: Sequence[View],
+    result: ViewScores,
+    coverages: Sequence[ViewCoverage],
+    pixels: NDArray[np.uint8],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Standard errors of images' scores: from what was not scored, and from the noise draws."""
+    if not coverages and question.noise != "average":
+        return np.zeros(len(pixels)), np.zeros(len(pixels))
+    covered = [c.covered for c in coverages] if coverages else [np.ones(view.positions) for view in views]
+    totals = [n + np.log(c) for n, c in zip(result.log_normalisers, covered, strict=True)]
+    blocks = block_masses(views, to_float(pixels), question.posterior, totals)
+    weights = [block.weights(total) for block, total in zip(blocks, totals, strict=True)]
+    from_outside = covered_scores(views, weights, coverages)[1] if coverages else np.zeros(len(pixels))
+    if question.noise != "average" or question.draws < 2:
+        return from_outside, np.zeros(len(pixels))
+    parts = np.stack([v.factor * (w @ c) for v, w, c in zip(views, weights, covered, strict=True)])  # [views, n]
+    draws = parts.reshape(-1, len(question.timesteps), question.draws, len(pixels)).sum(axis=0)  # [timesteps, draws, n]
+    return from_outside, np.sqrt(question.draws * draws.var(axis=1, ddof=1).sum(axis=0))
 
 
 def build_index(

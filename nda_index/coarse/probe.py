@@ -8,7 +8,7 @@ posterior is made of flat cells and costs a table, a sharp one of a few cells; n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
@@ -34,55 +34,6 @@ class _Visits:
     cells: NDArray[np.int64]
     starts: NDArray[np.int64]
     windows: NDArray[np.int64]
-
-
-def votes(
-    cells: Cells, windows: QueryWindows, count: int, *, probes: int = DEFAULT_PROBES, allowed: NDArray[np.bool_] | None
-) -> NDArray[np.float64]:
-    """Estimated scores of all images for one query at one scale, at weight 1.
-
-    Args:
-        cells: the scale's inverted lists.
-        windows: the query's.
-        count: number of images N.
-        probes: most cells that a window visits.
-        allowed: bool [N], which images take part; all by default.
-
-    Returns:
-        float64 [N]; they sum to the number of the query's windows, nearly.
-    """
-    order = np.argsort(windows.variances, kind="stable")
-    variances, weights, owners = windows.variances[order], windows.weights[order], windows.owners[order]
-    units = np.ones(windows.vectors.shape[1], np.float32)
-    units[-2:] = np.sqrt(max(1.0, OVERHANG_VARIANCES * float(variances.max())))
-    vectors = windows.vectors[order] * units  # [W, d]
-    rest = len(units) - 3
-    means, spreads = cells.moments[0] * units, cells.moments[1] * units**2  # [C, d]
-    extra = (1 - REST_ALIKE**2) * (means[:, rest] ** 2 + spreads[:, rest])  # [C]
-    means[:, rest] *= REST_ALIKE
-
-    masses = np.empty((len(vectors), len(means)), np.float32)
-    is_flat = np.empty(masses.shape, np.bool_)
-    groups = _groups(variances)
-    shared = np.array([np.exp(np.log(variances[a:b]).mean()) for a, b in zip(groups[:-1], groups[1:], strict=True)])
-    kernels.cell_masses(
-        vectors, groups, shared.astype(np.float32), means, spreads, cells.counts, extra, FLAT, masses, is_flat
-    )
-    chosen = np.empty((len(vectors), probes), np.int64)
-    flat_total = np.empty(len(vectors))
-    kernels.choose_cells(masses, is_flat, FAR, UNVISITED, chosen, flat_total)
-    visits = _by_cell(chosen)
-
-    betas = 1 / (2 * variances * np.log(2))  # [W]
-    constants = -betas * (vectors.astype(np.float64) ** 2).sum(axis=1)  # [W]
-    scan = _Scan(cells, allowed, units, rest, vectors * (2 * betas[:, None]), betas)
-    totals = np.logaddexp2(scan.totals(visits, constants), flat_total)  # [W]
-    normaliser = np.full(owners.max() + 1, -np.inf)
-    np.logaddexp2.at(normaliser, owners, totals)
-    log_weights = np.log2(weights) - normaliser[owners]  # [W]
-    even = np.empty(len(means))
-    kernels.flat_weights(masses, is_flat, log_weights, cells.counts, even)
-    return scan.votes(visits, constants + log_weights, even.astype(np.float32), count)
 
 
 @dataclass(frozen=True)
@@ -133,6 +84,85 @@ class _Scan:
             )
             for segment in self.cells.segments
         ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What the coarse stage found for one query at one scale.
+
+    Attributes:
+        votes: float64 [N], the images' estimated scores at weight 1; they sum to the number of the query's windows.
+    """
+
+    votes: NDArray[np.float64]
+    _windows: QueryWindows
+    _scan: _Scan
+    _visits: _Visits
+    _constants: NDArray[np.float64]
+    _totals: NDArray[np.float64]
+
+    def held(self, images: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Part of the mass of the visited cells that some images, bool [N], hold at every position: [rows, columns].
+
+        NaN where no cell was visited.
+        """
+        inside = replace(self._scan, allowed=images).totals(self._visits, self._constants)  # [W]
+        rows, columns = self._windows.shape
+        merged = np.full((2, rows * columns), -np.inf)
+        for out, part in zip(merged, (inside, self._totals), strict=True):
+            np.logaddexp2.at(out, self._windows.owners, part)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.exp2(merged[0] - merged[1]).reshape(rows, columns))
+
+
+def probe(
+    cells: Cells, windows: QueryWindows, count: int, *, probes: int = DEFAULT_PROBES, allowed: NDArray[np.bool_] | None
+) -> Probe:
+    """Estimate the scores of all images for one query at one scale.
+
+    Args:
+        cells: the scale's inverted lists.
+        windows: the query's.
+        count: number of images N.
+        probes: most cells that a window visits.
+        allowed: bool [N], which images take part; all by default.
+    """
+    order = np.argsort(windows.variances, kind="stable")
+    windows = QueryWindows(
+        windows.vectors[order], windows.variances[order], windows.weights[order], windows.owners[order], windows.shape
+    )
+    variances, owners = windows.variances, windows.owners
+    units = np.ones(windows.vectors.shape[1], np.float32)
+    units[-2:] = np.sqrt(max(1.0, OVERHANG_VARIANCES * float(variances.max())))
+    vectors = windows.vectors * units  # [W, d]
+    rest = len(units) - 3
+    means, spreads = cells.moments[0] * units, cells.moments[1] * units**2  # [C, d]
+    extra = (1 - REST_ALIKE**2) * (means[:, rest] ** 2 + spreads[:, rest])  # [C]
+    means[:, rest] *= REST_ALIKE
+
+    masses = np.empty((len(vectors), len(means)), np.float32)
+    is_flat = np.empty(masses.shape, np.bool_)
+    groups = _groups(variances)
+    shared = np.array([np.exp(np.log(variances[a:b]).mean()) for a, b in zip(groups[:-1], groups[1:], strict=True)])
+    kernels.cell_masses(
+        vectors, groups, shared.astype(np.float32), means, spreads, cells.counts, extra, FLAT, masses, is_flat
+    )
+    chosen = np.empty((len(vectors), probes), np.int64)
+    flat_total = np.empty(len(vectors))
+    kernels.choose_cells(masses, is_flat, FAR, UNVISITED, chosen, flat_total)
+    visits = _by_cell(chosen)
+
+    betas = 1 / (2 * variances * np.log(2))  # [W]
+    constants = -betas * (vectors.astype(np.float64) ** 2).sum(axis=1)  # [W]
+    scan = _Scan(cells, allowed, units, rest, vectors * (2 * betas[:, None]), betas)
+    totals = scan.totals(visits, constants)  # [W]
+    normaliser = np.full(owners.max() + 1, -np.inf)
+    np.logaddexp2.at(normaliser, owners, np.logaddexp2(totals, flat_total))
+    log_weights = np.log2(windows.weights) - normaliser[owners]  # [W]
+    even = np.empty(len(means))
+    kernels.flat_weights(masses, is_flat, log_weights, cells.counts, even)
+    votes = scan.votes(visits, constants + log_weights, even.astype(np.float32), count)
+    return Probe(votes, windows, scan, visits, constants, totals)
 
 
 def _groups(variances: NDArray[np.float64]) -> NDArray[np.int64]:

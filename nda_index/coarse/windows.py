@@ -24,13 +24,16 @@ class QueryWindows:
         vectors: float32 [W, d], embedded.
         variances: float64 [W], of the noise, in units of clean pixels, broadened by what the index does not know.
         weights: float64 [W], how many windows of the query each stands for.
-        owners: int64 [W], windows of the same owner share one softmax: a window and its mirror window.
+        owners: int64 [W], the position on the query, row by row at every pixel, whose softmax the window takes part
+            in: a window and its mirror window share one.
+        shape: rows and columns of these positions.
     """
 
     vectors: NDArray[np.float32]
     variances: NDArray[np.float64]
     weights: NDArray[np.float64]
     owners: NDArray[np.int64]
+    shape: tuple[int, int]
 
 
 def query_windows(
@@ -61,7 +64,7 @@ def query_windows(
         alone = np.bincount(owners)[owners] == 1  # at the border, where the grid is not its own mirror image
         weights = np.concatenate([weights, weights]) * np.where(alone, 0.5, 1.0)
     vectors, variances = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return QueryWindows(vectors, variances, weights, np.unique(owners, return_inverse=True)[1])
+    return QueryWindows(vectors, variances, weights, owners, (places.shape[0], places.shape[1]))
 
 
 def _of_one(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,43 +58,6 @@ def evidence_maps(
             spread *= (counted.sum(axis=1) / np.maximum(spread.sum(axis=(1, 2)), 1e-300))[:, None, None]
         on_train += view.factor * spread
     return on_query.astype(np.float32), on_train.astype(np.float32)
-
-
-def estimate_coverage(
-    views: Sequence[View],
-    log_normalisers: Sequence[NDArray[np.float64]],
-    sample: NDArray[np.uint8],
-    outside: int,
-    settings: PosteriorSettings,
-) -> tuple[float, float]:
-    """Which fraction of the whole posterior the scored images hold.
-
-    Args:
-        views: of the query.
-        log_normalisers: of the scored images, from `score_views`.
-        sample: uint8 [m, C, H, W], a uniform random sample of the images that were not scored.
-        outside: number of images that were not scored.
-        settings: as for the scores.
-
-    Returns:
-        The estimate, and its standard error by the jackknife over the sample. It is too small where a few images that
-        the sample has missed hold much mass.
-    """
-    if outside == 0:
-        return 1.0, 0.0
-    m, whole = len(sample), total_score(views)
-    covered, without_one = 0.0, np.zeros(m)
-    everything = replace(settings, per_image_topk=None)
-    blocks = block_masses(views, to_float(sample), everything, log_normalisers)
-    for view, normaliser, block in zip(views, log_normalisers, blocks, strict=True):
-        ratio = np.minimum(block.weights(normaliser), 1e300 / m)  # [m, P]
-        missed = ratio.sum(axis=0)  # [P]
-        covered += view.factor * float((1 / (1 + outside / m * missed)).sum())
-        for i in range(m):
-            rest = np.maximum(missed - ratio[i], 0)
-            without_one[i] += view.factor * (1 / (1 + outside / max(m - 1, 1) * rest)).sum()
-    error = np.sqrt((m - 1) / m * ((without_one - without_one.mean()) ** 2).sum())
-    return covered / whole, float(error) / whole
 
 
 def to_float(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -65,7 +65,7 @@ class ViewScores:
 
     Attributes:
         scores: float64 [N].
-        log_normalisers: of each view, float64 [P].
+        log_normalisers: of each view's whole posterior, float64 [P].
         left_out: at most this fraction of a position's mass was too small to be computed and is missing.
         backend: what computed them.
     """
@@ -109,18 +109,20 @@ def score_views(
     count: int,
     settings: PosteriorSettings,
     progress: Callable[[int, int], None],
+    whole: Callable[[list[NDArray[np.float64]]], list[NDArray[np.float64]]] = list,
 ) -> ViewScores:
     """Exact scores of `count` images that come in blocks, floats [n, C, H, W] or tensors of them, with bounded memory.
 
     `blocks` is called once, or twice where there are too many masses to keep. `progress` is called with the number of
-    images done and of all to do.
+    images done and of all to do. `whole` turns the log totals of these images, [P] for each view, into the normalisers
+    of the whole posterior, where there are more images.
 
     Raises:
         ConfigError: the backend is "gpu" and the GPU cannot compute this, or there is none.
     """
     if settings.backend == "gpu" or (settings.backend == "auto" and gpu.available()):
         obstacle = _gpu_obstacle(views, settings)
-        result = None if obstacle else _score_on_gpu(views, blocks, count, settings, progress)
+        result = None if obstacle else _score_on_gpu(views, blocks, count, settings, progress, whole)
         if result is not None:
             return result
         if settings.backend == "gpu":
@@ -139,16 +141,17 @@ def score_views(
             kept.append(block)
         done += len(train)
         progress(done, to_do)
+    normalisers = whole(totals)
     if keep:
-        scores = [_view_scores(views, block, totals) for block in kept]
+        scores = [_view_scores(views, block, normalisers) for block in kept]
     else:
         for train in map(_on_cpu, blocks()):
             block = block_masses(views, train, settings, totals)
-            scores.append(_view_scores(views, block, totals))
+            scores.append(_view_scores(views, block, normalisers))
             left_out += max(part.left_out for part in block)
             done += len(train)
             progress(done, to_do)
-    return ViewScores(np.concatenate(scores), tuple(totals), left_out, backend)
+    return ViewScores(np.concatenate(scores), tuple(normalisers), left_out, backend)
 
 
 def _gpu_obstacle(views: Sequence[View], settings: PosteriorSettings) -> str | None:
@@ -169,6 +172,7 @@ def _score_on_gpu(
     count: int,
     settings: PosteriorSettings,
     progress: Callable[[int, int], None],
+    whole: Callable[[list[NDArray[np.float64]]], list[NDArray[np.float64]]],
 ) -> ViewScores | None:
     """Scores from two passes over the blocks; None where the border takes more than windows of equal overhang."""
     scales = dict.fromkeys(view.scale for view in views)
@@ -188,17 +192,17 @@ def _score_on_gpu(
                     return None
         done += len(train)
         progress(done, 2 * count)
-    scores = np.zeros(count)
+    scores, normalisers = np.zeros(count), whole(totals)
     for train in blocks():
         pixels, first = _on_gpu(train, settings.mirror), done - count
         for scale in scales:
-            parts = gpu.scores(queries[scale], pixels, scale, [totals[i] for i in chosen[scale]])
+            parts = gpu.scores(queries[scale], pixels, scale, [normalisers[i] for i in chosen[scale]])
             for i, part in zip(chosen[scale], parts, strict=True):
                 folded = part.reshape(-1, len(train)).sum(axis=0)  # with its mirror image an image has one score
                 scores[first : first + len(train)] += views[i].factor * folded
         done += len(train)
         progress(done, 2 * count)
-    return ViewScores(scores, tuple(totals), 0.0, "gpu")
+    return ViewScores(scores, tuple(normalisers), 0.0, "gpu")
 
 
 def _on_cpu(train: Block) -> NDArray[np.floating]:

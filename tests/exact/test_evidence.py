@@ -11,7 +11,6 @@ from nda_index import Scale
 from nda_index.diffusion import NoisyImage
 from nda_index.exact import reference
 from nda_index.exact.evidence import (
-    estimate_coverage,
     evidence_maps,
     to_float,
     total_score,
@@ -81,25 +80,3 @@ def test_scores_of_all_images_sum_to_the_total() -> None:
     train = smooth_bytes(12)
     views, result = asked(SCALES, PosteriorSettings(), train)
     assert result.scores.sum() == pytest.approx(total_score(views), rel=1e-5)
-
-
-def test_coverage_of_a_full_sample_is_the_truth() -> None:
-    train = smooth_bytes(40)
-    settings = PosteriorSettings()
-    views, everything = asked(SCALES, settings, train)
-    part = score_views(views, lambda: [to_float(train[:15])], 15, settings, lambda done, total: None)
-    covered, error = estimate_coverage(views, part.log_normalisers, train[15:], 25, settings)
-    assert covered == pytest.approx(everything.scores[:15].sum() / total_score(views), rel=1e-4)
-    assert 0 < error < 1
-    assert estimate_coverage(views, part.log_normalisers, train[:0], 0, settings) == (1.0, 0.0)
-
-
-def test_coverage_is_estimated_within_a_few_errors_from_a_part() -> None:
-    train = smooth_bytes(400)
-    settings = PosteriorSettings()
-    views = views_of([NoisyImage(to_float(train[1]), 0.7, 0.9)], [Scale(5)])
-    everything = score_views(views, lambda: [to_float(train)], 400, settings, lambda done, total: None)
-    part = score_views(views, lambda: [to_float(train[:50])], 50, settings, lambda done, total: None)
-    truth = everything.scores[:50].sum() / total_score(views)
-    covered, error = estimate_coverage(views, part.log_normalisers, train[50:150], 350, settings)
-    assert abs(covered - truth) < 4 * error
