@@ -18,7 +18,7 @@ from nda_index.coarse import kernels
 from nda_index.coarse.cells import Cells
 from nda_index.coarse.windows import QueryWindows
 
-DEFAULT_PROBES = 6
+DEFAULT_PROBES = 4  # more find little more: docs/method.md
 UNVISITED = 0.01  # of a window's mass may be left in cells that are neither visited nor flat
 FAR = 24.0  # cells whose mass is below 2^-FAR of the best one's are not looked at
 FLAT = 1.0  # standard deviation of the logits, in nats, up to which a cell is flat
