@@ -1,0 +1,227 @@
+"""The verdict on CIFAR-10: which edited copies are found and called a strong match, at one false alarm in a hundred.
+
+    python -m benchmarks.verdict [--images 4000] [--sources 40] [--null 300] [--checks 300]
+
+Reads ../shared/data (CIFAR-10 as JPEG of quality 75); writes benchmarks/results/verdict.md and .json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import nda_index as nda
+from benchmarks.machine import RESULTS, SHARED, describe_machine
+from nda_index.verdict import STRONG, evidence, near_duplicates, percentile
+
+Picture = NDArray[np.uint8]  # [H, W, C]
+
+TOP = 10
+TIMESTEP = 50
+CANDIDATES = 256
+DUPLICATE_IMAGES = 1000
+
+console = Console()
+
+
+def main() -> None:
+    """Measure, then write."""
+    parser = argparse.ArgumentParser()
+    for name, default in (("images", 4000), ("sources", 40), ("null", 300), ("checks", 300)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    options = parser.parse_args()
+    train = read_pictures("train", options.images)
+    test = read_pictures("test", options.null + options.checks + options.sources)
+    unrelated, others = test[: options.null + options.checks], test[options.null + options.checks :]
+    with tempfile.TemporaryDirectory() as folder:
+        index = nda.build_index(train, Path(folder) / "cifar.nda")
+        null = np.array([ask(index, p)["evidence"].max() for p in track(unrelated[: options.null], "null")])
+        checks = [
+            percentile(ask(index, picture)["evidence"].max(), null)
+            for picture in track(unrelated[options.null :], "unrelated pictures")
+        ]
+        sources = np.random.default_rng(0).choice(len(train), options.sources, replace=False)
+        rows = [
+            measure_edit(name, index, train, sources, others, null) for name in track([*EDITS, MIRROR_ASKED], "edits")
+        ]
+    results = {
+        "machine": describe_machine(),
+        **vars(options),
+        "false_alarms": float(np.mean(np.array(checks) >= STRONG)),
+        "null_quantiles": {str(q): float(np.quantile(null, q)) for q in (0.5, 0.9, 0.99)},
+        "edits": rows,
+        "evidence_seconds": measure_evidence_time(index, train),
+        "duplicates": measure_duplicates(train),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "verdict.json").write_text(json.dumps(results, indent=1) + "\n")
+    (RESULTS / "verdict.md").write_text(as_markdown(results))
+    console.print(as_table(rows))
+    console.print(as_markdown(results), markup=False)
+
+
+def read_pictures(part: str, count: int) -> NDArray[np.uint8]:
+    """The first pictures of a part of CIFAR-10: uint8 [count, 32, 32, 3]."""
+    column = pq.read_table(SHARED / "data" / f"cifar10_{part}.parquet", columns=["image"])["image"].slice(0, count)
+    pictures = [Image.open(io.BytesIO(row["bytes"])).convert("RGB") for row in column.to_pylist()]
+    return np.stack([np.asarray(picture) for picture in pictures])  # [count, 32, 32, 3]
+
+
+def coded_again(picture: Picture, other: Picture) -> Picture:
+    """JPEG of quality 20."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=20)
+    return np.asarray(Image.open(buffer))
+
+
+def cropped(picture: Picture, other: Picture) -> Picture:
+    """The central nine tenths, enlarged again."""
+    return np.asarray(Image.fromarray(picture[1:30, 1:30]).resize((32, 32), Image.Resampling.BICUBIC))
+
+
+def shifted(picture: Picture, other: Picture) -> Picture:
+    """Three pixels down and to the right; the edge repeats."""
+    return np.pad(picture, ((3, 0), (3, 0), (0, 0)), mode="edge")[:32, :32]
+
+
+def mirrored(picture: Picture, other: Picture) -> Picture:
+    """Left and right changed."""
+    return np.ascontiguousarray(picture[:, ::-1])
+
+
+def half_coloured(picture: Picture, other: Picture) -> Picture:
+    """Half way to grey."""
+    grey = picture.mean(2, keepdims=True)
+    return np.asarray(grey + (picture - grey) / 2, np.uint8)
+
+
+def blurred(picture: Picture, other: Picture) -> Picture:
+    """Gaussian, standard deviation 1 pixel."""
+    return np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(1)))
+
+
+EDITS: dict[str, Callable[[Picture, Picture], Picture]] = {
+    "identical": lambda picture, other: picture,
+    "JPEG quality 20": coded_again,
+    "90% crop, resized": cropped,
+    "shifted by 3 px": shifted,
+    "mirrored": mirrored,
+    "colour halved": half_coloured,
+    "blur": blurred,
+    "brightness +20%": lambda picture, other: np.asarray(np.minimum(picture * 1.2, 255), np.uint8),
+    "half pasted over": lambda picture, other: np.concatenate([picture[:, :16], other[:, 16:]], axis=1),
+    "50/50 blend": lambda picture, other: np.asarray((picture.astype(np.int64) + other) // 2, np.uint8),
+}
+MIRROR_ASKED = "mirrored, mirror=True"
+
+
+def ask(index: nda.Index, picture: Picture, mirror: bool = False) -> dict[str, Any]:
+    """Ids, shares and evidence of the best matches."""
+    answer = index.attribute(picture, TIMESTEP, TOP, noise="none", candidates=CANDIDATES, mirror=mirror)
+    images = np.ascontiguousarray(answer.images.transpose(0, 3, 1, 2))  # [TOP, C, H, W]
+    query = np.ascontiguousarray(answer.query.transpose(2, 0, 1))  # [C, H, W]
+    return {"ids": answer.image_ids, "shares": answer.shares, "evidence": evidence(query, images, index.scales)}
+
+
+def measure_edit(
+    name: str,
+    index: nda.Index,
+    train: NDArray[np.uint8],
+    sources: NDArray[np.int64],
+    others: NDArray[np.uint8],
+    null: NDArray[np.float64],
+) -> dict[str, Any]:
+    """How often the source of an edited copy is first, among the best, first by evidence, and a strong match."""
+    edit = EDITS["mirrored" if name == MIRROR_ASKED else name]
+    found: dict[str, list[float]] = {"first": [], "in_top": [], "first_by_evidence": [], "detected": [], "share": []}
+    for source, other in zip(sources, others, strict=True):
+        answer = ask(index, edit(train[source], other), mirror=name == MIRROR_ASKED)
+        is_source = answer["ids"] == source
+        own = float(answer["evidence"][is_source].max(initial=0.0))
+        found["first"].append(bool(is_source[0]))
+        found["in_top"].append(bool(is_source.any()))
+        found["first_by_evidence"].append(bool(is_source.any() and own >= answer["evidence"].max()))
+        found["detected"].append(percentile(own, null) >= STRONG)
+        found["share"].append(float(answer["shares"][is_source].max(initial=0.0)))
+    return {"edit": name, **{key: float(np.mean(values)) for key, values in found.items()}}
+
+
+def measure_evidence_time(index: nda.Index, train: NDArray[np.uint8]) -> float:
+    """Seconds for one query and ten images at the index's scales, with mirror images: median of 20."""
+    images = np.ascontiguousarray(train[:TOP].transpose(0, 3, 1, 2))  # [TOP, C, H, W]
+    seconds = []
+    for _ in range(20):
+        start = time.perf_counter()
+        evidence(images[0], images, index.scales)
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds))
+
+
+def measure_duplicates(train: NDArray[np.uint8]) -> dict[str, Any]:
+    """Near-duplicates among pictures of the collection, and how many edited copies join their source."""
+    images = np.ascontiguousarray(train[:DUPLICATE_IMAGES].transpose(0, 3, 1, 2))  # [n, C, H, W]
+    start = time.perf_counter()
+    groups = near_duplicates(images)
+    seconds = time.perf_counter() - start
+    merged = int((groups != np.arange(len(groups))).sum())
+    joined = {}
+    for name, edit in EDITS.items():
+        copies = np.stack([edit(picture, train[-1 - i]) for i, picture in enumerate(train[:100])])  # [100, H, W, C]
+        both = np.concatenate([images[:100], copies.transpose(0, 3, 1, 2)])  # [200, C, H, W]
+        labels = near_duplicates(np.ascontiguousarray(both))
+        joined[name] = float((labels[:100] == labels[100:]).mean())
+    return {"images": len(images), "seconds": seconds, "merged": merged, "joined": joined}
+
+
+def as_table(rows: list[dict[str, Any]]) -> Table:
+    """The detection table for a terminal."""
+    table = Table("edit", "first", "in the top 10", "first by evidence", "strong match", "mean share")
+    for row in rows:
+        table.add_row(row["edit"], *(f"{row[key]:.2f}" for key in list(row)[1:]))
+    return table
+
+
+def as_markdown(results: dict[str, Any]) -> str:
+    """The figures as a page."""
+    duplicates = results["duplicates"]
+    lines = [
+        "# The verdict on CIFAR-10",
+        "",
+        f"{results['machine']}. {results['images']:,} images, {results['sources']} sources, clean query at "
+        f"t={TIMESTEP}, top {TOP}, {CANDIDATES} candidates. The null is {results['null']} test images. "
+        "`python -m benchmarks.verdict`",
+        "",
+        f"False alarms among {results['checks']} other test images: {results['false_alarms']:.1%} (1% is asked for).",
+        "",
+        "| edited copy of an image | first | in the top 10 | first by evidence | strong match | mean share |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in results["edits"]:
+        lines.append(f"| {row['edit']} | " + " | ".join(f"{row[key]:.2f}" for key in list(row)[1:]) + " |")
+    joined = ", ".join(f"{name} {share:.2f}" for name, share in duplicates["joined"].items())
+    lines += [
+        "",
+        f"Evidence of {TOP} images and their mirror images, two scales: {1000 * results['evidence_seconds']:.0f} ms.",
+        "",
+        f"Near-duplicates: {duplicates['merged']} of {duplicates['images']:,} pictures of the collection join an "
+        f"earlier one ({duplicates['seconds']:.2f} s). Edited copies that join their source: {joined}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
