@@ -196,6 +196,9 @@ def test_the_null_of_given_pictures_is_their_best_match() -> None:
     null = null_of_pictures(outside, lambda picture, own: np.arange(5, 20), lambda ids: images[ids], SCALES)
     expected = [evidence(picture, images[5:], SCALES).max() for picture in outside]
     np.testing.assert_allclose(null, expected, rtol=1e-4)
+    images[7] = EDITS["mirrored"](outside[1])  # a copy after all
+    again = null_of_pictures(outside, lambda picture, own: np.arange(5, 20), lambda ids: images[ids], SCALES)
+    assert again[1] < 0.3
     nothing = null_of_pictures(outside, lambda picture, own: np.arange(0), lambda ids: images[ids], SCALES)
     assert nothing.tolist() == [0, 0, 0]
 
