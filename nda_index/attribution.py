@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nda_index import report
 from nda_index.errors import ConfigError, QueryError
+from nda_index.verdict import STRONG, Verdict
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,6 +35,12 @@ class Attribution:
         mass_error: its standard error. `scores` and `shares` are parts of the whole posterior, by the same estimate.
         score_errors: float64 [top], standard error of each score because of what was not scored; 0 with mode "exact".
         draw_errors: float64 [top], standard error of each score because of the noise, with noise="average"; else 0.
+        evidence: float64 [top], how much of the picture each image explains by its own fit (`nda_index.verdict`); NaN
+            after the first 32.
+        percentiles: float64 [top], fraction of unrelated pictures whose best match has less evidence; NaN where there
+            is no evidence, or the index has no null.
+        null_pictures: number of these pictures.
+        groups: int64 [top], for each image the rank of the first of its near-duplicates in the answer, or its own.
         scored: number of images that were scored exactly.
         collection: number of images that were asked about: the index's, or those that `where` leaves.
         settings: the question's options, as JSON values.
@@ -51,6 +58,10 @@ class Attribution:
     query: NDArray[np.uint8]
     query_maps: NDArray[np.float32]
     train_maps: NDArray[np.float32]
+    evidence: NDArray[np.float64]
+    percentiles: NDArray[np.float64]
+    null_pictures: int
+    groups: NDArray[np.int64]
     mass_covered: float
     mass_error: float
     score_errors: NDArray[np.float64]
@@ -68,6 +79,25 @@ class Attribution:
     def __repr__(self) -> str:
         best = ", ".join(f"{key} {share:.1%}" for key, share in zip(self.keys[:3], self.shares[:3], strict=True))
         return f"<Attribution of {len(self)} images: {best}{', ...' if len(self) > 3 else ''}>"
+
+    @property
+    def group_shares(self) -> NDArray[np.float64]:
+        """Shares of each image's whole group of near-duplicates in the answer, float64 [top]."""
+        return np.asarray(np.bincount(self.groups, self.shares, len(self))[self.groups])
+
+    def verdict(self, rank: int) -> Verdict:
+        """What can be said of the image at `rank` (0 is the best): its `str` is a sentence.
+
+        Raises:
+            QueryError: no image has this rank, or it has no percentile.
+        """
+        self._check_rank(rank)
+        place = float(self.percentiles[rank])
+        if np.isnan(place):
+            raise QueryError(
+                f"rank {rank} has no verdict; the first 32 images have one, where the index was built with a null"
+            )
+        return Verdict(float(self.evidence[rank]), place, place >= STRONG, self.null_pictures)
 
     def query_map(self, rank: int) -> NDArray[np.float32]:
         """Where on the query the image at `rank` (0 is the best) is found: float32 [H, W], summing to its score.
@@ -88,7 +118,9 @@ class Attribution:
         return np.asarray(self.train_maps[rank])
 
     def to_table(self) -> pa.Table:
-        """One row for each image: rank (from 1), image_id, key, score, score_error, share, then the metadata columns.
+        """One row for each image: rank (from 1), image_id, key, score, score_error, share, group (rank of its first
+        near-duplicate), group_share, evidence, percentile, then the metadata columns.
+
 
         A metadata column of one of these names is called `metadata.NAME`.
         """
@@ -99,6 +131,10 @@ class Attribution:
             "score": self.scores,
             "score_error": self.score_errors,
             "share": self.shares,
+            "group": pa.array(self.groups + 1, pa.int32()),
+            "group_share": self.group_shares,
+            "evidence": self.evidence,
+            "percentile": self.percentiles,
         }
         for name in self.metadata.column_names:
             columns[f"metadata.{name}" if name in columns else name] = self.metadata[name]
@@ -114,6 +150,7 @@ class Attribution:
             "collection": self.collection,
             "mass_covered": self.mass_covered,
             "mass_error": self.mass_error,
+            "null_pictures": self.null_pictures,
             "seconds": self.seconds,
             "images": self.to_table().to_pylist(),
         }

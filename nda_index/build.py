@@ -20,6 +20,7 @@ from nda_index.corpus import Corpus, write_corpus
 from nda_index.embedding import embed, fit_embedding, positions_taken
 from nda_index.errors import ConfigError, SourceError
 from nda_index.manifest import BUILDING, MANIFEST, Manifest, commit, hash_files, writing
+from nda_index.null import DEFAULT_PICTURES, make_null, write_null
 from nda_index.scales import Scale
 from nda_index.sources import Failure, ImageBatch, OpenSource, Source, open_source, read_batches
 from nda_index.version import __version__
@@ -57,6 +58,7 @@ def build(
     max_failures: int | None = None,
     coarse_stride: int | None = None,
     memory: int = DEFAULT_MEMORY,
+    null: int | Sequence[Any] = DEFAULT_PICTURES,
     progress: Progress | None = None,
 ) -> BuildSummary:
     """Index a collection of images; `nda_index.build_index` has the arguments."""
@@ -73,6 +75,8 @@ def build(
         scale.check_fits(height, width)
     if coarse_stride is not None and coarse_stride < 1:
         raise ConfigError(f"coarse_stride is {coarse_stride}; it must be 1 or more")
+    if isinstance(null, int) and null < 0:
+        raise ConfigError(f"null is {null}; it must be a number of pictures, 0 or more, or the pictures")
     ivf.load_faiss()
     report = progress or (lambda stage, done, total: None)
     opened = open_source(source, columns=columns)
@@ -106,6 +110,8 @@ def build(
             f"{images * per_image:,} patches (every {stride} px), {choice.codec} codes of {choice.bytes_per_patch} "
             f"bytes: {choice.reason}"
         )
+    cells = [storage.read_cells(folder / "scales" / s.name, s, coarse[s.name]["stride"]) for s in scales]
+    write_null(folder, make_null(corpus, cells, null, SEED, report))
     report("commit", 0, 1)
     counts = {"images": images, "failures": len(failures)}
     commit(folder, Manifest(config=config, counts=counts, files=hash_files(folder), version=__version__))

@@ -88,6 +88,7 @@ def build_command(
     coarse_stride: Annotated[int | None, typer.Option(help="Every how many pixels a patch is indexed.")] = None,
     memory_mib: Annotated[int, typer.Option(help="Memory for the coarse stage of the open index.")] = DEFAULT_MEMORY
     >> 20,
+    null: Annotated[int, typer.Option(help="Pictures that verdicts are set against; 0: no verdicts.")] = 199,
     as_json: Json = False,
 ) -> None:
     """Index a collection of images.
@@ -110,6 +111,7 @@ def build_command(
             max_failures=max_failures,
             coarse_stride=coarse_stride,
             memory=memory_mib << 20,
+            null=null,
             progress=report,
         )
     if as_json:
@@ -176,11 +178,13 @@ def query(
     if as_json:
         _print_json(answer.to_dict())
         return
-    table = Table("rank", "share", "score", "image", "key")
-    for row in answer.to_table().to_pylist():
-        table.add_row(
-            str(row["rank"]), f"{row['share']:.1%}", f"{row['score']:.3f}", str(row["image_id"]), escape(row["key"])
+    table = Table("rank", "share", "score", "image", "key", "verdict")
+    for rank, row in enumerate(answer.to_table().to_pylist()):
+        judged = (
+            "" if row["percentile"] is None or row["percentile"] != row["percentile"] else str(answer.verdict(rank))
         )
+        score = f"{row['score']:.3f} +- {row['score_error']:.3f}" if row["score_error"] else f"{row['score']:.3f}"
+        table.add_row(str(rank + 1), f"{row['share']:.1%}", score, str(row["image_id"]), escape(row["key"]), judged)
     console.print(table)
     console.print(
         f"{answer.scored:,} of {answer.collection:,} images scored exactly; they hold {answer.mass_covered:.0%} "

@@ -31,13 +31,16 @@ from nda_index.exact.posterior import View, ViewScores, block_masses, score_view
 from nda_index.exact.residence import ResidentPixels
 from nda_index.images import decode_image
 from nda_index.manifest import Manifest, read_manifest
+from nda_index.null import DEFAULT_PICTURES, read_null
 from nda_index.question import Mode, Question
 from nda_index.scales import Scale
 from nda_index.sources import Source
+from nda_index.verdict import evidence, near_duplicates, percentile
 from nda_index.version import __version__
 
 BLOCK = 1024  # images that are read and scored at a time
 BACKENDS_BY_DEVICE = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
+JUDGED = 32  # images of an answer that get a verdict
 RESIDENT_BYTES = 8 << 30  # pixels kept on a GPU between questions
 
 
@@ -51,7 +54,15 @@ class Index:
         shape: (C, H, W) of its images.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, corpus: Corpus, coarse: tuple[Cells, ...], backend: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        manifest: Manifest,
+        corpus: Corpus,
+        coarse: tuple[Cells, ...],
+        null: NDArray[np.float64],
+        backend: str,
+    ) -> None:
         """Put together by `open_index`."""
         self.path = path
         self.manifest = manifest
@@ -65,6 +76,7 @@ class Index:
             else None
         )
         self._coarse = coarse
+        self._null = null
 
     def __len__(self) -> int:
         return self._corpus.count
@@ -150,6 +162,10 @@ class Index:
         with clock.stage("coverage"):
             covered, error = mass_covered(views, coverages) if coverages else (1.0, 0.0)
             score_errors, draw_errors = _errors(question, views, result, coverages, pixels)
+        with clock.stage("verdict"):
+            found = evidence(query, pixels[:JUDGED], self.scales)
+            places = [percentile(float(value), self._null) if len(self._null) else np.nan for value in found]
+            unjudged = np.full(top - len(found), np.nan)
         return Attribution(
             image_ids=image_ids,
             scores=result.scores[best],
@@ -160,6 +176,10 @@ class Index:
             query=query.transpose(1, 2, 0),
             query_maps=maps[0],
             train_maps=maps[1],
+            evidence=np.concatenate([found, unjudged]),
+            percentiles=np.concatenate([places, unjudged]),
+            null_pictures=len(self._null),
+            groups=near_duplicates(pixels),
             mass_covered=covered,
             mass_error=error,
             score_errors=score_errors,
@@ -345,6 +365,7 @@ def build_index(
     max_failures: int | None = None,
     coarse_stride: int | None = None,
     memory: int = DEFAULT_MEMORY,
+    null: int | Sequence[Any] = DEFAULT_PICTURES,
     progress: Progress | None = None,
 ) -> Index:
     """Index a collection of images.
@@ -362,6 +383,8 @@ def build_index(
         coarse_stride: every how many pixels a patch goes into the coarse stage; by default the smallest stride with at
             most 256 patches an image.
         memory: bytes that the coarse stage may take when the index is open; codes are made as precise as fits.
+        null: unrelated pictures that verdicts are set against, as for `Index.attribute`; or how many of the
+            collection's own to take, each as if it were not there. 0: no verdicts.
         progress: is called with (stage, done, total).
 
     Returns:
@@ -389,6 +412,7 @@ def build_index(
         max_failures=max_failures,
         coarse_stride=coarse_stride,
         memory=memory,
+        null=null,
         progress=progress,
     )
     return open_index(path)
@@ -423,7 +447,7 @@ def open_index(path: str | PathLike[str], device: str = "auto") -> Index:
         read_cells(folder / "scales" / scale.name, scale, settings[scale.name]["stride"])
         for scale in manifest_scales(manifest.config)
     )
-    return Index(folder, manifest, corpus, coarse, BACKENDS_BY_DEVICE[device])
+    return Index(folder, manifest, corpus, coarse, read_null(folder), BACKENDS_BY_DEVICE[device])
 
 
 class _Clock:

@@ -23,7 +23,7 @@ def test_the_progress_names_every_stage_and_ends(tmp_path: Path, pictures: NDArr
         pictures[:50], tmp_path / "x.nda", image_size=16, scales=[nda.Scale(5)],
         progress=lambda stage, done, total: seen.update({stage: (done, total)}),
     )  # fmt: skip
-    assert list(seen) == ["read", "train p5r1", "encode p5r1", "commit"]
+    assert list(seen) == ["read", "train p5r1", "encode p5r1", "null", "commit"]
     assert all(done == total for done, total in seen.values())
 
 
@@ -52,7 +52,7 @@ class Killed(BaseException):
     """Stands for the process being killed: nothing may catch it."""
 
 
-@pytest.mark.parametrize("stage", ["read", "train p5r1", "encode p5r1", "commit"])
+@pytest.mark.parametrize("stage", ["read", "train p5r1", "encode p5r1", "null", "commit"])
 def test_an_interrupted_build_leaves_nothing_that_opens_and_the_next_starts_over(
     tmp_path: Path, pictures: NDArray[np.uint8], stage: str
 ) -> None:

@@ -64,8 +64,11 @@ def test_the_answer_to_an_exact_question_is_complete(index: nda.Index, pictures:
         assert answer.train_map(rank).sum() == pytest.approx(answer.scores[rank], rel=1e-3)
     with pytest.raises(nda.QueryError, match="rank is 7"):
         answer.query_map(7)
+    assert answer.evidence.shape == answer.percentiles.shape == answer.groups.shape == (7,)
+    assert answer.verdict(0).strong and not answer.verdict(6).strong
+    assert answer.null_pictures == 199
     assert answer.index_hash == index.manifest.index_hash
-    assert set(answer.seconds) == {"decode", "probe", "fetch", "exact", "maps", "coverage"}
+    assert set(answer.seconds) == {"decode", "probe", "fetch", "exact", "maps", "coverage", "verdict"}
 
 
 def test_the_shortlist_finds_the_sources_of_a_collage(index: nda.Index, pictures: NDArray[np.uint8]) -> None:
@@ -90,6 +93,28 @@ def test_scores_of_a_shortlist_are_those_of_the_whole_posterior(
     assert answer.mass_covered == pytest.approx(exact[answer.image_ids].sum() / exact.sum(), rel=1e-3)
     shortlisted = index.scores([pictures[5]], timestep, mode="ann", candidates=100)[0]
     np.testing.assert_allclose(shortlisted.max(), exact.max(), rtol=1e-4)
+
+
+def test_copies_of_an_image_form_a_group_with_one_share(pictures: NDArray[np.uint8], tmp_path: Path) -> None:
+    twice = np.concatenate([pictures[:40], pictures[7:8]])
+    index = nda.build_index(twice, tmp_path / "twice.nda", image_size=(24, 20), scales=[nda.Scale(5)], null=0)
+    answer = index.attribute(pictures[7], timestep=50, top=3, mode="exact")
+    assert set(answer.image_ids[:2].tolist()) == {7, 40}
+    assert answer.groups.tolist() == [0, 0, 2]
+    assert answer.group_shares[0] == answer.group_shares[1] == pytest.approx(answer.shares[:2].sum())
+    assert np.isnan(answer.percentiles).all()
+    with pytest.raises(nda.QueryError, match="built with a null"):
+        answer.verdict(0)
+
+
+def test_the_null_may_be_given(pictures: NDArray[np.uint8], tmp_path: Path) -> None:
+    index = nda.build_index(
+        pictures[:60], tmp_path / "x.nda", image_size=(24, 20), scales=[nda.Scale(5)], null=list(pictures[100:220])
+    )
+    assert index.attribute(pictures[3], timestep=50, top=1).verdict(0).strong
+    assert not index.attribute(pictures[250], timestep=50, top=1).verdict(0).strong
+    with pytest.raises(nda.ConfigError, match="null is -1"):
+        nda.build_index(pictures[:5], tmp_path / "y.nda", null=-1)
 
 
 def test_an_average_tells_how_much_its_draws_differ(index: nda.Index, pictures: NDArray[np.uint8]) -> None:

@@ -118,7 +118,19 @@ def test_many_metadata_columns_are_folded_and_empty_values_left_out(answer: nda.
 
 def test_odd_metadata_stays_apart_and_json_strict(answer: nda.Attribution, tmp_path: Path) -> None:
     odd = replace(answer, metadata=pa.table({"score": [float("nan")] * 4}))
-    assert odd.to_table().column_names == ["rank", "image_id", "key", "score", "score_error", "share", "metadata.score"]
+    assert odd.to_table().column_names == [
+        "rank",
+        "image_id",
+        "key",
+        "score",
+        "score_error",
+        "share",
+        "group",
+        "group_share",
+        "evidence",
+        "percentile",
+        "metadata.score",
+    ]
     odd.save(tmp_path / "a.json")
 
     def refuse(constant: str) -> None:

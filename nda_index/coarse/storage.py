@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from nda_index.arrow import read_arrow, write_arrow
 from nda_index.coarse.cells import Cells, Segment, decode
 from nda_index.coarse.ivf import Codec, load_faiss, pq_codes
 from nda_index.embedding import Embedding
-from nda_index.errors import CorruptIndexError, MismatchError
-from nda_index.manifest import writing
+from nda_index.errors import MismatchError
 from nda_index.scales import Scale
 
 EMBEDDING = "embedding.arrow"
@@ -26,12 +25,12 @@ def write_embedding(folder: Path, embedding: Embedding) -> None:
     """Write the directions: one row each, float64 [C * taps * taps]."""
     shape = embedding.directions.shape
     rows = pa.FixedSizeListArray.from_arrays(pa.array(embedding.directions.reshape(-1)), int(np.prod(shape[1:])))
-    _write(folder / EMBEDDING, {"direction": rows}, {"shape": list(shape)})
+    write_arrow(folder / EMBEDDING, {"direction": rows}, {"shape": list(shape)})
 
 
 def read_embedding(folder: Path, scale: Scale) -> Embedding:
     """Read what `write_embedding` wrote."""
-    batch, header = _read(folder / EMBEDDING)
+    batch, header = read_arrow(folder / EMBEDDING)
     return Embedding(scale, batch["direction"].flatten().to_numpy().reshape(header["shape"]))
 
 
@@ -42,7 +41,7 @@ def write_quantizer(folder: Path, index: Any, codec: Codec) -> None:
     codebook = read_codebook(index, codec)
     header = {"codec": codec, "lists": index.nlist, "dimensions": index.d}
     header |= {"codebook": codebook.reshape(-1).tolist(), "codebook_rows": len(codebook)}
-    _write(folder / QUANTIZER, {"centroid": rows}, header)
+    write_arrow(folder / QUANTIZER, {"centroid": rows}, header)
 
 
 def read_codebook(index: Any, codec: Codec) -> NDArray[np.float32]:
@@ -77,12 +76,12 @@ def write_lists(path: Path, index: Any, codec: Codec) -> None:
         "mean": pa.FixedSizeListArray.from_arrays(pa.array(means.reshape(-1)), index.d),
         "variance": pa.FixedSizeListArray.from_arrays(pa.array(variances.reshape(-1)), index.d),
     }
-    _write(path, columns, {"code_size": int(lists.code_size)})
+    write_arrow(path, columns, {"code_size": int(lists.code_size)})
 
 
 def read_segment(path: Path, dimensions: int) -> Segment:
     """A segment that `write_lists` wrote, mapped to memory."""
-    batch, header = _read(path)
+    batch, header = read_arrow(path)
     means, variances = (batch[name].flatten().to_numpy().reshape(-1, dimensions) for name in ("mean", "variance"))
     return Segment(
         batch["image_ids"].offsets.to_numpy(),
@@ -106,7 +105,7 @@ def read_cells(folder: Path, scale: Scale, stride: int) -> Cells:
         CorruptIndexError: a file cannot be read.
     """
     embedding = read_embedding(folder, scale)
-    batch, header = _read(folder / QUANTIZER)
+    batch, header = read_arrow(folder / QUANTIZER)
     dimensions = header["dimensions"]
     if embedding.dimensions != dimensions:
         raise MismatchError(
@@ -126,18 +125,3 @@ def read_cells(folder: Path, scale: Scale, stride: int) -> Cells:
             )
         segments.append(segment)
     return Cells(embedding, stride, centroids, codebook, tuple(segments))
-
-
-def _write(path: Path, columns: dict[str, NDArray[Any] | pa.Array], header: dict[str, Any]) -> None:
-    batch = pa.record_batch(columns)
-    batch = batch.replace_schema_metadata({"nda_index": json.dumps(header)})
-    with writing(path), pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-
-
-def _read(path: Path) -> tuple[pa.RecordBatch, dict[str, Any]]:
-    try:
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        return reader.get_batch(0), json.loads(reader.schema.metadata[b"nda_index"])
-    except (OSError, pa.ArrowInvalid, KeyError, ValueError, TypeError) as error:
-        raise CorruptIndexError(f"{path.name} cannot be read: {error}; restore the index, or build it again") from error
