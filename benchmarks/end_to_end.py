@@ -102,11 +102,11 @@ def measure_recall(folder: Path, queries: list[bytes]) -> list[dict[str, Any]]:
     index = nda.open_index(folder)
     rows = []
     for timestep in track(TIMESTEPS, "recall", console=console):
-        exact = index.scores(queries, timestep)
+        exact = index.scores(queries, timestep, noise="draw")
         for candidates in CANDIDATES:
             found: dict[str, list[float]] = {"recall_10": [], "recall_100": [], "mass": [], "mass_estimate": []}
             for query, scores in zip(queries, exact, strict=True):
-                answer = index.attribute(query, timestep, top=candidates, candidates=candidates)
+                answer = index.attribute(query, timestep, top=candidates, noise="draw", candidates=candidates)
                 ranking = np.argsort(-scores)
                 for depth in (10, 100):
                     found[f"recall_{depth}"].append(float(np.isin(ranking[:depth], answer.image_ids).mean()))

@@ -25,11 +25,11 @@ from scipy.stats import spearmanr
 
 import nda_index as nda
 from benchmarks.machine import RESULTS, SHARED, describe_machine
+from nda_index.coarse.probe import summed_votes
 from nda_index.diffusion import noisy_images
 from nda_index.exact.evidence import to_float
 from nda_index.exact.posterior import PosteriorSettings, View, score_views
 from nda_index.images import decode_image
-from nda_index.index import _summed
 from nda_index.question import Question
 
 TIMESTEPS = (20, 50, 100, 200, 400)
@@ -141,7 +141,7 @@ def measure_recall(index: nda.Index, pixels: NDArray[np.uint8], cases: list[Case
     for case in cases:
         start = time.perf_counter()
         views = views_of_case(index, case)
-        votes = _summed(views, index._probe(question_of(case), case.query, views, None))
+        votes = summed_votes([view.factor for view in views], index._probe(question_of(case), case.query, views, None))
         seconds = time.perf_counter() - start
         ways = {"coarse stage": votes, "random": rng.random(len(pixels))}
         ways["pixel distance"] = -((thumbnails - to_float(case.query).reshape(-1)) ** 2).sum(axis=1)
@@ -179,7 +179,9 @@ def measure_calibration(index: nda.Index, cases: list[Case]) -> list[dict[str, A
             answer = index.attribute(picture, case.timestep, 10, noise=noise, draws=DRAWS, candidates=candidates)
             seconds = time.perf_counter() - start
             views = views_of_case(index, case)
-            votes = _summed(views, index._probe(question_of(case), case.query, views, None))
+            votes = summed_votes(
+                [view.factor for view in views], index._probe(question_of(case), case.query, views, None)
+            )
             inside = np.argsort(-votes, kind="stable")[:candidates]
             mass = float(case.exact[inside].sum() / case.exact.sum())
             exact = case.exact[answer.image_ids]

@@ -18,6 +18,8 @@ from nda_index.errors import (
 )
 from nda_index.index import Index, build_index, open_index
 from nda_index.scales import Scale
+from nda_index.tune import Trial, Tuning, tune
+from nda_index.verdict import Verdict
 from nda_index.version import __version__
 
 __all__ = [
@@ -35,9 +37,13 @@ __all__ = [
     "Scale",
     "SourceError",
     "StorageError",
+    "Trial",
+    "Tuning",
+    "Verdict",
     "VersionError",
     "__version__",
     "build_index",
     "exact",
     "open_index",
+    "tune",
 ]

@@ -1,10 +1,11 @@
-"""The command line: nda-index build | query | info | verify."""
+"""The command line: nda-index build | query | tune | info | verify."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -21,6 +22,7 @@ from nda_index.index import open_index
 from nda_index.manifest import read_manifest, verify
 from nda_index.report import strict_json
 from nda_index.scales import parse_scale
+from nda_index.tune import tune, tuning_summary
 from nda_index.version import __version__
 
 EXIT_CODES = """
@@ -132,7 +134,7 @@ def query(
     image: Annotated[Path, typer.Argument(help="The picture to explain.")],
     timestep: Annotated[list[int] | None, typer.Option(help="0 to 999; may be repeated. 100 by default.")] = None,
     top: Annotated[int, typer.Option(help="Number of images in the answer.")] = 10,
-    noise: Annotated[str, typer.Option(help="draw, average or none.")] = "draw",
+    noise: Annotated[str, typer.Option(help="none, draw (one, as published) or average.")] = "none",
     seed: Annotated[int, typer.Option(help="Number of the noise draw.")] = 0,
     draws: Annotated[int, typer.Option(help="Number of draws with --noise average.")] = 8,
     temper: Annotated[float, typer.Option(help="Divides the logits: above 1 is broader.")] = 1.0,
@@ -194,6 +196,49 @@ def query(
         console.print(f"Wrote {escape(str(path))}.")
 
 
+@app.command("tune")
+def tune_command(
+    index: Annotated[Path, typer.Argument(help="Index folder.")],
+    recall: Annotated[float | None, typer.Option(help="Wanted fraction of the exact top 100.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Wanted time of a question.")] = None,
+    timestep: Annotated[int, typer.Option(help="Of the questions.")] = 100,
+    queries: Annotated[int, typer.Option(help="Number of questions; each scores the whole collection once.")] = 8,
+    as_json: Json = False,
+) -> None:
+    """Choose how much an index looks at, measured on it, for a wanted recall or a wanted time.
+
+    Examples:
+
+      nda-index tune photos.nda --recall 0.95
+
+      nda-index tune photos.nda --seconds 0.5
+    """
+    with _progress() as report:
+        tuning = tune(
+            open_index(index), recall=recall, seconds=seconds, timestep=timestep, queries=queries, progress=report
+        )
+    if as_json:
+        _print_json({"index": str(index), **asdict(tuning)})
+        return
+    table = Table("probes", "candidates", "recall@100", "mass", "seconds")
+    for trial in tuning.trials:
+        mark = "[bold]" if trial == tuning.chosen else ""
+        table.add_row(
+            *(
+                mark + text
+                for text in (
+                    str(trial.probes),
+                    f"{trial.candidates:,}",
+                    f"{trial.recall:.2f}",
+                    f"{trial.mass:.2f}",
+                    f"{trial.seconds:.2f}",
+                )
+            )
+        )
+    console.print(table)
+    console.print(f"Chosen: {tuning_summary(read_manifest(index).tuning)}. Questions use it unless they say otherwise.")
+
+
 @app.command()
 def info(index: Annotated[Path, typer.Argument(help="Index folder.")], as_json: Json = False) -> None:
     """Say what an index holds.
@@ -214,6 +259,7 @@ def info(index: Annotated[Path, typer.Argument(help="Index folder.")], as_json: 
                 "bytes": size,
                 **manifest.counts,
                 "config": manifest.config,
+                "tuning": manifest.tuning,
             }
         )
         return
@@ -230,6 +276,7 @@ def info(index: Annotated[Path, typer.Argument(help="Index folder.")], as_json: 
             f"patch {scale['patch']}, downscale {scale['downscale']}, weight {scale['weight']}; "
             f"{coarse['patches_per_image']} patches an image, {coarse['codec']} codes",
         )
+    table.add_row("tuning", tuning_summary(manifest.tuning) if manifest.tuning else "none; see nda-index tune")
     table.add_row("on disk", f"{size / 2**20:,.1f} MiB in {len(manifest.files)} files")
     table.add_row("written by", f"nda_index {manifest.version}, format {manifest.format_version}")
     table.add_row("index hash", manifest.index_hash)

@@ -95,7 +95,8 @@ def view_coverages(
     picks = np.random.default_rng(0).integers(0, len(train), (REPLICATES, len(train)))  # [B, m]
     found = []
     for block, log_total, known in zip(blocks, log_totals, held, strict=True):
-        ratios = np.where(np.isfinite(log_total), np.minimum(block.weights(log_total), 1e30), 0.0)  # [m, P]
+        with np.errstate(invalid="ignore"):  # nothing over a total that is nothing beside it
+            ratios = np.nan_to_num(block.weights(log_total), nan=0.0, posinf=1e30)  # [m, P]
         if sample.complete:
             covered = 1 / (1 + ratios.sum(axis=0))  # [P]
             found.append(ViewCoverage(covered, covered[None], np.zeros_like(covered)))
@@ -137,6 +138,39 @@ def covered_scores(
         brackets[name] = brackets.get(name, 0.0) + view.factor * np.abs(weight @ coverage.bracket)
     variance = varied.var(axis=0) + sum(bracket**2 for bracket in brackets.values())
     return scores, np.sqrt(variance)
+
+
+def errors_of_scores(
+    views: Sequence[View],
+    log_normalisers: Sequence[NDArray[np.float64]],
+    coverages: Sequence[ViewCoverage],
+    train: NDArray[np.floating],
+    settings: PosteriorSettings,
+    grouping: tuple[int, int],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Standard errors of images' scores, float64 [n]: because of what was not scored, and because of the noise draws.
+
+    Args:
+        views: of the query: for each scale, timestep and draw.
+        log_normalisers: of the whole posterior, float64 [P] each.
+        coverages: of the views; none where everything was scored.
+        train: floats [n, C, H, W] in [-1, 1], the images.
+        settings: as for the scores.
+        grouping: numbers of timesteps and of draws.
+    """
+    timesteps, draws = grouping
+    if not coverages and draws < 2:
+        return np.zeros(len(train)), np.zeros(len(train))
+    covered = [c.covered for c in coverages] if coverages else [np.ones(view.positions) for view in views]
+    totals = [normaliser + np.log(part) for normaliser, part in zip(log_normalisers, covered, strict=True)]
+    blocks = block_masses(views, train, settings, totals)
+    weights = [block.weights(total) for block, total in zip(blocks, totals, strict=True)]
+    from_outside = covered_scores(views, weights, coverages)[1] if coverages else np.zeros(len(train))
+    if draws < 2:
+        return from_outside, np.zeros(len(train))
+    parts = np.stack([v.factor * (w @ c) for v, w, c in zip(views, weights, covered, strict=True)])  # [views, n]
+    by_draw = parts.reshape(-1, timesteps, draws, len(train)).sum(axis=0)  # [timesteps, draws, n]
+    return from_outside, np.sqrt(draws * by_draw.var(axis=1, ddof=1).sum(axis=0))
 
 
 def _groups(held: NDArray[np.float64]) -> list[NDArray[np.int64]]:

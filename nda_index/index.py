@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -16,18 +14,19 @@ from torch import Tensor
 
 from nda_index.attribution import Attribution
 from nda_index.build import DEFAULT_MEMORY, DEFAULT_SCALES, Progress, build, manifest_scales
+from nda_index.clock import Clock
 from nda_index.coarse.cells import Cells
-from nda_index.coarse.probe import Probe, probe
+from nda_index.coarse.probe import DEFAULT_PROBES, Probe, probe, summed_votes
 from nda_index.coarse.shortlist import shortlist
 from nda_index.coarse.storage import read_cells
 from nda_index.coarse.windows import query_windows
 from nda_index.corpus import Corpus
-from nda_index.coverage import ViewCoverage, covered_scores, draw_outside, mass_covered, view_coverages
+from nda_index.coverage import ViewCoverage, draw_outside, errors_of_scores, mass_covered, view_coverages
 from nda_index.diffusion import NoiseSetting, noise_level
 from nda_index.errors import ConfigError, QueryError
 from nda_index.exact import gpu
 from nda_index.exact.evidence import evidence_maps, to_float, total_score, views_of
-from nda_index.exact.posterior import View, ViewScores, block_masses, score_views
+from nda_index.exact.posterior import View, ViewScores, score_views
 from nda_index.exact.residence import ResidentPixels
 from nda_index.images import decode_image
 from nda_index.manifest import Manifest, read_manifest
@@ -77,6 +76,8 @@ class Index:
         )
         self._coarse = coarse
         self._null = null
+        self._probes: int = manifest.tuning.get("probes", DEFAULT_PROBES)
+        self._candidates: int | None = manifest.tuning.get("candidates")
 
     def __len__(self) -> int:
         return self._corpus.count
@@ -90,7 +91,7 @@ class Index:
         timestep: int | Sequence[int] = 100,
         top: int = 10,
         *,
-        noise: NoiseSetting = "draw",
+        noise: NoiseSetting = "none",
         seed: int = 0,
         draws: int = 8,
         temper: float = 1.0,
@@ -109,7 +110,8 @@ class Index:
             timestep: 0 to 999: how much noise the diffusion model sees, from fine detail to broad composition.
                 Several are averaged.
             top: number of images in the answer.
-            noise: "draw" is one noise draw, as published; "average" is `draws` of them; "none" leaves the query clean.
+            noise: "none" leaves the query clean, which gives the most stable ranking; "draw" is one noise draw, as
+                published; "average" is `draws` of them.
             seed: the first draw's seed.
             draws: number of draws of "average".
             temper: divides the logits: above 1 the posterior is broader.
@@ -140,7 +142,7 @@ class Index:
         question = self._question(
             timestep, noise, seed, draws, temper, mode, candidates, per_image_topk, mirror, where
         )  # fmt: skip
-        clock = _Clock()
+        clock = Clock()
         with clock.stage("decode"):
             query = decode_image(image, self.shape[1:], self.shape[0])
             views = views_of(question.noisy_versions(query), self.scales)
@@ -149,7 +151,13 @@ class Index:
         self._check_counts(question, top, len(asked))
         with clock.stage("probe"):
             probes = None if mode == "exact" else self._probe(question, query, views, allowed)
-            ids = asked if probes is None else shortlist(_summed(views, probes), candidates, top, allowed)
+            ids = (
+                asked
+                if probes is None
+                else shortlist(
+                    summed_votes([view.factor for view in views], probes), candidates or self._candidates, top, allowed
+                )
+            )
         outside = np.setdiff1d(asked, ids, assume_unique=True)
         result, coverages = self._score(question, views, ids, outside, probes, clock, progress)
         best = np.argsort(-result.scores, kind="stable")[:top]
@@ -161,7 +169,9 @@ class Index:
             maps = evidence_maps(views, result.log_normalisers, pixels, question.posterior)
         with clock.stage("coverage"):
             covered, error = mass_covered(views, coverages) if coverages else (1.0, 0.0)
-            score_errors, draw_errors = _errors(question, views, result, coverages, pixels)
+            score_errors, draw_errors = errors_of_scores(
+                views, result.log_normalisers, coverages, to_float(pixels), question.posterior, question.grouping
+            )
         with clock.stage("verdict"):
             found = evidence(query, pixels[:JUDGED], self.scales)
             places = [percentile(float(value), self._null) if len(self._null) else np.nan for value in found]
@@ -202,7 +212,7 @@ class Index:
         images: Sequence[Any] | NDArray[np.uint8],
         timestep: int | Sequence[int] = 100,
         *,
-        noise: NoiseSetting = "draw",
+        noise: NoiseSetting = "none",
         seed: int = 0,
         draws: int = 8,
         temper: float = 1.0,
@@ -245,10 +255,42 @@ class Index:
             query = decode_image(image, self.shape[1:], self.shape[0])
             views = views_of(question.noisy_versions(query), self.scales)
             probes = None if mode == "exact" else self._probe(question, query, views, allowed)
-            ids = asked if probes is None else shortlist(_summed(views, probes), candidates, 1, allowed)
+            ids = (
+                asked
+                if probes is None
+                else shortlist(
+                    summed_votes([view.factor for view in views], probes), candidates or self._candidates, 1, allowed
+                )
+            )
             outside = np.setdiff1d(asked, ids, assume_unique=True)
-            row[ids] = self._score(question, views, ids, outside, probes, _Clock(), progress)[0].scores
+            row[ids] = self._score(question, views, ids, outside, probes, Clock(), progress)[0].scores
         return matrix
+
+    def votes(self, image: Any, timestep: int = 100, *, probes: int = DEFAULT_PROBES) -> NDArray[np.float64]:
+        """The coarse stage alone: estimated scores of all images, without noise.
+
+        Args:
+            image, timestep: as for `attribute`.
+            probes: cells that each window of the query visits at most.
+
+        Returns:
+            float64 [N].
+
+        Raises:
+            As `attribute`.
+        """
+        question = self._question(timestep, "none", 0, 1, 1.0, "ann", None, None, False, None)
+        query = decode_image(image, self.shape[1:], self.shape[0])
+        views = views_of(question.noisy_versions(query), self.scales)
+        return summed_votes([view.factor for view in views], self._probe(question, query, views, None, probes))
+
+    def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Images as they were indexed: uint8 [n, C, H, W].
+
+        Raises:
+            CorruptIndexError: the index is damaged.
+        """
+        return self._corpus.pixels(image_ids)
 
     def _question(self, timestep: int | Sequence[int], *options: Any) -> Question:
         timesteps = (timestep,) if isinstance(timestep, int | np.integer | float | str) else tuple(timestep)
@@ -279,12 +321,13 @@ class Index:
         query: NDArray[np.uint8],
         views: Sequence[View],
         allowed: NDArray[np.bool_] | None,
+        probes: int | None = None,
     ) -> list[Probe]:
         found = []
         for view in views:
             cells = self._coarse[self.scales.index(view.scale)]
             windows = query_windows(cells.embedding, cells.stride, query, view.noisy, question.mirror)
-            found.append(probe(cells, windows, len(self), allowed=allowed))
+            found.append(probe(cells, windows, len(self), probes=probes or self._probes, allowed=allowed))
         return found
 
     def _score(
@@ -294,7 +337,7 @@ class Index:
         ids: NDArray[np.int64],
         outside: NDArray[np.int64],
         probes: Sequence[Probe] | None,
-        clock: _Clock,
+        clock: Clock,
         progress: Progress | None,
     ) -> tuple[ViewScores, list[ViewCoverage]]:
         """Scores of images in the whole posterior, and what they hold of it; no coverages where none is outside."""
@@ -314,7 +357,7 @@ class Index:
             if len(outside) == 0 or probes is None:
                 return totals
             with clock.stage("coverage"):
-                sample = draw_outside(outside, _summed(views, probes), question.seed)
+                sample = draw_outside(outside, summed_votes([view.factor for view in views], probes), question.seed)
                 inside = np.zeros(len(self), np.bool_)
                 inside[ids] = True
                 steps = [view.scale.query_stride for view in views]
@@ -326,32 +369,6 @@ class Index:
         with clock.stage("exact"):
             settings = replace(question.posterior, backend=self._backend)
             return score_views(views, blocks, len(ids), settings, report, whole), coverages
-
-
-def _summed(views: Sequence[View], probes: Sequence[Probe]) -> NDArray[np.float64]:
-    return np.asarray(sum(view.factor * found.votes for view, found in zip(views, probes, strict=True)))
-
-
-def _errors(
-    question: Question,
-    views: Sequence[View],
-    result: ViewScores,
-    coverages: Sequence[ViewCoverage],
-    pixels: NDArray[np.uint8],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Standard errors of images' scores: from what was not scored, and from the noise draws."""
-    if not coverages and question.noise != "average":
-        return np.zeros(len(pixels)), np.zeros(len(pixels))
-    covered = [c.covered for c in coverages] if coverages else [np.ones(view.positions) for view in views]
-    totals = [n + np.log(c) for n, c in zip(result.log_normalisers, covered, strict=True)]
-    blocks = block_masses(views, to_float(pixels), question.posterior, totals)
-    weights = [block.weights(total) for block, total in zip(blocks, totals, strict=True)]
-    from_outside = covered_scores(views, weights, coverages)[1] if coverages else np.zeros(len(pixels))
-    if question.noise != "average" or question.draws < 2:
-        return from_outside, np.zeros(len(pixels))
-    parts = np.stack([v.factor * (w @ c) for v, w, c in zip(views, weights, covered, strict=True)])  # [views, n]
-    draws = parts.reshape(-1, len(question.timesteps), question.draws, len(pixels)).sum(axis=0)  # [timesteps, draws, n]
-    return from_outside, np.sqrt(question.draws * draws.var(axis=1, ddof=1).sum(axis=0))
 
 
 def build_index(
@@ -448,23 +465,6 @@ def open_index(path: str | PathLike[str], device: str = "auto") -> Index:
         for scale in manifest_scales(manifest.config)
     )
     return Index(folder, manifest, corpus, coarse, read_null(folder), BACKENDS_BY_DEVICE[device])
-
-
-class _Clock:
-    """Seconds by stage; time of a stage inside another counts for the inner one only."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        before = sum(self.seconds.values())
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            inner = sum(self.seconds.values()) - before
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start - inner
 
 
 def _quiet(done: int, total: int) -> None:

@@ -31,6 +31,7 @@ class Manifest:
         counts: numbers of images, failures and patches.
         files: for every other file of the folder, by relative path with "/": its "size" in bytes and its "sha256".
         features: names of format features that a reader must know.
+        tuning: what `nda_index.tune` measured and chose; empty until then.
         version: version of nda_index that wrote it.
         format_version: version of the format on disk.
         index_hash: sha256 of the manifest file; empty until it is written. It names the index's whole content.
@@ -40,6 +41,7 @@ class Manifest:
     counts: dict[str, Any]
     files: dict[str, dict[str, Any]]
     features: list[str] = field(default_factory=list)
+    tuning: dict[str, Any] = field(default_factory=dict)
     version: str = ""
     format_version: int = FORMAT_VERSION
     index_hash: str = ""

@@ -44,6 +44,11 @@ class Question:
         """The part of the question that the exact stage is told."""
         return PosteriorSettings(per_image_topk=self.per_image_topk, mirror=self.mirror)
 
+    @property
+    def grouping(self) -> tuple[int, int]:
+        """Numbers of timesteps and of draws: of each noisy version there are as many."""
+        return len(self.timesteps), self.draws if self.noise == "average" else 1
+
     def noisy_versions(self, image: NDArray[np.uint8]) -> list[NoisyImage]:
         """All noisy versions of a query uint8 [C, H, W], over timesteps and draws."""
         clean = to_float(image)

@@ -120,8 +120,10 @@ def test_the_null_may_be_given(pictures: NDArray[np.uint8], tmp_path: Path) -> N
 def test_an_average_tells_how_much_its_draws_differ(index: nda.Index, pictures: NDArray[np.uint8]) -> None:
     options: dict[str, Any] = {"timestep": [200, 400], "mode": "exact", "top": 300}
     answer = index.attribute(pictures[5], noise="average", draws=3, seed=7, **options)
-    single = np.stack([index.scores([pictures[5]], [200, 400], seed=seed)[0] for seed in (7, 8, 9)])
-    by_step = np.stack([[index.scores([pictures[5]], t, seed=s)[0] for s in (7, 8, 9)] for t in (200, 400)])
+    single = np.stack([index.scores([pictures[5]], [200, 400], noise="draw", seed=seed)[0] for seed in (7, 8, 9)])
+    by_step = np.stack(
+        [[index.scores([pictures[5]], t, noise="draw", seed=s)[0] for s in (7, 8, 9)] for t in (200, 400)]
+    )
     np.testing.assert_allclose(answer.scores, single.mean(axis=0)[answer.image_ids], rtol=1e-4)
     expected = np.sqrt((by_step.var(axis=1, ddof=1) / 3).sum(axis=0)) / 2
     np.testing.assert_allclose(answer.draw_errors, expected[answer.image_ids], rtol=1e-2, atol=1e-4)

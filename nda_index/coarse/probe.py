@@ -8,6 +8,7 @@ posterior is made of flat cells and costs a table, a sharp one of a few cells; n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numba
@@ -113,6 +114,11 @@ class Probe:
             np.logaddexp2.at(out, self._windows.owners, part)
         with np.errstate(invalid="ignore"):
             return np.asarray(np.exp2(merged[0] - merged[1]).reshape(rows, columns))
+
+
+def summed_votes(factors: Sequence[float], probes: Sequence[Probe]) -> NDArray[np.float64]:
+    """Votes of several noisy queries and scales together, float64 [N]."""
+    return np.asarray(sum(factor * found.votes for factor, found in zip(factors, probes, strict=True)), np.float64)
 
 
 def probe(
