@@ -40,7 +40,8 @@ class Attribution:
         percentiles: float64 [top], fraction of unrelated pictures whose best match has less evidence; NaN where there
             is no evidence, or the index has no null.
         null_pictures: number of these pictures.
-        groups: int64 [top], for each image the rank of the first of its near-duplicates in the answer, or its own.
+        groups: int64 [top], for each image the rank of the first of its near-duplicates among the first 1,000, or its
+            own.
         scored: number of images that were scored exactly.
         collection: number of images that were asked about: the index's, or those that `where` leaves.
         settings: the question's options, as JSON values.

@@ -40,6 +40,7 @@ from nda_index.version import __version__
 BLOCK = 1024  # images that are read and scored at a time
 BACKENDS_BY_DEVICE = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
 JUDGED = 32  # images of an answer that get a verdict
+GROUPED = 1000  # images of an answer that are compared with one another
 RESIDENT_BYTES = 8 << 30  # pixels kept on a GPU between questions
 
 
@@ -151,13 +152,7 @@ class Index:
         self._check_counts(question, top, len(asked))
         with clock.stage("probe"):
             probes = None if mode == "exact" else self._probe(question, query, views, allowed)
-            ids = (
-                asked
-                if probes is None
-                else shortlist(
-                    summed_votes([view.factor for view in views], probes), candidates or self._candidates, top, allowed
-                )
-            )
+            ids = asked if probes is None else self._shortlist(question, views, probes, allowed, top)
         outside = np.setdiff1d(asked, ids, assume_unique=True)
         result, coverages = self._score(question, views, ids, outside, probes, clock, progress)
         best = np.argsort(-result.scores, kind="stable")[:top]
@@ -176,6 +171,7 @@ class Index:
             found = evidence(query, pixels[:JUDGED], self.scales)
             places = [percentile(float(value), self._null) if len(self._null) else np.nan for value in found]
             unjudged = np.full(top - len(found), np.nan)
+            groups = np.concatenate([near_duplicates(pixels[:GROUPED]), np.arange(min(GROUPED, top), top)])
         return Attribution(
             image_ids=image_ids,
             scores=result.scores[best],
@@ -189,7 +185,7 @@ class Index:
             evidence=np.concatenate([found, unjudged]),
             percentiles=np.concatenate([places, unjudged]),
             null_pictures=len(self._null),
-            groups=near_duplicates(pixels),
+            groups=groups,
             mass_covered=covered,
             mass_error=error,
             score_errors=score_errors,
@@ -255,13 +251,7 @@ class Index:
             query = decode_image(image, self.shape[1:], self.shape[0])
             views = views_of(question.noisy_versions(query), self.scales)
             probes = None if mode == "exact" else self._probe(question, query, views, allowed)
-            ids = (
-                asked
-                if probes is None
-                else shortlist(
-                    summed_votes([view.factor for view in views], probes), candidates or self._candidates, 1, allowed
-                )
-            )
+            ids = asked if probes is None else self._shortlist(question, views, probes, allowed, 1)
             outside = np.setdiff1d(asked, ids, assume_unique=True)
             row[ids] = self._score(question, views, ids, outside, probes, Clock(), progress)[0].scores
         return matrix
@@ -329,6 +319,17 @@ class Index:
             windows = query_windows(cells.embedding, cells.stride, query, view.noisy, question.mirror)
             found.append(probe(cells, windows, len(self), probes=probes or self._probes, allowed=allowed))
         return found
+
+    def _shortlist(
+        self,
+        question: Question,
+        views: Sequence[View],
+        probes: Sequence[Probe],
+        allowed: NDArray[np.bool_] | None,
+        top: int,
+    ) -> NDArray[np.int64]:
+        votes = summed_votes([view.factor for view in views], probes)
+        return shortlist(votes, question.candidates or self._candidates, top, allowed)
 
     def _score(
         self,
