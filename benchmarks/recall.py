@@ -215,7 +215,7 @@ def as_markdown(results: dict[str, Any]) -> str:
     lines = ["# The coarse stage and the error bars", ""]
     lines += [f"`python -m benchmarks.recall` on {results['machine']}. {results['images']:,} CIFAR-10 images"]
     lines += ["(JPEG q75), scales 7 and 14/2, against exact scores of all images under the same noise setting"]
-    lines += ["(average: of 4 draws).", ""]
+    lines += ["(average: of 4 draws). The page's rows say how many queries were asked.", ""]
     lines += ["![Recall](recall.png)", "", "## What is kept", ""]
     lines += ["Recall of the exact top 100 by share of the images kept. Targets at 5%, t = 20 to 200: 0.95 (none,"]
     lines += ["average), 0.90 (one draw).", ""]
