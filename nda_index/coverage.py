@@ -3,9 +3,10 @@
 A score is normalised by the whole posterior, of which a shortlist knows a part. Of the images outside, some are drawn
 with a probability that grows with their votes, and scored exactly. At one query position such a sample says little
 where the posterior is sharp: a single image holds the mass, and is drawn or not. What it says well is how often outside
-images win over the scored ones, over many positions that are alike. So positions are put in groups by what the coarse
-stage finds to lie outside, each group has a mean, and a position is drawn towards it as far as two halves of the sample
-disagree (empirical Bayes, Efron and Morris 1973).
+images win over the scored ones, over many positions. So a logistic regression learns it, from what the coarse stage
+finds to lie outside and from how close the scored images come, and a position is drawn from there towards its own
+sample as far as two halves of the sample agree (empirical Bayes, Efron and Morris 1973). What the regression cannot
+know of a position is the residual: it is alike at neighbouring positions, whose windows overlap.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from nda_index.exact.posterior import PosteriorSettings, View, block_masses
 
 SAMPLE = 512  # images outside the shortlist that are scored
 UNIFORM = 0.1  # part of the mean vote that every image has when the sample is drawn
-GROUPS = 32  # of positions
 REPLICATES = 24  # of the bootstrap
-BRACKET = 0.5  # standard error as a part of the distance between two estimates that err to either side
+UNSEEN = 0.1  # wins by a typical sampled image, at one position of all, that are added to what was seen
+EXPECTED = (0.7, 0.0, -0.3)  # coefficients of the regression where the sample says nothing
+RIDGE = 1.0  # weight of the expected coefficients, in observations
+BRACKET = 0.4  # standard error as a part of the distance between two estimates that err to either side
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,14 @@ class ViewCoverage:
         covered: float64 [P].
         replicates: float64 [B, P], the same from resampled samples; the same image sample for all views.
         bracket: float64 [P], standard error of the model, of one sign over all positions.
+        residual: float64 [rows, columns], standard deviation of the truth about `covered`, alike at positions that are
+            less than a window apart.
     """
 
     covered: NDArray[np.float64]
     replicates: NDArray[np.float64]
     bracket: NDArray[np.float64]
+    residual: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -84,8 +90,8 @@ def view_coverages(
     Args:
         views: of the query.
         log_totals: log of the mass of the scored images, float64 [P] each.
-        held: part of the mass that the scored images hold as the coarse stage sees it, float64 [P] each, NaN where it
-            does not know.
+        held: part of the mass that the scored images hold as the coarse stage sees it, float64 [rows, columns] each,
+            NaN where it does not know.
         sample: from `draw_outside`.
         train: floats [m, C, H, W] in [-1, 1], the sample's images.
         settings: as for the scores.
@@ -95,17 +101,24 @@ def view_coverages(
     picks = np.random.default_rng(0).integers(0, len(train), (REPLICATES, len(train)))  # [B, m]
     found = []
     for block, log_total, known in zip(blocks, log_totals, held, strict=True):
-        with np.errstate(invalid="ignore"):  # nothing over a total that is nothing beside it
-            ratios = np.nan_to_num(block.weights(log_total), nan=0.0, posinf=1e30)  # [m, P]
+        with np.errstate(invalid="ignore", over="ignore"):  # nothing over a total that is nothing beside it
+            ratios = np.minimum(np.nan_to_num(block.weights(log_total), nan=0.0), 1e30)  # [m, P]
         if sample.complete:
             covered = 1 / (1 + ratios.sum(axis=0))  # [P]
-            found.append(ViewCoverage(covered, covered[None], np.zeros_like(covered)))
+            nothing = np.zeros_like(covered)
+            found.append(ViewCoverage(covered, covered[None], nothing, nothing.reshape(known.shape)))
             continue
-        wins = len(train) * sample.stands_for[:, None] * ratios / (1 + ratios)  # [m, P]
-        groups = _groups(known)
-        covered, bracket = _covered(wins, groups)
-        replicates = np.stack([_covered(wins[pick], groups)[0] for pick in picks])  # [B, P]
-        found.append(ViewCoverage(covered, replicates, bracket))
+        won = ratios / (1 + ratios)  # [m, P]
+        wins = len(train) * sample.stands_for[:, None] * won  # [m, P]
+        features = _features(known.reshape(-1), log_total)
+        unseen = UNSEEN * float(np.median(sample.stands_for)) / won.shape[1]
+        estimate = _estimate(wins, features, unseen)
+        replicates = np.stack([_estimate(wins[pick], features, unseen).covered for pick in picks])  # [B, P]
+        # Whoever wins, wins this much of a position: 1 where one image holds the mass, little where many share it.
+        sharpness = float((wins * won).sum() / wins.sum()) if wins.any() else 1.0
+        spread = (1 - estimate.reliability) * sharpness * estimate.covered * (1 - estimate.covered)
+        residual = np.sqrt(spread).reshape(known.shape)
+        found.append(ViewCoverage(estimate.covered, replicates, estimate.bracket, residual))
     return found
 
 
@@ -129,15 +142,18 @@ def covered_scores(
     """
     scores = np.zeros(len(weights[0]))
     varied = np.zeros((max(len(coverage.replicates) for coverage in coverages), len(scores)))  # [B, n]
-    brackets: dict[str, NDArray[np.float64]] = {}
-    for view, weight, coverage in zip(views, weights, coverages, strict=True):
-        scores += view.factor * (weight @ coverage.covered)
-        varied += view.factor * (weight @ coverage.replicates.T).T
-        # Views of one scale err alike, scales do not.
-        name = view.scale.name
-        brackets[name] = brackets.get(name, 0.0) + view.factor * np.abs(weight @ coverage.bracket)
-    variance = varied.var(axis=0) + sum(bracket**2 for bracket in brackets.values())
-    return scores, np.sqrt(variance)
+    variance = np.zeros_like(scores)
+    # Views of one scale err alike, scales do not.
+    for scale in dict.fromkeys(view.scale for view in views):
+        bracket, residual = np.zeros_like(scores), np.float64(0.0)
+        for view, weight, coverage in zip(views, weights, coverages, strict=True):
+            if view.scale == scale:
+                scores += view.factor * (weight @ coverage.covered)
+                varied += view.factor * (weight @ coverage.replicates.T).T
+                bracket += view.factor * np.abs(weight @ coverage.bracket)
+                residual = residual + view.factor * weight.reshape(-1, *coverage.residual.shape) * coverage.residual
+        variance += bracket**2 + _summed_variance(residual, scale.patch / scale.query_stride)
+    return scores, np.sqrt(variance + varied.var(axis=0))
 
 
 def errors_of_scores(
@@ -173,27 +189,62 @@ def errors_of_scores(
     return from_outside, np.sqrt(draws * by_draw.var(axis=1, ddof=1).sum(axis=0))
 
 
-def _groups(held: NDArray[np.float64]) -> list[NDArray[np.int64]]:
+@dataclass(frozen=True)
+class _Estimate:
+    covered: NDArray[np.float64]
+    bracket: NDArray[np.float64]
+    reliability: float
+
+
+def _features(held: NDArray[np.float64], log_total: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What is known of each position: the part that the coarse stage finds outside, and how close the scored come."""
     known = np.isfinite(held)
-    filled = np.where(known, held, held[known].mean() if known.any() else 0.5)
-    return [group for group in np.array_split(np.argsort(filled, kind="stable"), GROUPS) if len(group)]
+    inside = np.clip(held, 1e-4, 1 - 1e-4)
+    outside = np.log(1 - inside) - np.log(inside)
+    outside = np.where(known, outside, outside[known].mean() if known.any() else 0.0)
+    possible = np.isfinite(log_total)
+    closeness = np.where(possible, log_total, log_total[possible].min() if possible.any() else 0.0)
+    columns = np.stack([outside, ~known, closeness / max(closeness.std(), 1e-9)])
+    centred = columns - columns.mean(axis=1, keepdims=True)
+    return np.asarray(np.vstack([np.ones(len(held)), centred]).T, np.float64)  # [P, 4]
 
 
-def _covered(
-    wins: NDArray[np.float64], groups: Sequence[NDArray[np.int64]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Part of the mass inside at each position [P], from how often sampled images win over the scored ones [m, P]."""
+def _estimate(wins: NDArray[np.float64], features: NDArray[np.float64], unseen: float) -> _Estimate:
+    """Part of the mass inside at each position, from how often sampled images win over the scored ones, [m, P]."""
     halves = wins[::2].mean(axis=0), wins[1::2].mean(axis=0)  # [P] each
     single = (halves[0] + halves[1]) / 2  # [P]
-    group_mean = np.empty_like(single)
-    for group in groups:
-        group_mean[group] = single[group].mean()
-    unit = (1 + group_mean) ** 2
-    both = ((halves[0] - group_mean) * (halves[1] - group_mean) / unit).sum()
-    each = sum(((half - group_mean) ** 2 / unit).sum() for half in halves) / 2
+    expected = np.exp(features @ _regression(features, single + unseen))  # [P]
+    unit = (1 + expected) ** 2
+    both = ((halves[0] - expected) * (halves[1] - expected) / unit).sum()
+    each = sum(((half - expected) ** 2 / unit).sum() for half in halves) / 2
     alike = float(np.clip(both / max(each, 1e-300), 0.0, 1.0))
     reliability = 2 * alike / (1 + alike)  # Spearman and Brown: of the mean of two halves
-    estimate = 1 / (1 + group_mean + reliability * (single - group_mean))
-    # 1 / (1 + x) is convex: from noisy single positions the estimate is too high, from group means too low.
-    bracket = BRACKET * np.sqrt(1 - reliability) * (1 / (1 + single) - 1 / (1 + group_mean))
-    return estimate, bracket
+    covered = 1 / (1 + expected + reliability * (single - expected))
+    # 1 / (1 + x) is convex: from noisy single positions the estimate is too high, from expected wins too low.
+    bracket = BRACKET * np.sqrt(1 - reliability) * (1 / (1 + single) - 1 / (1 + expected))
+    return _Estimate(covered, bracket, reliability)
+
+
+def _regression(features: NDArray[np.float64], wins: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coefficients of the log odds that an outside image wins: at each position so many wins [P], and one loss."""
+    prior = np.array([np.log(wins.mean()), *EXPECTED], np.float64)
+    ridge = np.diag([0.0, *[RIDGE] * len(EXPECTED)])
+    found: NDArray[np.float64] = prior.copy()
+    for _ in range(25):  # of Newton
+        chance = 1 / (1 + np.exp(-features @ found))
+        gradient = features.T @ (wins - (1 + wins) * chance) - ridge @ (found - prior)
+        curvature = (features.T * ((1 + wins) * chance * (1 - chance))) @ features + ridge
+        step = np.clip(np.linalg.lstsq(curvature, gradient)[0], -1, 1)
+        found = found + step
+        if np.abs(step).max() < 1e-4:
+            break
+    return found
+
+
+def _summed_variance(deviations: NDArray[np.float64], window: float) -> NDArray[np.float64]:
+    """Variance of the sum of deviations [n, rows, columns] that are correlated as far as their windows overlap: [n]."""
+    rows, columns = (
+        np.maximum(0.0, 1 - np.abs(np.subtract.outer(np.arange(n), np.arange(n))) / window)
+        for n in deviations.shape[1:]
+    )
+    return np.asarray((deviations * (rows @ deviations @ columns)).sum(axis=(1, 2)))

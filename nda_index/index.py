@@ -362,7 +362,7 @@ class Index:
                 inside = np.zeros(len(self), np.bool_)
                 inside[ids] = True
                 steps = [view.scale.query_stride for view in views]
-                held = [p.held(inside)[::step, ::step].reshape(-1) for p, step in zip(probes, steps, strict=True)]
+                held = [p.held(inside)[::step, ::step] for p, step in zip(probes, steps, strict=True)]
                 train = to_float(self._corpus.pixels(sample.ids))
                 coverages.extend(view_coverages(views, totals, held, sample, train, question.posterior))
             return [total - np.log(c.covered) for total, c in zip(totals, coverages, strict=True)]

@@ -2,15 +2,31 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from nda_index import Scale
-from nda_index.coverage import SAMPLE, OutsideSample, covered_scores, draw_outside, mass_covered, view_coverages
+from nda_index.coverage import (
+    SAMPLE,
+    OutsideSample,
+    ViewCoverage,
+    covered_scores,
+    draw_outside,
+    mass_covered,
+    view_coverages,
+)
 from nda_index.diffusion import NoisyImage
 from nda_index.exact.evidence import to_float, total_score, views_of
-from nda_index.exact.posterior import PosteriorSettings, score_views
+from nda_index.exact.posterior import PosteriorSettings, View, block_masses, score_views
 from tests.exact.test_evidence import SCALES, asked, smooth_bytes
 
 SETTINGS = PosteriorSettings()
+
+
+def unknown(view: View) -> NDArray[np.float64]:
+    rows, columns = (
+        len(range(0, view.scale.positions(size), view.scale.query_stride)) for size in view.noisy.pixels.shape[1:]
+    )
+    return np.full((rows, columns), np.nan)
 
 
 def test_images_are_drawn_by_their_votes_and_stand_for_all() -> None:
@@ -33,7 +49,7 @@ def test_a_complete_sample_is_the_truth() -> None:
     views, everything = asked(SCALES, SETTINGS, train)
     part = score_views(views, lambda: [to_float(train[:15])], 15, SETTINGS, lambda done, total: None)
     sample = draw_outside(np.arange(15, 40), np.ones(40), seed=0)
-    held = [np.full(view.positions, np.nan) for view in views]
+    held = [unknown(view) for view in views]
     coverages = view_coverages(views, part.log_normalisers, held, sample, to_float(train[15:]), SETTINGS)
     covered, error = mass_covered(views, coverages)
     assert covered == pytest.approx(everything.scores[:15].sum() / total_score(views), rel=1e-4)
@@ -54,7 +70,7 @@ def test_estimates_lie_within_a_few_errors(sigma: float) -> None:
     for seed in range(10):
         ids = np.random.default_rng(seed).integers(50, 600, 200)
         sample = OutsideSample(ids, np.full(200, 550 / 200), complete=False)
-        held = [np.full(views[0].positions, np.nan)]
+        held = [unknown(views[0])]
         coverages = view_coverages(views, part.log_normalisers, held, sample, to_float(train[ids]), SETTINGS)
         covered, error = mass_covered(views, coverages)
         inside += abs(covered - truth) < 2.5 * error
@@ -62,3 +78,39 @@ def test_estimates_lie_within_a_few_errors(sigma: float) -> None:
         weights = [np.ones((1, views[0].positions))]
         assert covered_scores(views, weights, coverages)[0] == pytest.approx(covered * total_score(views))
     assert inside >= 8
+
+
+def test_single_scores_lie_within_their_errors() -> None:
+    train = smooth_bytes(600)
+    views = views_of([NoisyImage(to_float(train[1]), 0.7, 0.3)], [Scale(5)])
+    everything = score_views(views, lambda: [to_float(train)], 600, SETTINGS, lambda done, total: None)
+    part = score_views(views, lambda: [to_float(train[:50])], 50, SETTINGS, lambda done, total: None)
+    blocks = block_masses(views, to_float(train[:50]), SETTINGS, part.log_normalisers)
+    weights = [block.weights(total) for block, total in zip(blocks, part.log_normalisers, strict=True)]
+    best = np.argsort(-part.scores)[:10]
+    inside, relative = [], []
+    for seed in range(10):
+        ids = np.random.default_rng(seed).integers(50, 600, 200)
+        sample = OutsideSample(ids, np.full(200, 550 / 200), complete=False)
+        known = [unknown(views[0])]
+        coverages = view_coverages(views, part.log_normalisers, known, sample, to_float(train[ids]), SETTINGS)
+        scores, errors = covered_scores(views, [weight[best] for weight in weights], coverages)
+        inside += list(np.abs(scores - everything.scores[best]) < 2 * errors)
+        relative += list(errors / scores)
+    assert np.mean(inside) > 0.85
+    assert np.median(relative) < 0.7  # so the errors say something
+
+
+def test_neighbouring_positions_err_together() -> None:
+    train = smooth_bytes(2)
+    views = views_of([NoisyImage(to_float(train[1]), 0.7, 0.3)], [Scale(5)])
+    shape = unknown(views[0]).shape
+    count = views[0].positions
+    nothing = np.zeros(count)
+    coverage = ViewCoverage(np.full(count, 0.5), nothing[None], nothing, np.full(shape, 0.1))
+    near, far = np.zeros((2, *shape))
+    near[3:5, 3:5] = 1
+    far[[0, 0, -1, -1], [0, -1, 0, -1]] = 1
+    errors = covered_scores(views, [np.stack([near, far]).reshape(2, -1)], [coverage])[1]
+    assert errors[1] == pytest.approx(0.1 * 2)  # four independent positions
+    assert errors[0] == pytest.approx(0.1 * (4 + 8 * 0.8 + 4 * 0.64) ** 0.5)
