@@ -136,12 +136,11 @@ def measure_recall(index: nda.Index, pixels: NDArray[np.uint8], cases: list[Case
     """What each way of choosing images keeps of the exact ranking, for each share of the images kept."""
     rng = np.random.default_rng(0)
     thumbnails = to_float(pixels).reshape(len(pixels), -1)
-    index._probe(question_of(cases[0]), cases[0].query, views_of_case(index, cases[0]), None)  # compiles
+    votes_of_case(index, cases[0])  # compiles
     found: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
     for case in cases:
         start = time.perf_counter()
-        views = views_of_case(index, case)
-        votes = summed_votes([view.factor for view in views], index._probe(question_of(case), case.query, views, None))
+        votes = votes_of_case(index, case)
         seconds = time.perf_counter() - start
         ways = {"coarse stage": votes, "random": rng.random(len(pixels))}
         ways["pixel distance"] = -((thumbnails - to_float(case.query).reshape(-1)) ** 2).sum(axis=1)
@@ -178,11 +177,7 @@ def measure_calibration(index: nda.Index, cases: list[Case]) -> list[dict[str, A
             picture, noise = case.query.transpose(1, 2, 0), question_of(case).noise
             answer = index.attribute(picture, case.timestep, 10, noise=noise, draws=DRAWS, candidates=candidates)
             seconds = time.perf_counter() - start
-            views = views_of_case(index, case)
-            votes = summed_votes(
-                [view.factor for view in views], index._probe(question_of(case), case.query, views, None)
-            )
-            inside = np.argsort(-votes, kind="stable")[:candidates]
+            inside = np.argsort(-votes_of_case(index, case), kind="stable")[:candidates]
             mass = float(case.exact[inside].sum() / case.exact.sum())
             exact = case.exact[answer.image_ids]
             rows.append(
@@ -204,10 +199,12 @@ def question_of(case: Case) -> Question:
     )  # fmt: skip
 
 
-def views_of_case(index: nda.Index, case: Case) -> list[View]:
-    """Views of the case's noisy versions."""
+def votes_of_case(index: nda.Index, case: Case) -> NDArray[np.float64]:
+    """What the coarse stage makes of a case."""
     noisy = question_of(case).noisy_versions(case.query)
-    return [View(image, scale, scale.weight / len(noisy)) for scale in index.scales for image in noisy]
+    views = [View(image, scale, scale.weight / len(noisy)) for scale in index.scales for image in noisy]
+    probes = index._probe(question_of(case), case.query, views, index._allowed(None))
+    return summed_votes([view.factor for view in views], probes)
 
 
 def as_markdown(results: dict[str, Any]) -> str:

@@ -2,11 +2,14 @@
 
 from nda_index import exact
 from nda_index.attribution import Attribution
+from nda_index.build import estimate_build
+from nda_index.edits import EditSummary, add_images, compact, remove_images
 from nda_index.errors import (
     ConfigError,
     CorruptIndexError,
     ImageDecodeError,
     IndexFormatError,
+    LockedError,
     MismatchError,
     MissingDependencyError,
     NdaIndexError,
@@ -17,6 +20,7 @@ from nda_index.errors import (
     VersionError,
 )
 from nda_index.index import Index, build_index, open_index
+from nda_index.plan import Estimate
 from nda_index.scales import Scale
 from nda_index.tune import Trial, Tuning, tune
 from nda_index.verdict import Verdict
@@ -26,9 +30,12 @@ __all__ = [
     "Attribution",
     "ConfigError",
     "CorruptIndexError",
+    "EditSummary",
+    "Estimate",
     "ImageDecodeError",
     "Index",
     "IndexFormatError",
+    "LockedError",
     "MismatchError",
     "MissingDependencyError",
     "NdaIndexError",
@@ -42,8 +49,12 @@ __all__ = [
     "Verdict",
     "VersionError",
     "__version__",
+    "add_images",
     "build_index",
+    "compact",
+    "estimate_build",
     "exact",
     "open_index",
+    "remove_images",
     "tune",
 ]

@@ -1,37 +1,37 @@
-"""Building an index: images into the corpus, patches into the coarse stage, and a manifest that makes it one."""
+"""Building an index: images into the corpus, patches into the coarse stage, and a manifest that makes it one.
+
+Images stream from the source into a table on disk, and from there, segment by segment, into inverted lists: memory does
+not grow with their number. What is finished is noted in a journal, so that a build that was interrupted can go on.
+"""
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from nda_index.coarse import ivf, storage
-from nda_index.corpus import Corpus, write_corpus
-from nda_index.embedding import embed, fit_embedding, positions_taken
+from nda_index.corpus import Corpus, append_images, as_rows, table_schema
+from nda_index.encode import encode_segment, segment_name, segment_names, train_scale
 from nda_index.errors import ConfigError, SourceError
-from nda_index.manifest import BUILDING, MANIFEST, Manifest, commit, hash_files, writing
-from nda_index.null import DEFAULT_PICTURES, make_null, write_null
+from nda_index.journal import Journal, begin, record
+from nda_index.lock import write_lock
+from nda_index.manifest import Manifest, commit, hash_files, writing
+from nda_index.null import DEFAULT_PICTURES, NULL, make_null, write_null
+from nda_index.plan import READ_BATCH, Estimate, ScalePlan, described, estimate, plan_scales
 from nda_index.scales import Scale
 from nda_index.sources import Failure, ImageBatch, OpenSource, Source, open_source, read_batches
 from nda_index.version import __version__
 
 DEFAULT_SCALES = (Scale(patch=7), Scale(patch=14, downscale=2))
-DEFAULT_MEMORY = 1 << 30
-EMBEDDED_DIMENSIONS = 28  # even, for product quantisation
-PATCHES_PER_IMAGE = 256  # at most, unless coarse_stride says otherwise
-FIT_PATCHES = 200_000
-SEGMENT_BYTES = 256 << 20
-READ_BATCH = 1024
+DEFAULT_MEMORY = 3 << 30
+CHUNK_BYTES = 64 << 20  # pixels that are added to the table, and noted as finished, at a time
+TABLE = "images"
 SEED = 0
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
@@ -39,17 +39,54 @@ Progress = Callable[[str, int, int], None]  # stage, done, total
 
 @dataclass(frozen=True)
 class BuildSummary:
-    """What was built: numbers of images and failures, and for each scale how patches are kept and why."""
+    """What was built: numbers of images and failures, and for each scale how patches are kept and why.
+
+    `resumed` counts the images that an interrupted build had read already; `started_over` says that one was cleared
+    away.
+    """
 
     images: int
     failures: int
     scales: dict[str, str]
     started_over: bool
+    resumed: int
 
 
-def build(
+@dataclass(frozen=True)
+class Request:
+    """The arguments of a build, checked.
+
+    Attributes:
+        opened: the source.
+        size: (height, width).
+        channels: 3 or 1.
+        scales: of the index.
+        memory, coarse_stride: as for `plan_scales`.
+        max_failures: images that may be unreadable.
+        settings: what of this must be the same when a build is resumed, as JSON values.
+    """
+
+    opened: OpenSource
+    size: tuple[int, int]
+    channels: int
+    scales: tuple[Scale, ...]
+    memory: int
+    coarse_stride: int | None
+    max_failures: int
+    settings: dict[str, Any]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images."""
+        return self.channels, *self.size
+
+    def plans(self, images: int) -> list[ScalePlan]:
+        """How the patches of so many images are taken and kept."""
+        return plan_scales(images, self.size, self.scales, self.memory, self.coarse_stride)
+
+
+def request(
     source: Source,
-    path: str | PathLike[str],
     *,
     image_size: int | tuple[int, int] = 32,
     channels: int = 3,
@@ -58,11 +95,8 @@ def build(
     max_failures: int | None = None,
     coarse_stride: int | None = None,
     memory: int = DEFAULT_MEMORY,
-    null: int | Sequence[Any] = DEFAULT_PICTURES,
-    progress: Progress | None = None,
-) -> BuildSummary:
-    """Index a collection of images; `nda_index.build_index` has the arguments."""
-    folder = Path(path)
+) -> Request:
+    """Check the arguments of `nda_index.build_index` and open the source."""
     height, width = _checked_size(image_size)
     if channels not in (1, 3):
         raise ConfigError(f"channels is {channels}; it must be 3 (colour) or 1 (grey)")
@@ -75,61 +109,103 @@ def build(
         scale.check_fits(height, width)
     if coarse_stride is not None and coarse_stride < 1:
         raise ConfigError(f"coarse_stride is {coarse_stride}; it must be 1 or more")
-    if isinstance(null, int) and null < 0:
-        raise ConfigError(f"null is {null}; it must be a number of pictures, 0 or more, or the pictures")
     ivf.load_faiss()
-    report = progress or (lambda stage, done, total: None)
     opened = open_source(source, columns=columns)
-    allowed = max(10, opened.count // 100) if max_failures is None else max_failures
-    started_over = _prepare_folder(folder)
-
-    failures: list[Failure] = []
-    batches = _reported(_images(opened, (height, width), channels, failures, allowed), failures, opened.count, report)
-    images = write_corpus(folder, (channels, height, width), opened.schema, batches)
-    if images == 0:
-        raise SourceError(
-            f"none of the {opened.count} images could be read; the first: {failures[0].key}: {failures[0].reason}"
-        )
-    _write_failures(folder, failures)
-    corpus = Corpus(folder, (channels, height, width))
-    described, coarse = dict[str, str](), dict[str, Any]()
-    config = {
+    settings = {
+        "source": opened.kind,
+        "images in the source": opened.count,
         "image_size": [height, width],
         "channels": channels,
         "scales": [asdict(scale) for scale in scales],
-        "source": opened.kind,
-        "coarse": coarse,
+        "columns": opened.schema.names,
+        "coarse_stride": coarse_stride,
+        "memory": memory,
+        "version": __version__,
     }
-    for scale in scales:
-        stride = coarse_stride or default_coarse_stride(scale, height, width)
-        per_image = positions_taken(scale, height, width, stride)
-        choice = ivf.choose_codec(images * per_image, EMBEDDED_DIMENSIONS, memory // len(scales))
-        _build_scale(folder / "scales" / scale.name, corpus, scale, stride, per_image, choice, report)
-        coarse[scale.name] = {"stride": stride, "patches_per_image": per_image, "codec": choice.codec}
-        described[scale.name] = (
-            f"{images * per_image:,} patches (every {stride} px), {choice.codec} codes of {choice.bytes_per_patch} "
-            f"bytes: {choice.reason}"
-        )
-    cells = [storage.read_cells(folder / "scales" / s.name, s, coarse[s.name]["stride"]) for s in scales]
-    write_null(folder, make_null(corpus, cells, null, SEED, report))
-    report("commit", 0, 1)
-    counts = {"images": images, "failures": len(failures)}
-    commit(folder, Manifest(config=config, counts=counts, files=hash_files(folder), version=__version__))
-    report("commit", 1, 1)
-    return BuildSummary(images, len(failures), described, started_over)
+    allowed = max(10, opened.count // 100) if max_failures is None else max_failures
+    return Request(opened, (height, width), channels, tuple(scales), memory, coarse_stride, allowed, settings)
 
 
-def default_coarse_stride(scale: Scale, height: int, width: int) -> int:
-    """The smallest stride that leaves at most 256 patches an image.
+def estimate_build(source: Source, **options: Any) -> Estimate:
+    """What a build will need, without writing anything.
+
+    Args:
+        source: as for `build_index`.
+        options: `image_size`, `channels`, `scales`, `columns`, `max_failures`, `coarse_stride` and `memory` as for
+            `build_index`.
+
+    Raises:
+        As `build_index`.
 
     Example:
-        >>> default_coarse_stride(Scale(7), 32, 32)
-        2
+        >>> import numpy as np
+        >>> images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
+        >>> estimate_build(images, image_size=16, scales=[Scale(5)]).patches
+        5120
     """
-    stride = 1
-    while positions_taken(scale, height, width, stride) > PATCHES_PER_IMAGE:
-        stride += 1
-    return stride
+    asked = request(source, **options)
+    return estimate(asked.opened, asked.size, asked.channels, asked.plans(asked.opened.count))
+
+
+def build(
+    source: Source,
+    path: str | PathLike[str],
+    *,
+    null: int | Sequence[Any] = DEFAULT_PICTURES,
+    resume: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> BuildSummary:
+    """Index a collection of images; `nda_index.build_index` has the arguments."""
+    folder = Path(path)
+    if isinstance(null, int) and null < 0:
+        raise ConfigError(f"null is {null}; it must be a number of pictures, 0 or more, or the pictures")
+    asked = request(source, **options)
+    report = progress or (lambda stage, done, total: None)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"the output folder {str(folder)!r} is a file; choose another")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with write_lock(folder):
+        journal, started_over = begin(folder, asked.settings, resume)
+        resumed = journal.images
+        journal = _read(folder, asked, journal, report)
+        corpus = Corpus(folder, asked.shape, journal.table)
+        plans = asked.plans(journal.images)
+        for plan in plans:
+            journal = _build_scale(folder, corpus, plan, journal, report)
+        if NULL not in journal.files:
+            cells = [
+                storage.read_cells(
+                    folder / "scales" / plan.scale.name,
+                    plan.scale,
+                    plan.stride,
+                    segment_names(journal.files, plan.scale),
+                )
+                for plan in plans
+            ]
+            write_null(folder, make_null(corpus, cells, null, SEED, report))
+            journal = record(folder, journal)
+        report("commit", 0, 1)
+        write_failures(folder / "failures.parquet", [Failure(key, reason) for key, reason in journal.failures])
+        config = {
+            "image_size": list(asked.size),
+            "channels": asked.channels,
+            "scales": [asdict(scale) for scale in asked.scales],
+            "source": asked.opened.kind,
+            "coarse": {
+                plan.scale.name: {
+                    "stride": plan.stride, "patches_per_image": plan.per_image, "codec": plan.codec.codec
+                }
+                for plan in plans
+            },
+        }  # fmt: skip
+        counts = {"images": journal.images, "removed": 0, "failures": len(journal.failures)}
+        files = hash_files(folder, journal.files)
+        commit(folder, Manifest(config=config, counts=counts, files=files, table=journal.table, version=__version__))
+        report("commit", 1, 1)
+    scales = {plan.scale.name: described(plan, journal.images) for plan in plans}
+    return BuildSummary(journal.images, len(journal.failures), scales, started_over, resumed)
 
 
 def _checked_size(image_size: int | tuple[int, int]) -> tuple[int, int]:
@@ -139,94 +215,86 @@ def _checked_size(image_size: int | tuple[int, int]) -> tuple[int, int]:
     return size[0], size[1]
 
 
-def _prepare_folder(folder: Path) -> bool:
-    """Make an empty folder that says that a build goes on; True if an interrupted build was cleared away."""
-    interrupted = (folder / BUILDING).exists() and not (folder / MANIFEST).exists()
-    if interrupted:
-        shutil.rmtree(folder)
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        what = "an index" if (folder / MANIFEST).exists() else "not empty"
-        raise ConfigError(f"the output folder {str(folder)!r} exists and is {what}; choose another, or delete it first")
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / BUILDING).write_text(json.dumps({"version": __version__}))
-    return interrupted
+def _read(folder: Path, asked: Request, journal: Journal, report: Progress) -> Journal:
+    """Read what the journal lacks of the source into the table."""
+    schema, total = table_schema(asked.shape, asked.opened.schema), asked.opened.count
+    if journal.complete:
+        report("read", total, total)
+        return journal
+    rows: list[pa.Table] = []
+    waiting = journal
+    for batch in checked_batches(asked, journal.position, journal.failures):
+        if len(batch.images):
+            rows.append(as_rows(batch, waiting.images, schema))
+        waiting = replace(
+            waiting,
+            images=waiting.images + len(batch.images),
+            position=waiting.position + len(batch.images) + len(batch.failures),
+            failures=[*waiting.failures, *([failure.key, failure.reason] for failure in batch.failures)],
+        )
+        if sum(table.nbytes for table in rows) >= CHUNK_BYTES:
+            waiting = record(folder, replace(waiting, table=append_images(folder, TABLE, rows)))
+            rows = []
+        report("read", waiting.position, total)
+    if rows:
+        waiting = replace(waiting, table=append_images(folder, TABLE, rows))
+    if waiting.images == 0:
+        key, reason = waiting.failures[0]
+        raise SourceError(f"none of the {total} images could be read; the first: {key}: {reason}")
+    return record(folder, replace(waiting, complete=True))
 
 
-def _images(
-    opened: OpenSource, size: tuple[int, int], channels: int, failures: list[Failure], allowed: int
-) -> Iterator[ImageBatch]:
-    for batch in read_batches(opened, size, channels, READ_BATCH):
-        failures += batch.failures
-        if len(failures) > allowed:
-            last = failures[-1]
+def checked_batches(asked: Request, start: int = 0, failures: Sequence[Any] = ()) -> Iterator[ImageBatch]:
+    """The source's images from a position on; `failures` were met before it.
+
+    Raises:
+        SourceError: more images are unreadable than are allowed.
+    """
+    failed = len(failures)
+    for batch in read_batches(asked.opened, asked.size, asked.channels, READ_BATCH, start):
+        failed += len(batch.failures)
+        if failed > asked.max_failures:
+            last = batch.failures[-1]
             raise SourceError(
-                f"{len(failures)} images could not be read, {allowed} are allowed (max_failures); "
+                f"{failed} images could not be read, {asked.max_failures} are allowed (max_failures); "
                 f"the last: {last.key}: {last.reason}"
             )
         yield batch
 
 
-def _reported(
-    batches: Iterable[ImageBatch], failures: list[Failure], total: int, report: Progress
-) -> Iterator[ImageBatch]:
-    done = 0
-    for batch in batches:
-        yield batch
-        done += len(batch.images)
-        report("read", done + len(failures), total)
-
-
-def _write_failures(folder: Path, failures: list[Failure]) -> None:
+def write_failures(path: Path, failures: Sequence[Failure]) -> None:
+    """Write the images that could not be read to a Parquet file."""
     table = pa.table(
         {
             "key": pa.array([failure.key for failure in failures], pa.string()),
             "reason": pa.array([failure.reason for failure in failures], pa.string()),
         }
     )
-    with writing(folder):
-        pq.write_table(table, folder / "failures.parquet")
+    with writing(path):
+        pq.write_table(table, path)
 
 
-def _build_scale(
-    folder: Path,
-    corpus: Corpus,
-    scale: Scale,
-    stride: int,
-    per_image: int,
-    choice: ivf.CodecChoice,
-    report: Progress,
-) -> None:
-    with writing(folder):
-        folder.mkdir(parents=True)
-    stage = f"train {scale.name}"
+def _build_scale(folder: Path, corpus: Corpus, plan: ScalePlan, journal: Journal, report: Progress) -> Journal:
+    """Train and encode what the journal lacks of a scale."""
+    scale, stage = plan.scale, f"train {plan.scale.name}"
     report(stage, 0, 1)
-    fit_images = -(-FIT_PATCHES // positions_taken(scale, *corpus.shape[1:], 1))
-    embedding = fit_embedding(_sample(corpus, fit_images), scale, EMBEDDED_DIMENSIONS)
-    storage.write_embedding(folder, embedding)
-    lists = ivf.list_count(corpus.count * per_image)
-    index = ivf.new_index(choice.codec, embedding.dimensions, lists)
-    train_images = -(-max(256, ivf.POINTS_PER_LIST * lists) // per_image)
-    patches = embed(embedding, _sample(corpus, train_images), stride)  # [n, P, d]
-    index.train(patches.reshape(-1, embedding.dimensions))
-    storage.write_quantizer(folder, index, choice.codec)
+    if f"scales/{scale.name}/{storage.QUANTIZER}" not in journal.files:
+        train_scale(folder / "scales" / scale.name, corpus, plan)
+        journal = record(folder, journal)
     report(stage, 1, 1)
+    trained = storage.load_trained(folder / "scales" / scale.name)
+    for number, start in enumerate(range(0, corpus.count, plan.segment_images)):
+        images = range(start, min(start + plan.segment_images, corpus.count))
+        name = segment_name(scale, number)
+        if name not in journal.files:
 
-    segment, patch_bytes = 0, index.code_size + ivf.ID_BYTES
-    for image_ids, images in corpus.batches(READ_BATCH):
-        patches = embed(embedding, images, stride)
-        index.add_with_ids(patches.reshape(-1, embedding.dimensions), np.repeat(image_ids, per_image))
-        last = int(image_ids[-1]) + 1 == corpus.count
-        if last or index.ntotal * patch_bytes > SEGMENT_BYTES:
-            storage.write_lists(folder / f"lists-{segment:05d}.arrow", index, choice.codec)
-            index.reset()
-            segment += 1
-        report(f"encode {scale.name}", int(image_ids[-1]) + 1, corpus.count)
+            def encoded(done: int, start: int = start) -> None:
+                report(f"encode {scale.name}", start + done, corpus.count)
 
-
-def _sample(corpus: Corpus, count: int) -> NDArray[np.uint8]:
-    chosen = np.random.default_rng(SEED).choice(corpus.count, min(count, corpus.count), replace=False)
-    return corpus.pixels(np.sort(chosen))
+            encode_segment(folder / name, trained, corpus, scale, plan.stride, images, encoded)
+            journal = record(folder, journal)
+        report(f"encode {scale.name}", images.stop, corpus.count)
+    return journal
 
 
 def manifest_scales(config: dict[str, Any]) -> tuple[Scale, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from nda_index.errors import CorruptIndexError, QueryError, StorageError
 from nda_index.sources import ImageBatch
 
-TABLE = "images"
 OWN_COLUMNS = ("image_id", "key", "pixels", "sha256")
 
 
 class Corpus:
-    """Images uint8 [N, C, H, W] with a key and metadata each, on disk."""
+    """Images uint8 [N, C, H, W] with a key and metadata each, on disk, as they were at one version of their table."""
 
-    def __init__(self, folder: Path, shape: tuple[int, int, int]) -> None:
-        """Open the table that `write_corpus` wrote into `folder`; `shape` is (C, H, W)."""
+    def __init__(self, folder: Path, shape: tuple[int, int, int], table: dict[str, Any]) -> None:
+        """Open a table in `folder` as it was at a version; `shape` is (C, H, W), `table` from `append_images`."""
         try:
-            self._table = lancedb.connect(str(folder)).open_table(TABLE)
+            self._table = lancedb.connect(str(folder)).open_table(table["name"])
+            self._table.checkout(table["version"])
             self.count: int = self._table.count_rows()
             self.schema: pa.Schema = self._table.schema
         except (ValueError, OSError, RuntimeError) as error:
@@ -78,11 +78,26 @@ class Corpus:
             ) from error
         return np.sort(found["image_id"].to_numpy())
 
-    def batches(self, size: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
-        """All images in the order of their ids: ids int64 [n] and pixels uint8 [n, C, H, W]."""
-        for start in range(0, self.count, size):
-            image_ids = np.arange(start, min(start + size, self.count))
+    def with_keys(self, keys: Sequence[str]) -> NDArray[np.int64]:
+        """Ids of the images that have one of these keys, ascending."""
+        wanted = pa.array(list(keys), pa.string())
+        columns = self._table.search().select(["image_id", "key"]).to_batches(1 << 16)
+        found = [batch["image_id"].filter(pc.is_in(batch["key"], wanted)).to_numpy() for batch in columns]
+        return np.sort(np.concatenate([np.empty(0, np.int64), *found]))
+
+    def batches(
+        self, size: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
+        """Images in the order of their ids, all by default: ids int64 [n] and pixels uint8 [n, C, H, W]."""
+        stop = self.count if stop is None else stop
+        for first in range(start, stop, size):
+            image_ids = np.arange(first, min(first + size, stop))
             yield image_ids, self.pixels(image_ids)
+
+    def copy_rows(self, image_ids: NDArray[np.int64], start: int) -> pa.Table:
+        """Whole rows of some images, numbered anew from `start`."""
+        rows = self._take(image_ids, self.schema.names)
+        return rows.set_column(0, "image_id", pa.array(np.arange(start, start + len(image_ids))))
 
     def _take(self, image_ids: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
         if len(image_ids) == 0:
@@ -99,72 +114,58 @@ class Corpus:
         return rows.take(order)
 
 
-def write_corpus(folder: Path, shape: tuple[int, int, int], metadata: pa.Schema, batches: Iterable[ImageBatch]) -> int:
-    """Write images to a new table in `folder`, numbered from 0 in their order.
+def table_schema(shape: tuple[int, int, int], metadata: pa.Schema) -> pa.Schema:
+    """Schema of a table of images [C, H, W] that come with metadata columns."""
+    own = [
+        pa.field("image_id", pa.int64()),
+        pa.field("key", pa.string()),
+        pa.field("pixels", pa.list_(pa.uint8(), int(np.prod(shape)))),
+        pa.field("sha256", pa.binary(32)),
+    ]
+    return pa.schema([*own, *metadata])
+
+
+def as_rows(batch: ImageBatch, start: int, schema: pa.Schema) -> pa.Table:
+    """Rows of images, numbered from `start`."""
+    n = len(batch.images)
+    columns = [
+        pa.array(np.arange(start, start + n)),
+        pa.array(batch.keys, pa.string()),
+        pa.FixedSizeListArray.from_arrays(pa.array(batch.images.reshape(-1)), batch.images[0].size),
+        pa.array([hashlib.sha256(image).digest() for image in batch.images], pa.binary(32)),
+        *(batch.metadata[name].combine_chunks() for name in schema.names[len(OWN_COLUMNS) :]),
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def append_images(folder: Path, name: str, rows: Sequence[pa.Table]) -> dict[str, Any]:
+    """Append rows to a table, which is made if it is not there: they are in its next version, all or none.
 
     Args:
         folder: of the index.
-        shape: (C, H, W).
-        metadata: schema of the columns that come with the images.
-        batches: the images.
+        name: of the table.
+        rows: of one schema, from `as_rows` or `Corpus.copy_rows`; at least one table.
 
     Returns:
-        Number of images.
+        "name" and "version" of the table that has them.
 
     Raises:
         StorageError: the disk is full or cannot be written.
     """
-    size = int(np.prod(shape))
-    schema = pa.schema(
-        [
-            ("image_id", pa.int64()),
-            ("key", pa.string()),
-            ("pixels", pa.list_(pa.uint8(), size)),
-            ("sha256", pa.binary(32)),
-        ]
-    )
-    for field in metadata:
-        schema = schema.append(field)
-    written = 0
-    source_errors: list[BaseException] = []  # what the batches raise comes back from Lance as an error of its own
-
-    def rows() -> Iterator[pa.RecordBatch]:
-        nonlocal written
-        yield pa.RecordBatch.from_pylist([], schema=schema)  # Lance wants a first batch, even of no image
-        for batch in _noted(batches, source_errors):
-            n = len(batch.images)
-            if n == 0:
-                continue
-            columns = [
-                pa.array(np.arange(written, written + n)),
-                pa.array(batch.keys, pa.string()),
-                pa.FixedSizeListArray.from_arrays(pa.array(batch.images.reshape(-1)), size),
-                pa.array([hashlib.sha256(image).digest() for image in batch.images], pa.binary(32)),
-                *(batch.metadata[name].combine_chunks() for name in metadata.names),
-            ]
-            written += n
-            yield pa.record_batch(columns, schema=schema)
-
     try:
-        lancedb.connect(str(folder)).create_table(TABLE, rows(), schema=schema)
+        database = lancedb.connect(str(folder))
+        if any((folder / f"{name}.lance" / "_versions").glob("*.manifest")):
+            table = database.open_table(name)
+            table.add(pa.concat_tables(rows))
+        else:
+            table = database.create_table(name, pa.concat_tables(rows))
     except (OSError, RuntimeError) as error:
-        if source_errors:
-            raise source_errors[0] from None
         if isinstance(error, OSError) and error.errno not in (None, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
             raise
         raise StorageError(
             f"the images cannot be written to {str(folder)!r}: {_first_line(error)}; make room there and build again"
         ) from error
-    return written
-
-
-def _noted(batches: Iterable[ImageBatch], errors: list[BaseException]) -> Iterator[ImageBatch]:
-    try:
-        yield from batches
-    except BaseException as error:
-        if not isinstance(error, GeneratorExit):
-            errors.append(error)
-        raise
+    return {"name": name, "version": table.version}
 
 
 def _pixels(column: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@
     - `QueryError`: a question cannot be answered as asked.
         - `ImageDecodeError`: the picture cannot be read.
     - `StorageError`: the disk refuses to hold what must be written.
+        - `LockedError`: another process writes to the index.
     - `MissingDependencyError`: an optional package is needed and absent.
 
     try:
@@ -79,6 +80,10 @@ class StorageError(NdaIndexError):
     """The disk refuses to hold what must be written."""
 
     exit_code = 6
+
+
+class LockedError(StorageError):
+    """Another process writes to the index; there is one writer at a time."""
 
 
 class MissingDependencyError(NdaIndexError, ImportError):

@@ -23,15 +23,18 @@ from nda_index.coarse.windows import query_windows
 from nda_index.corpus import Corpus
 from nda_index.coverage import ViewCoverage, draw_outside, errors_of_scores, mass_covered, view_coverages
 from nda_index.diffusion import NoiseSetting, noise_level
+from nda_index.encode import segment_names
 from nda_index.errors import ConfigError, QueryError
 from nda_index.exact import gpu
 from nda_index.exact.evidence import evidence_maps, to_float, total_score, views_of
 from nda_index.exact.posterior import View, ViewScores, score_views
 from nda_index.exact.residence import ResidentPixels
 from nda_index.images import decode_image
+from nda_index.lock import ReadLease
 from nda_index.manifest import Manifest, read_manifest
 from nda_index.null import DEFAULT_PICTURES, read_null
 from nda_index.question import Mode, Question
+from nda_index.removal import read_removed
 from nda_index.scales import Scale
 from nda_index.sources import Source
 from nda_index.verdict import evidence, near_duplicates, percentile
@@ -61,7 +64,9 @@ class Index:
         corpus: Corpus,
         coarse: tuple[Cells, ...],
         null: NDArray[np.float64],
+        removed: NDArray[np.int64],
         backend: str,
+        lease: ReadLease,
     ) -> None:
         """Put together by `open_index`."""
         self.path = path
@@ -77,11 +82,29 @@ class Index:
         )
         self._coarse = coarse
         self._null = null
+        self._present = np.ones(corpus.count, np.bool_)
+        self._present[removed] = False
+        self._lease = lease
         self._probes: int = manifest.tuning.get("probes", DEFAULT_PROBES)
         self._candidates: int | None = manifest.tuning.get("candidates")
 
     def __len__(self) -> int:
-        return self._corpus.count
+        return int(self._present.sum())
+
+    @property
+    def image_ids(self) -> NDArray[np.int64]:
+        """Ids of its images, ascending: 0 to N-1 unless some were removed."""
+        return np.flatnonzero(self._present)
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Say that nothing more will be asked: `compact` may erase files that only this index still needs."""
+        self._lease.release()
 
     def __repr__(self) -> str:
         return f"<Index {str(self.path)!r}: {len(self):,} images {self.shape}, {len(self.scales)} scales>"
@@ -148,7 +171,7 @@ class Index:
             query = decode_image(image, self.shape[1:], self.shape[0])
             views = views_of(question.noisy_versions(query), self.scales)
             allowed = self._allowed(where)
-            asked = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
+            asked = np.flatnonzero(allowed)
         self._check_counts(question, top, len(asked))
         with clock.stage("probe"):
             probes = None if mode == "exact" else self._probe(question, query, views, allowed)
@@ -227,7 +250,7 @@ class Index:
             mode: "exact" scores every image; "ann" leaves 0 for images outside the shortlist.
 
         Returns:
-            float64 [Q, N], columns by image id. Images outside `where` have 0.
+            float64 [Q, N], columns by image id. Images outside `where`, and removed ones, have 0.
 
         Raises:
             As `attribute`.
@@ -244,9 +267,9 @@ class Index:
             timestep, noise, seed, draws, temper, mode, candidates, per_image_topk, mirror, where
         )  # fmt: skip
         allowed = self._allowed(where)
-        asked = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
+        asked = np.flatnonzero(allowed)
         self._check_counts(question, 1, len(asked))
-        matrix = np.zeros((len(images), len(self)))
+        matrix = np.zeros((len(images), self._corpus.count))
         for row, image in zip(matrix, images, strict=True):
             query = decode_image(image, self.shape[1:], self.shape[0])
             views = views_of(question.noisy_versions(query), self.scales)
@@ -272,7 +295,8 @@ class Index:
         question = self._question(timestep, "none", 0, 1, 1.0, "ann", None, None, False, None)
         query = decode_image(image, self.shape[1:], self.shape[0])
         views = views_of(question.noisy_versions(query), self.scales)
-        return summed_votes([view.factor for view in views], self._probe(question, query, views, None, probes))
+        probed = self._probe(question, query, views, self._present, probes)
+        return summed_votes([view.factor for view in views], probed)
 
     def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Images as they were indexed: uint8 [n, C, H, W].
@@ -289,12 +313,12 @@ class Index:
             noise_level(value)  # raises for what is no timestep
         return question
 
-    def _allowed(self, where: str | None) -> NDArray[np.bool_] | None:
+    def _allowed(self, where: str | None) -> NDArray[np.bool_]:
         if where is None:
-            return None
-        allowed = np.zeros(len(self), np.bool_)
+            return self._present
+        allowed = np.zeros_like(self._present)
         allowed[self._corpus.matching(where)] = True
-        return allowed
+        return allowed & self._present
 
     def _check_counts(self, question: Question, top: int, asked: int) -> None:
         if asked == 0:
@@ -310,14 +334,15 @@ class Index:
         question: Question,
         query: NDArray[np.uint8],
         views: Sequence[View],
-        allowed: NDArray[np.bool_] | None,
+        allowed: NDArray[np.bool_],
         probes: int | None = None,
     ) -> list[Probe]:
         found = []
+        some = None if allowed.all() else allowed
         for view in views:
             cells = self._coarse[self.scales.index(view.scale)]
             windows = query_windows(cells.embedding, cells.stride, query, view.noisy, question.mirror)
-            found.append(probe(cells, windows, len(self), probes=probes or self._probes, allowed=allowed))
+            found.append(probe(cells, windows, len(allowed), probes=probes or self._probes, allowed=some))
         return found
 
     def _shortlist(
@@ -325,7 +350,7 @@ class Index:
         question: Question,
         views: Sequence[View],
         probes: Sequence[Probe],
-        allowed: NDArray[np.bool_] | None,
+        allowed: NDArray[np.bool_],
         top: int,
     ) -> NDArray[np.int64]:
         votes = summed_votes([view.factor for view in views], probes)
@@ -359,7 +384,7 @@ class Index:
                 return totals
             with clock.stage("coverage"):
                 sample = draw_outside(outside, summed_votes([view.factor for view in views], probes), question.seed)
-                inside = np.zeros(len(self), np.bool_)
+                inside = np.zeros(self._corpus.count, np.bool_)
                 inside[ids] = True
                 steps = [view.scale.query_stride for view in views]
                 held = [p.held(inside)[::step, ::step] for p, step in zip(probes, steps, strict=True)]
@@ -384,14 +409,17 @@ def build_index(
     coarse_stride: int | None = None,
     memory: int = DEFAULT_MEMORY,
     null: int | Sequence[Any] = DEFAULT_PICTURES,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> Index:
     """Index a collection of images.
 
+    Memory does not grow with their number. `estimate_build` says beforehand how long it takes and how large it becomes.
+
     Args:
         source: a folder of images, Parquet file(s) with an image column, WebDataset .tar shard(s), an .npz, or a uint8
             array [N, H, W, C].
-        path: folder to write the index to; it must not exist, or be empty. What an interrupted build left is replaced.
+        path: folder to write the index to; it must not exist, or be empty, or have an interrupted build.
         image_size: side of the square images that are compared, or (height, width). Images are resized to cover it and
             cropped at their centre.
         channels: 3 for colour, 1 for grey.
@@ -399,10 +427,12 @@ def build_index(
         columns: metadata columns of the source to keep; all by default.
         max_failures: images that may be unreadable before the build stops; by default 1%, and at least 10.
         coarse_stride: every how many pixels a patch goes into the coarse stage; by default the smallest stride with at
-            most 256 patches an image.
-        memory: bytes that the coarse stage may take when the index is open; codes are made as precise as fits.
+            most 256 patches an image that fits the memory.
+        memory: bytes that the coarse stage may take when the index is open; patches are taken as densely, and their
+            codes are made as precise, as fits.
         null: unrelated pictures that verdicts are set against, as for `Index.attribute`; or how many of the
             collection's own to take, each as if it were not there. 0: no verdicts.
+        resume: go on with an interrupted build of the same source and settings, instead of starting over.
         progress: is called with (stage, done, total).
 
     Returns:
@@ -411,7 +441,7 @@ def build_index(
     Raises:
         ConfigError: an option breaks a rule, or the folder is taken.
         SourceError: the images cannot be read, there are none, or too many are broken.
-        StorageError: the disk is full or cannot be written.
+        StorageError: the disk is full or cannot be written; LockedError: another process builds there.
         MissingDependencyError: FAISS is not installed.
 
     Example:
@@ -431,6 +461,7 @@ def build_index(
         coarse_stride=coarse_stride,
         memory=memory,
         null=null,
+        resume=resume,
         progress=progress,
     )
     return open_index(path)
@@ -444,7 +475,7 @@ def open_index(path: str | PathLike[str], device: str = "auto") -> Index:
         device: "cpu"; "cuda" for the exact stage on a GPU; or "auto", a GPU where there is one.
 
     Returns:
-        The index. It goes on answering from what it opened.
+        The index. It goes on answering from what it opened, whatever is added or removed meanwhile.
 
     Raises:
         NotAnIndexError: the folder is no index.
@@ -457,15 +488,31 @@ def open_index(path: str | PathLike[str], device: str = "auto") -> Index:
     if device == "cuda" and not gpu.available():
         raise ConfigError("device is 'cuda', but there is no CUDA device with Triton; it must be 'auto' or 'cpu'")
     folder = Path(path)
+    lease = ReadLease(folder)
     manifest = read_manifest(folder)
     height, width = manifest.config["image_size"]
-    corpus = Corpus(folder, (manifest.config["channels"], height, width))
-    settings = manifest.config["coarse"]
-    coarse = tuple(
-        read_cells(folder / "scales" / scale.name, scale, settings[scale.name]["stride"])
+    corpus = Corpus(folder, (manifest.config["channels"], height, width), manifest.table)
+    return Index(
+        folder,
+        manifest,
+        corpus,
+        open_coarse(folder, manifest),
+        read_null(folder),
+        read_removed(folder, manifest),
+        BACKENDS_BY_DEVICE[device],
+        lease,
+    )
+
+
+def open_coarse(folder: Path, manifest: Manifest) -> tuple[Cells, ...]:
+    """The coarse stage of every scale of an index."""
+    strides = manifest.config["coarse"]
+    return tuple(
+        read_cells(
+            folder / "scales" / scale.name, scale, strides[scale.name]["stride"], segment_names(manifest.files, scale)
+        )
         for scale in manifest_scales(manifest.config)
     )
-    return Index(folder, manifest, corpus, coarse, read_null(folder), BACKENDS_BY_DEVICE[device])
 
 
 def _quiet(done: int, total: int) -> None:

@@ -1,4 +1,8 @@
-"""The manifest of an index: what is in the folder, with the hash of every file. It is written last, by rename."""
+"""The manifest of an index: what is in the folder, with the hash of every file. It is written last, by rename.
+
+Files are never changed once a manifest names them. Whoever changes an index writes new ones, and a new manifest makes
+them visible at once; files that no manifest names were left by an interrupted writer, and `sweep` deletes them.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,10 +19,13 @@ from typing import Any
 from nda_index.errors import CorruptIndexError, NotAnIndexError, StorageError, VersionError
 
 FORMAT_VERSION = 1
-FEATURES: tuple[str, ...] = ()  # features of the format that this version of nda_index knows, beyond version 1
+FEATURES = ("removed",)  # features of the format that this version of nda_index knows, beyond version 1
 
 MANIFEST = "manifest.json"
 BUILDING = "building.json"  # stands in the folder while a build goes on
+WRITER_LOCK, READERS_LOCK = "writer.lock", "readers.lock"
+_LANCE_HINT = "latest_version_hint.json"  # a shortcut that Lance makes again
+_NO_CONTENT = (MANIFEST, BUILDING, WRITER_LOCK, READERS_LOCK, _LANCE_HINT)
 _SELF_HASH = "manifest_sha256"
 
 
@@ -30,6 +37,9 @@ class Manifest:
         config: the settings of the build, as JSON values.
         counts: numbers of images, failures and patches.
         files: for every other file of the folder, by relative path with "/": its "size" in bytes and its "sha256".
+        table: "name" and "version" of the Lance table of images.
+        removed: file of the ids of removed images; empty if there is none.
+        obsolete: files that are no part of the index any more, but were when readers opened it that may still go on.
         features: names of format features that a reader must know.
         tuning: what `nda_index.tune` measured and chose; empty until then.
         version: version of nda_index that wrote it.
@@ -40,6 +50,9 @@ class Manifest:
     config: dict[str, Any]
     counts: dict[str, Any]
     files: dict[str, dict[str, Any]]
+    table: dict[str, Any]
+    removed: str = ""
+    obsolete: list[str] = field(default_factory=list)
     features: list[str] = field(default_factory=list)
     tuning: dict[str, Any] = field(default_factory=dict)
     version: str = ""
@@ -47,22 +60,56 @@ class Manifest:
     index_hash: str = ""
 
 
-def commit(folder: Path, manifest: Manifest) -> Manifest:
+def commit(folder: Path, manifest: Manifest, synced: Container[str] = ()) -> Manifest:
     """Write the manifest, which makes the folder an index; `index_hash` is filled in.
+
+    Args:
+        folder: of the index.
+        manifest: what is in it.
+        synced: names of files that are on disk for certain, such as those of the manifest before.
 
     Raises:
         StorageError: the disk is full or cannot be written.
     """
     data = _serialised({key: value for key, value in asdict(manifest).items() if key != "index_hash"})
-    temporary = folder / f"{MANIFEST}.part"
-    with writing(temporary):
-        temporary.write_bytes(data)
-        for path in (temporary, *(folder / name for name in manifest.files)):
-            _sync(path)
-        os.replace(temporary, folder / MANIFEST)
-        _sync(folder)
+    with writing(folder):
+        for name in manifest.files:
+            if name not in synced:
+                _sync(folder / name)
+    write_atomically(folder / MANIFEST, data)
     (folder / BUILDING).unlink(missing_ok=True)
     return read_manifest(folder)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a small file, such that a reader finds it whole or as it was before.
+
+    Raises:
+        StorageError: the disk is full or cannot be written.
+    """
+    temporary = path.with_name(f"{path.name}.part")
+    with writing(path):
+        temporary.write_bytes(data)
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+
+
+def sweep(folder: Path, keep: Container[str]) -> None:
+    """Delete every file that is not to be kept, and empty folders. Only for who holds the write lock.
+
+    Raises:
+        StorageError: a file cannot be deleted.
+    """
+    stray = [name for name in _file_names(folder) if name not in keep]
+    with writing(folder):
+        for name in stray:
+            (folder / name).unlink(missing_ok=True)
+        for path in folder.rglob(_LANCE_HINT):
+            path.unlink()
+        for path in sorted(folder.rglob("*"), reverse=True):  # the deepest first
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -87,11 +134,23 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def hash_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and sha256 of every file in the folder, by relative path, the manifest itself left out."""
-    return {
-        name: {"size": (folder / name).stat().st_size, "sha256": _sha256(folder / name)} for name in _file_names(folder)
-    }
+def hash_files(folder: Path, known: Mapping[str, dict[str, Any]] | None = None) -> dict[str, dict[str, Any]]:
+    """Size and sha256 of every file in the folder, by relative path, the manifest itself left out.
+
+    Files are never changed, so those that are `known` are not read again.
+    """
+    known = known or {}
+    return {name: known.get(name) or hash_file(folder, name) for name in _file_names(folder)}
+
+
+def hash_file(folder: Path, name: str) -> dict[str, Any]:
+    """Size and sha256 of one file."""
+    return {"size": (folder / name).stat().st_size, "sha256": _sha256(folder / name)}
+
+
+def is_intact(folder: Path, name: str, expected: dict[str, Any]) -> bool:
+    """Whether a file is as it was when it was hashed."""
+    return _size_problem(folder, name, expected) is None and _sha256(folder / name) == expected["sha256"]
 
 
 def verify(folder: Path, progress: Callable[[str, int, int], None] | None = None) -> list[str]:
@@ -123,7 +182,13 @@ def verify(folder: Path, progress: Callable[[str, int, int], None] | None = None
         done += int(expected["size"])
         if progress:
             progress("verify", done, total)
-    problems += [f"{name} does not belong to the index" for name in _file_names(folder) if name not in manifest_files]
+    for name in _file_names(folder):
+        if name in values["obsolete"]:
+            problems.append(
+                f"{name} holds what was compacted away; close the readers and run `nda-index compact` again"
+            )
+        elif name not in manifest_files:
+            problems.append(f"{name} does not belong to the index; the next add, remove or compact deletes it")
     return problems
 
 
@@ -145,7 +210,7 @@ def _manifest_bytes(folder: Path) -> bytes:
     except (FileNotFoundError, NotADirectoryError) as error:
         if (folder / BUILDING).exists():
             raise NotAnIndexError(
-                f"{str(folder)!r} is no index yet: its build was interrupted; run the same build again, it starts over"
+                f"{str(folder)!r} is no index yet: its build was interrupted; run the same build again with --resume"
             ) from error
         raise NotAnIndexError(
             f"{str(folder)!r} is no index: it has no {MANIFEST}; give the folder that `nda-index build` wrote"
@@ -194,7 +259,7 @@ def _size_problem(folder: Path, name: str, expected: dict[str, Any]) -> str | No
 
 def _file_names(folder: Path) -> list[str]:
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-    return sorted(name for name in names if name not in (MANIFEST, BUILDING))
+    return sorted(name for name in names if name.rpartition("/")[2] not in _NO_CONTENT)
 
 
 def _sha256(path: Path) -> str:

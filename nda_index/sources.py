@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from os import PathLike, fspath
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
@@ -110,7 +111,7 @@ def open_source(source: Source, *, columns: Sequence[str] | None = None) -> Open
 
 
 def read_batches(
-    opened: OpenSource, image_size: tuple[int, int], channels: int, batch_size: int = 1024
+    opened: OpenSource, image_size: tuple[int, int], channels: int, batch_size: int = 1024, start: int = 0
 ) -> Iterator[ImageBatch]:
     """Decode a source's images in order, on several threads, a bounded number ahead.
 
@@ -119,6 +120,7 @@ def read_batches(
         image_size: (height, width) that images are resized and cropped to.
         channels: 3 or 1.
         batch_size: images in a batch at most.
+        start: number of images at the beginning that are left out.
 
     Returns:
         Batches; an image that cannot be read is in a batch's failures instead.
@@ -135,7 +137,7 @@ def read_batches(
     with ThreadPoolExecutor(WORKERS) as pool:
         ahead: deque[tuple[list[RawImage], Future[list[NDArray[np.uint8] | str]]]] = deque()
         pending: list[tuple[RawImage, NDArray[np.uint8] | str]] = []
-        for chunk in _chunks(opened.read(), CHUNK):
+        for chunk in _chunks(islice(opened.read(), start, None), CHUNK):
             ahead.append((chunk, pool.submit(decode, chunk)))
             if len(ahead) > 4 * WORKERS:
                 raws, future = ahead.popleft()

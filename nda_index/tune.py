@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from nda_index.errors import ConfigError
 from nda_index.index import Index
-from nda_index.manifest import commit
+from nda_index.lock import write_lock
+from nda_index.manifest import commit, read_manifest
 
 PROBES = (1, 2, 4, 8, 16)
 CANDIDATES = (128, 256, 512, 1024, 2500, 5000, 10_000)
@@ -87,12 +88,14 @@ def tune(
         raise ConfigError(f"recall is {recall} and seconds is {seconds}; give one of both")
     if queries < 1:
         raise ConfigError(f"queries is {queries}; it must be 1 or more")
-    chosen = np.random.default_rng(SEED).choice(len(index), min(queries, len(index)), replace=False)
+    chosen = np.random.default_rng(SEED).choice(index.image_ids, min(queries, len(index)), replace=False)
     pictures = np.ascontiguousarray(index.pixels(np.sort(chosen))[..., ::-1]).transpose(0, 2, 3, 1)  # [Q, H, W, C]
     trials = _measure(index, pictures, timestep, progress or (lambda stage, done, total: None))
     best = _chosen(trials, recall, seconds)
     tuning = {**asdict(best), "timestep": timestep, "queries": len(pictures)}
-    commit(index.path, replace(index.manifest, tuning=tuning, index_hash=""))
+    with write_lock(index.path):
+        manifest = read_manifest(index.path)
+        commit(index.path, replace(manifest, tuning=tuning, index_hash=""), synced=manifest.files)
     return Tuning(best, timestep, len(pictures), tuple(trials))
 
 

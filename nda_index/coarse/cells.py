@@ -63,6 +63,27 @@ class Cells:
             [segment.variances for segment in self.segments],
         )
 
+    def merged(self, segments: Sequence[Segment], renumbered: NDArray[np.int32]) -> Segment:
+        """Several segments as one, with new image ids; members whose image has none, -1, are left out."""
+        sizes = [np.diff(segment.offsets) for segment in segments]
+        places = np.concatenate([np.repeat(np.arange(len(self.centroids)), size) for size in sizes])  # [T]
+        image_ids = renumbered[np.concatenate([segment.image_ids for segment in segments])]
+        order = np.argsort(places, kind="stable")
+        order = order[image_ids[order] >= 0]
+        codes = np.concatenate([segment.codes for segment in segments])[order]
+        counts = np.bincount(places[order], minlength=len(self.centroids))
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return Segment(offsets, codes, image_ids[order], *self._moments_of(offsets, codes))
+
+    def _moments_of(
+        self, offsets: NDArray[np.int64], codes: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        means, variances = (np.zeros_like(self.centroids) for _ in range(2))
+        for cell in np.flatnonzero(np.diff(offsets)).tolist():
+            members = decode(codes[offsets[cell] : offsets[cell + 1]], self.centroids[cell], self.codebook)  # [n, d]
+            means[cell], variances[cell] = members.mean(axis=0), members.var(axis=0)
+        return means, variances
+
 
 def merge_moments(
     counts: Sequence[NDArray[np.int64]], means: Sequence[NDArray[np.float32]], variances: Sequence[NDArray[np.float32]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nda_index.arrow import read_arrow, write_arrow
 from nda_index.coarse.cells import Cells, Segment, decode
-from nda_index.coarse.ivf import Codec, load_faiss, pq_codes
+from nda_index.coarse.ivf import Codec, load_faiss, new_index, pq_codes
 from nda_index.embedding import Embedding
 from nda_index.errors import MismatchError
 from nda_index.scales import Scale
@@ -44,6 +44,24 @@ def write_quantizer(folder: Path, index: Any, codec: Codec) -> None:
     write_arrow(folder / QUANTIZER, {"centroid": rows}, header)
 
 
+def load_trained(folder: Path) -> Any:
+    """An empty FAISS index with the cells and the codebook that `write_quantizer` wrote, ready to encode."""
+    faiss = load_faiss()
+    batch, header = read_arrow(folder / QUANTIZER)
+    index = new_index(header["codec"], header["dimensions"], header["lists"])
+    index.quantizer.add(np.ascontiguousarray(batch["centroid"].flatten().to_numpy().reshape(-1, index.d)))
+    codebook = np.array(header["codebook"], np.float32).reshape(header["codebook_rows"], index.d)
+    if header["codec"] == "sq8":
+        span = codebook[1] * np.float32(255)
+        trained = np.concatenate([codebook[0] - span * np.float32(0.5 / 255), span])
+        faiss.copy_array_to_vector(trained, index.sq.trained)
+    else:
+        parts = codebook.reshape(256, index.pq.M, -1).transpose(1, 0, 2)  # [parts, 256, width]
+        faiss.copy_array_to_vector(np.ascontiguousarray(parts).reshape(-1), index.pq.centroids)
+    index.is_trained = True
+    return index
+
+
 def read_codebook(index: Any, codec: Codec) -> NDArray[np.float32]:
     """What a trained FAISS index's codes stand for, as `Cells.codebook`."""
     faiss = load_faiss()
@@ -55,7 +73,7 @@ def read_codebook(index: Any, codec: Codec) -> NDArray[np.float32]:
 
 
 def write_lists(path: Path, index: Any, codec: Codec) -> None:
-    """Write the inverted lists of a FAISS index as one segment: a row for each cell, its members and their moments."""
+    """Write the inverted lists of a FAISS index as one segment."""
     faiss = load_faiss()
     lists = index.invlists
     sizes = np.array([lists.list_size(i) for i in range(lists.nlist)], np.int64)
@@ -70,13 +88,19 @@ def write_lists(path: Path, index: Any, codec: Codec) -> None:
         codes[here] = faiss.rev_swig_ptr(lists.get_codes(i), int(sizes[i]) * lists.code_size).reshape(sizes[i], -1)
         members = decode(codes[here], centroids[i], codebook)  # [n, d]
         means[i], variances[i] = members.mean(axis=0), members.var(axis=0)
+    write_segment(path, Segment(offsets, codes, image_ids, means, variances))
+
+
+def write_segment(path: Path, segment: Segment) -> None:
+    """Write a segment: a row for each cell."""
+    code_size, dimensions = segment.codes.shape[1], segment.means.shape[1]
     columns = {
-        "image_ids": pa.LargeListArray.from_arrays(offsets, image_ids),
-        "codes": pa.LargeListArray.from_arrays(offsets * lists.code_size, codes.reshape(-1)),
-        "mean": pa.FixedSizeListArray.from_arrays(pa.array(means.reshape(-1)), index.d),
-        "variance": pa.FixedSizeListArray.from_arrays(pa.array(variances.reshape(-1)), index.d),
+        "image_ids": pa.LargeListArray.from_arrays(segment.offsets, segment.image_ids),
+        "codes": pa.LargeListArray.from_arrays(segment.offsets * code_size, segment.codes.reshape(-1)),
+        "mean": pa.FixedSizeListArray.from_arrays(pa.array(segment.means.reshape(-1)), dimensions),
+        "variance": pa.FixedSizeListArray.from_arrays(pa.array(segment.variances.reshape(-1)), dimensions),
     }
-    write_arrow(path, columns, {"code_size": int(lists.code_size)})
+    write_arrow(path, columns, {"code_size": code_size})
 
 
 def read_segment(path: Path, dimensions: int) -> Segment:
@@ -92,13 +116,14 @@ def read_segment(path: Path, dimensions: int) -> Segment:
     )
 
 
-def list_segments(folder: Path) -> Iterator[Path]:
-    """The segments of a scale's folder, in the order in which they were written."""
-    yield from sorted(folder.glob("lists-*.arrow"))
+def read_cells(folder: Path, scale: Scale, stride: int, segments: Sequence[str]) -> Cells:
+    """Open the coarse stage of one scale.
 
-
-def read_cells(folder: Path, scale: Scale, stride: int) -> Cells:
-    """Open the coarse stage of one scale; `stride` is that of its build.
+    Args:
+        folder: of the scale.
+        scale: the scale.
+        stride: of its build.
+        segments: names of its list files.
 
     Raises:
         MismatchError: the files are of different builds.
@@ -115,13 +140,13 @@ def read_cells(folder: Path, scale: Scale, stride: int) -> Cells:
     codebook = np.array(header["codebook"], np.float32).reshape(header["codebook_rows"], dimensions)
     code_size = dimensions if header["codec"] == "sq8" else pq_codes(dimensions)
     centroids = batch["centroid"].flatten().to_numpy().reshape(-1, dimensions)
-    segments = []
-    for path in list_segments(folder):
-        segment = read_segment(path, dimensions)
+    opened = []
+    for name in sorted(segments):
+        segment = read_segment(folder / name, dimensions)
         if len(segment.offsets) != len(centroids) + 1 or segment.codes.shape[1] != code_size:
             raise MismatchError(
-                f"{path.name} has {len(segment.offsets) - 1} lists with codes of {segment.codes.shape[1]} bytes, the "
+                f"{name} has {len(segment.offsets) - 1} lists with codes of {segment.codes.shape[1]} bytes, the "
                 f"quantizer {len(centroids)} and {code_size}; they are of different builds, build the index again"
             )
-        segments.append(segment)
-    return Cells(embedding, stride, centroids, codebook, tuple(segments))
+        opened.append(segment)
+    return Cells(embedding, stride, centroids, codebook, tuple(opened))

@@ -53,7 +53,7 @@ def test_segments_together_have_the_moments_of_all_members(index: nda.Index, tmp
         faiss_index.add_with_ids(patches[part], part)
         write_lists(tmp_path / f"lists-{number:05d}.arrow", faiss_index, "sq8")
         faiss_index.reset()
-    cells = read_cells(tmp_path, scale, stride=2)
+    cells = read_cells(tmp_path, scale, 2, ["lists-00000.arrow", "lists-00001.arrow"])
     assert cells.counts.sum() == 3000
     members = [
         decode(s.codes, cells.centroids[np.repeat(np.arange(8), np.diff(s.offsets))], cells.codebook)
@@ -78,7 +78,7 @@ def test_files_of_different_builds_are_refused(index: nda.Index, index_folder: P
             small.train(np.random.default_rng(0).normal(size=(300, 28)).astype(np.float32))
             write_lists(mixed / name, small, "sq8")
         with pytest.raises(nda.MismatchError, match="of different builds"):
-            read_cells(mixed, index.scales[0], stride=2)
+            read_cells(mixed, index.scales[0], 2, ["lists-00000.arrow"])
     assert second.exists()
 
 

@@ -1,0 +1,27 @@
+"""Which images of an index were removed: a file of their ids, until `compact` erases them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nda_index.arrow import read_arrow, write_arrow
+from nda_index.manifest import Manifest
+
+FEATURE = "removed"  # a reader that does not know it would return removed images
+
+
+def read_removed(folder: Path, manifest: Manifest) -> NDArray[np.int64]:
+    """Ids of the removed images, ascending."""
+    if not manifest.removed:
+        return np.empty(0, np.int64)
+    return np.asarray(read_arrow(folder / manifest.removed)[0]["image_id"].to_numpy(), np.int64)
+
+
+def write_removed(folder: Path, image_ids: NDArray[np.int64], number: int) -> str:
+    """Write ids, ascending, to a new file, and return its name."""
+    name = f"removed-{number:05d}.arrow"
+    write_arrow(folder / name, {"image_id": image_ids}, {})
+    return name
