@@ -25,19 +25,21 @@ from scipy.stats import spearmanr
 
 import nda_index as nda
 from benchmarks.machine import RESULTS, SHARED, describe_machine
-from nda_index.coarse.probe import summed_votes
-from nda_index.diffusion import noisy_images
+from nda_index.diffusion import NoiseSetting, noisy_images
 from nda_index.exact.evidence import to_float
 from nda_index.exact.posterior import PosteriorSettings, View, score_views
 from nda_index.images import decode_image
-from nda_index.question import Question
 
 TIMESTEPS = (20, 50, 100, 200, 400)
 SHARES = (0.005, 0.01, 0.02, 0.05, 0.1)
 AVERAGED = 4  # queries whose scores are known for several draws
 DRAWS = 4
 CANDIDATES = (500, 2500)
-SETTINGS = {"draw": ["0"], "none": ["none"], "average": [str(draw) for draw in range(DRAWS)]}
+SETTINGS: dict[NoiseSetting, list[str]] = {
+    "draw": ["0"],
+    "none": ["none"],
+    "average": [str(draw) for draw in range(DRAWS)],
+}
 
 console = Console(width=200)
 
@@ -48,7 +50,7 @@ class Case:
 
     query: NDArray[np.uint8]
     timestep: int
-    noise: str
+    noise: NoiseSetting
     exact: NDArray[np.float64]
 
 
@@ -66,7 +68,7 @@ def main() -> None:
         source = SHARED / "data" / "cifar10_train.parquet"
         path = arguments.index or Path(folder) / "cifar.nda"
         index = nda.open_index(path) if arguments.index else nda.build_index(source, path)
-        pixels = np.concatenate([images for _, images in index._corpus.batches(1024)])
+        pixels = index.pixels(np.arange(len(index)))
         cases = known_cases(index, pixels, queries, arguments.truth, arguments.computed)
         results: dict[str, Any] = {"machine": describe_machine(), "images": len(index), "candidates": list(CANDIDATES)}
         results["recall"] = measure_recall(index, pixels, cases)
@@ -174,8 +176,8 @@ def measure_calibration(index: nda.Index, cases: list[Case]) -> list[dict[str, A
     for case in cases:
         for candidates in CANDIDATES:
             start = time.perf_counter()
-            picture, noise = case.query.transpose(1, 2, 0), question_of(case).noise
-            answer = index.attribute(picture, case.timestep, 10, noise=noise, draws=DRAWS, candidates=candidates)
+            picture = case.query.transpose(1, 2, 0)
+            answer = index.attribute(picture, case.timestep, 10, noise=case.noise, draws=DRAWS, candidates=candidates)
             seconds = time.perf_counter() - start
             inside = np.argsort(-votes_of_case(index, case), kind="stable")[:candidates]
             mass = float(case.exact[inside].sum() / case.exact.sum())
@@ -192,19 +194,10 @@ def measure_calibration(index: nda.Index, cases: list[Case]) -> list[dict[str, A
     return rows
 
 
-def question_of(case: Case) -> Question:
-    """The case as the index asks it."""
-    return Question(
-        (case.timestep,), case.noise, 0, DRAWS, 1.0, "ann", None, None, False, None  # type: ignore[arg-type]
-    )  # fmt: skip
-
-
 def votes_of_case(index: nda.Index, case: Case) -> NDArray[np.float64]:
     """What the coarse stage makes of a case."""
-    noisy = question_of(case).noisy_versions(case.query)
-    views = [View(image, scale, scale.weight / len(noisy)) for scale in index.scales for image in noisy]
-    probes = index._probe(question_of(case), case.query, views, index._allowed(None))
-    return summed_votes([view.factor for view in views], probes)
+    draws = DRAWS if case.noise == "average" else 1
+    return index.votes(case.query.transpose(1, 2, 0), case.timestep, noise=case.noise, draws=draws)
 
 
 def as_markdown(results: dict[str, Any]) -> str:

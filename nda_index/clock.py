@@ -13,6 +13,10 @@ class Clock:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
+    def including(self, other: dict[str, float]) -> dict[str, float]:
+        """Seconds here and elsewhere together."""
+        return {stage: self.seconds.get(stage, 0.0) + other.get(stage, 0.0) for stage in {**self.seconds, **other}}
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         before = sum(self.seconds.values())

@@ -77,39 +77,52 @@ def draw_outside(outside: NDArray[np.int64], votes: NDArray[np.float64], seed: i
     return OutsideSample(outside[chosen], 1 / (SAMPLE * probability[chosen]), complete=False)
 
 
-def view_coverages(
+def outside_ratios(
     views: Sequence[View],
     log_totals: Sequence[NDArray[np.float64]],
-    held: Sequence[NDArray[np.float64]],
-    sample: OutsideSample,
     train: NDArray[np.floating],
     settings: PosteriorSettings,
-) -> list[ViewCoverage]:
-    """Estimate what the scored images hold at every position of every view.
+) -> list[NDArray[np.float64]]:
+    """What images outside weigh at every position of every view, over what the scored ones do together: [m, P] each.
 
     Args:
         views: of the query.
         log_totals: log of the mass of the scored images, float64 [P] each.
+        train: floats [m, C, H, W] in [-1, 1].
+        settings: as for the scores.
+    """
+    blocks = block_masses(views, train, replace(settings, per_image_topk=None), log_totals)
+    with np.errstate(invalid="ignore", over="ignore"):  # nothing over a total that is nothing beside it
+        weights = [block.weights(total) for block, total in zip(blocks, log_totals, strict=True)]
+        return [np.minimum(np.nan_to_num(weight, nan=0.0), 1e30) for weight in weights]
+
+
+def view_coverages(
+    ratios: Sequence[NDArray[np.float64]],
+    log_totals: Sequence[NDArray[np.float64]],
+    held: Sequence[NDArray[np.float64]],
+    sample: OutsideSample,
+) -> list[ViewCoverage]:
+    """Estimate what the scored images hold at every position of every view.
+
+    Args:
+        ratios: of the sample's images, from `outside_ratios`.
+        log_totals: log of the mass of the scored images, float64 [P] each.
         held: part of the mass that the scored images hold as the coarse stage sees it, float64 [rows, columns] each,
             NaN where it does not know.
         sample: from `draw_outside`.
-        train: floats [m, C, H, W] in [-1, 1], the sample's images.
-        settings: as for the scores.
     """
-    everything = replace(settings, per_image_topk=None)
-    blocks = block_masses(views, train, everything, log_totals)
-    picks = np.random.default_rng(0).integers(0, len(train), (REPLICATES, len(train)))  # [B, m]
+    count = len(sample.ids)
+    picks = np.random.default_rng(0).integers(0, count, (REPLICATES, count))  # [B, m]
     found = []
-    for block, log_total, known in zip(blocks, log_totals, held, strict=True):
-        with np.errstate(invalid="ignore", over="ignore"):  # nothing over a total that is nothing beside it
-            ratios = np.minimum(np.nan_to_num(block.weights(log_total), nan=0.0), 1e30)  # [m, P]
+    for ratio, log_total, known in zip(ratios, log_totals, held, strict=True):
         if sample.complete:
-            covered = 1 / (1 + ratios.sum(axis=0))  # [P]
+            covered = 1 / (1 + ratio.sum(axis=0))  # [P]
             nothing = np.zeros_like(covered)
             found.append(ViewCoverage(covered, covered[None], nothing, nothing.reshape(known.shape)))
             continue
-        won = ratios / (1 + ratios)  # [m, P]
-        wins = len(train) * sample.stands_for[:, None] * won  # [m, P]
+        won = ratio / (1 + ratio)  # [m, P]
+        wins = count * sample.stands_for[:, None] * won  # [m, P]
         features = _features(known.reshape(-1), log_total)
         unseen = UNSEEN * float(np.median(sample.stands_for)) / won.shape[1]
         estimate = _estimate(wins, features, unseen)

@@ -2,49 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from nda_index.attribution import Attribution
-from nda_index.build import DEFAULT_MEMORY, DEFAULT_SCALES, Progress, build, manifest_scales
+from nda_index.build import DEFAULT_MEMORY, DEFAULT_SCALES, Progress, build
 from nda_index.clock import Clock
-from nda_index.coarse.cells import Cells
-from nda_index.coarse.probe import DEFAULT_PROBES, Probe, probe, summed_votes
-from nda_index.coarse.shortlist import shortlist
-from nda_index.coarse.storage import read_cells
-from nda_index.coarse.windows import query_windows
-from nda_index.corpus import Corpus
-from nda_index.coverage import ViewCoverage, draw_outside, errors_of_scores, mass_covered, view_coverages
+from nda_index.coarse.probe import DEFAULT_PROBES
+from nda_index.coverage import errors_of_scores, mass_covered
 from nda_index.diffusion import NoiseSetting, noise_level
-from nda_index.encode import segment_names
-from nda_index.errors import ConfigError, QueryError
-from nda_index.exact import gpu
+from nda_index.errors import QueryError
 from nda_index.exact.evidence import evidence_maps, to_float, total_score, views_of
-from nda_index.exact.posterior import View, ViewScores, score_views
-from nda_index.exact.residence import ResidentPixels
 from nda_index.images import decode_image
-from nda_index.lock import ReadLease
-from nda_index.manifest import Manifest, read_manifest
-from nda_index.null import DEFAULT_PICTURES, read_null
+from nda_index.manifest import Manifest
+from nda_index.merge import coarse_votes, divided, named, score
+from nda_index.null import DEFAULT_PICTURES
 from nda_index.question import Mode, Question
-from nda_index.removal import read_removed
 from nda_index.scales import Scale
+from nda_index.shard import Ask, LocalShards, Shard, Shards, check_device
 from nda_index.sources import Source
 from nda_index.verdict import evidence, near_duplicates, percentile
 from nda_index.version import __version__
 
-BLOCK = 1024  # images that are read and scored at a time
-BACKENDS_BY_DEVICE = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
 JUDGED = 32  # images of an answer that get a verdict
 GROUPED = 1000  # images of an answer that are compared with one another
-RESIDENT_BYTES = 8 << 30  # pixels kept on a GPU between questions
 
 
 class Index:
@@ -58,33 +44,18 @@ class Index:
     """
 
     def __init__(
-        self,
-        path: Path,
-        manifest: Manifest,
-        corpus: Corpus,
-        coarse: tuple[Cells, ...],
-        null: NDArray[np.float64],
-        removed: NDArray[np.int64],
-        backend: str,
-        lease: ReadLease,
+        self, path: Path, manifest: Manifest, scales: tuple[Scale, ...], null: NDArray[np.float64], shards: Shards
     ) -> None:
         """Put together by `open_index`."""
         self.path = path
         self.manifest = manifest
-        self.scales: tuple[Scale, ...] = manifest_scales(manifest.config)
-        self.shape = corpus.shape
-        self._corpus = corpus
-        self._backend = backend
-        self._resident = (
-            ResidentPixels(corpus.pixels, corpus.count, corpus.shape, gpu.DEVICE, RESIDENT_BYTES)
-            if backend != "cpu" and gpu.available()
-            else None
-        )
-        self._coarse = coarse
+        self.scales = scales
+        height, width = manifest.config["image_size"]
+        self.shape: tuple[int, int, int] = (manifest.config["channels"], height, width)
         self._null = null
-        self._present = np.ones(corpus.count, np.bool_)
-        self._present[removed] = False
-        self._lease = lease
+        self._shards = shards
+        self._present = np.concatenate(shards.present)
+        self._offsets = np.cumsum([0, *(len(part) for part in shards.present)])
         self._probes: int = manifest.tuning.get("probes", DEFAULT_PROBES)
         self._candidates: int | None = manifest.tuning.get("candidates")
 
@@ -104,7 +75,7 @@ class Index:
 
     def close(self) -> None:
         """Say that nothing more will be asked: `compact` may erase files that only this index still needs."""
-        self._lease.release()
+        self._shards.close()
 
     def __repr__(self) -> str:
         return f"<Index {str(self.path)!r}: {len(self):,} images {self.shape}, {len(self.scales)} scales>"
@@ -170,19 +141,19 @@ class Index:
         with clock.stage("decode"):
             query = decode_image(image, self.shape[1:], self.shape[0])
             views = views_of(question.noisy_versions(query), self.scales)
-            allowed = self._allowed(where)
-            asked = np.flatnonzero(allowed)
-        self._check_counts(question, top, len(asked))
-        with clock.stage("probe"):
-            probes = None if mode == "exact" else self._probe(question, query, views, allowed)
-            ids = asked if probes is None else self._shortlist(question, views, probes, allowed, top)
-        outside = np.setdiff1d(asked, ids, assume_unique=True)
-        result, coverages = self._score(question, views, ids, outside, probes, clock, progress)
+
+        def choose(allowed: NDArray[np.bool_]) -> int:
+            self._check_counts(question, top, int(allowed.sum()))
+            return top
+
+        conversation = self._shards.ask(Ask(question, query, self._probes, progress))
+        candidates = question.candidates or self._candidates
+        result = score(conversation, views, self._offsets, candidates, choose, question.seed, clock)
+        coverages = result.coverages
         best = np.argsort(-result.scores, kind="stable")[:top]
-        image_ids = ids[best]
-        with clock.stage("fetch"):
-            pixels = self._corpus.pixels(image_ids)
-            keys, metadata = self._corpus.rows(image_ids)
+        image_ids = result.ids[best]
+        found_images = named(conversation, image_ids, self._offsets)
+        pixels = found_images.pixels
         with clock.stage("maps"):
             maps = evidence_maps(views, result.log_normalisers, pixels, question.posterior)
         with clock.stage("coverage"):
@@ -199,8 +170,8 @@ class Index:
             image_ids=image_ids,
             scores=result.scores[best],
             shares=result.scores[best] / total_score(views),
-            keys=keys,
-            metadata=metadata,
+            keys=found_images.keys,
+            metadata=found_images.metadata,
             images=pixels.transpose(0, 2, 3, 1),
             query=query.transpose(1, 2, 0),
             query_maps=maps[0],
@@ -213,8 +184,8 @@ class Index:
             mass_error=error,
             score_errors=score_errors,
             draw_errors=draw_errors,
-            scored=len(ids),
-            collection=len(asked),
+            scored=len(result.ids),
+            collection=result.asked,
             settings={
                 **question.as_settings(),
                 "scales": [scale.name for scale in self.scales],
@@ -223,7 +194,7 @@ class Index:
             },
             index_hash=self.manifest.index_hash,
             version=__version__,
-            seconds=clock.seconds,
+            seconds=clock.including(found_images.seconds),
         )
 
     def scores(
@@ -266,37 +237,48 @@ class Index:
         question = self._question(
             timestep, noise, seed, draws, temper, mode, candidates, per_image_topk, mirror, where
         )  # fmt: skip
-        allowed = self._allowed(where)
-        asked = np.flatnonzero(allowed)
-        self._check_counts(question, 1, len(asked))
-        matrix = np.zeros((len(images), self._corpus.count))
+        matrix = np.zeros((len(images), len(self._present)))
+
+        def choose(allowed: NDArray[np.bool_]) -> int:
+            self._check_counts(question, 1, int(allowed.sum()))
+            return 1
+
+        candidates = question.candidates or self._candidates
         for row, image in zip(matrix, images, strict=True):
             query = decode_image(image, self.shape[1:], self.shape[0])
             views = views_of(question.noisy_versions(query), self.scales)
-            probes = None if mode == "exact" else self._probe(question, query, views, allowed)
-            ids = asked if probes is None else self._shortlist(question, views, probes, allowed, 1)
-            outside = np.setdiff1d(asked, ids, assume_unique=True)
-            row[ids] = self._score(question, views, ids, outside, probes, Clock(), progress)[0].scores
+            conversation = self._shards.ask(Ask(question, query, self._probes, progress))
+            result = score(conversation, views, self._offsets, candidates, choose, question.seed, Clock())
+            row[result.ids] = result.scores
         return matrix
 
-    def votes(self, image: Any, timestep: int = 100, *, probes: int = DEFAULT_PROBES) -> NDArray[np.float64]:
-        """The coarse stage alone: estimated scores of all images, without noise.
+    def votes(
+        self,
+        image: Any,
+        timestep: int | Sequence[int] = 100,
+        *,
+        noise: NoiseSetting = "none",
+        seed: int = 0,
+        draws: int = 8,
+        probes: int = DEFAULT_PROBES,
+    ) -> NDArray[np.float64]:
+        """The coarse stage alone: estimated scores of all images.
 
         Args:
-            image, timestep: as for `attribute`.
+            image, timestep, noise, seed, draws: as for `attribute`.
             probes: cells that each window of the query visits at most.
 
         Returns:
-            float64 [N].
+            float64 [N], 0 for removed images.
 
         Raises:
             As `attribute`.
         """
-        question = self._question(timestep, "none", 0, 1, 1.0, "ann", None, None, False, None)
+        question = self._question(timestep, noise, seed, draws, 1.0, "ann", None, None, False, None)
         query = decode_image(image, self.shape[1:], self.shape[0])
-        views = views_of(question.noisy_versions(query), self.scales)
-        probed = self._probe(question, query, views, self._present, probes)
-        return summed_votes([view.factor for view in views], probed)
+        votes, _ = coarse_votes(self._shards.ask(Ask(question, query, probes)), len(self._shards.present))
+        assert votes is not None  # the mode is "ann"
+        return votes
 
     def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Images as they were indexed: uint8 [n, C, H, W].
@@ -304,7 +286,9 @@ class Index:
         Raises:
             CorruptIndexError: the index is damaged.
         """
-        return self._corpus.pixels(image_ids)
+        order = np.argsort(image_ids, kind="stable")
+        parts = self._shards.pixels(divided(image_ids[order], self._offsets))
+        return np.concatenate(parts)[np.argsort(order)]
 
     def _question(self, timestep: int | Sequence[int], *options: Any) -> Question:
         timesteps = (timestep,) if isinstance(timestep, int | np.integer | float | str) else tuple(timestep)
@@ -312,13 +296,6 @@ class Index:
         for value in question.timesteps:
             noise_level(value)  # raises for what is no timestep
         return question
-
-    def _allowed(self, where: str | None) -> NDArray[np.bool_]:
-        if where is None:
-            return self._present
-        allowed = np.zeros_like(self._present)
-        allowed[self._corpus.matching(where)] = True
-        return allowed & self._present
 
     def _check_counts(self, question: Question, top: int, asked: int) -> None:
         if asked == 0:
@@ -328,73 +305,6 @@ class Index:
             raise QueryError(f"top is {top}; {of} {asked} images, so it must be from 1 to {asked}")
         if question.candidates is not None and question.candidates < top:
             raise QueryError(f"candidates is {question.candidates}; it must be at least top, which is {top}")
-
-    def _probe(
-        self,
-        question: Question,
-        query: NDArray[np.uint8],
-        views: Sequence[View],
-        allowed: NDArray[np.bool_],
-        probes: int | None = None,
-    ) -> list[Probe]:
-        found = []
-        some = None if allowed.all() else allowed
-        for view in views:
-            cells = self._coarse[self.scales.index(view.scale)]
-            windows = query_windows(cells.embedding, cells.stride, query, view.noisy, question.mirror)
-            found.append(probe(cells, windows, len(allowed), probes=probes or self._probes, allowed=some))
-        return found
-
-    def _shortlist(
-        self,
-        question: Question,
-        views: Sequence[View],
-        probes: Sequence[Probe],
-        allowed: NDArray[np.bool_],
-        top: int,
-    ) -> NDArray[np.int64]:
-        votes = summed_votes([view.factor for view in views], probes)
-        return shortlist(votes, question.candidates or self._candidates, top, allowed)
-
-    def _score(
-        self,
-        question: Question,
-        views: Sequence[View],
-        ids: NDArray[np.int64],
-        outside: NDArray[np.int64],
-        probes: Sequence[Probe] | None,
-        clock: Clock,
-        progress: Progress | None,
-    ) -> tuple[ViewScores, list[ViewCoverage]]:
-        """Scores of images in the whole posterior, and what they hold of it; no coverages where none is outside."""
-        report: Callable[[int, int], None] = (
-            (lambda done, total: progress("score", done, total)) if progress else _quiet
-        )
-        coverages: list[ViewCoverage] = []
-
-        def blocks() -> Iterator[NDArray[np.float32] | Tensor]:
-            for start in range(0, len(ids), BLOCK):
-                chosen = ids[start : start + BLOCK]
-                with clock.stage("fetch"):
-                    pixels = self._resident.take(chosen) if self._resident else to_float(self._corpus.pixels(chosen))
-                yield pixels
-
-        def whole(totals: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
-            if len(outside) == 0 or probes is None:
-                return totals
-            with clock.stage("coverage"):
-                sample = draw_outside(outside, summed_votes([view.factor for view in views], probes), question.seed)
-                inside = np.zeros(self._corpus.count, np.bool_)
-                inside[ids] = True
-                steps = [view.scale.query_stride for view in views]
-                held = [p.held(inside)[::step, ::step] for p, step in zip(probes, steps, strict=True)]
-                train = to_float(self._corpus.pixels(sample.ids))
-                coverages.extend(view_coverages(views, totals, held, sample, train, question.posterior))
-            return [total - np.log(c.covered) for total, c in zip(totals, coverages, strict=True)]
-
-        with clock.stage("exact"):
-            settings = replace(question.posterior, backend=self._backend)
-            return score_views(views, blocks, len(ids), settings, report, whole), coverages
 
 
 def build_index(
@@ -483,37 +393,6 @@ def open_index(path: str | PathLike[str], device: str = "auto") -> Index:
         CorruptIndexError, MismatchError: it is damaged.
         ConfigError: an unknown device, or "cuda" where there is none.
     """
-    if device not in BACKENDS_BY_DEVICE:
-        raise ConfigError(f"device is {device!r}; it must be one of {', '.join(map(repr, BACKENDS_BY_DEVICE))}")
-    if device == "cuda" and not gpu.available():
-        raise ConfigError("device is 'cuda', but there is no CUDA device with Triton; it must be 'auto' or 'cpu'")
-    folder = Path(path)
-    lease = ReadLease(folder)
-    manifest = read_manifest(folder)
-    height, width = manifest.config["image_size"]
-    corpus = Corpus(folder, (manifest.config["channels"], height, width), manifest.table)
-    return Index(
-        folder,
-        manifest,
-        corpus,
-        open_coarse(folder, manifest),
-        read_null(folder),
-        read_removed(folder, manifest),
-        BACKENDS_BY_DEVICE[device],
-        lease,
-    )
-
-
-def open_coarse(folder: Path, manifest: Manifest) -> tuple[Cells, ...]:
-    """The coarse stage of every scale of an index."""
-    strides = manifest.config["coarse"]
-    return tuple(
-        read_cells(
-            folder / "scales" / scale.name, scale, strides[scale.name]["stride"], segment_names(manifest.files, scale)
-        )
-        for scale in manifest_scales(manifest.config)
-    )
-
-
-def _quiet(done: int, total: int) -> None:
-    pass
+    check_device(device)
+    shard = Shard(Path(path), device)
+    return Index(Path(path), shard.manifest, shard.scales, shard.null, LocalShards([shard]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -43,6 +43,10 @@ class Question:
     def posterior(self) -> PosteriorSettings:
         """The part of the question that the exact stage is told."""
         return PosteriorSettings(per_image_topk=self.per_image_topk, mirror=self.mirror)
+
+    def posterior_on(self, backend: str) -> PosteriorSettings:
+        """`posterior`, computed by a backend."""
+        return replace(self.posterior, backend=backend)
 
     @property
     def grouping(self) -> tuple[int, int]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from nda_index.coverage import (
     covered_scores,
     draw_outside,
     mass_covered,
+    outside_ratios,
     view_coverages,
 )
 from nda_index.diffusion import NoisyImage
@@ -27,6 +30,17 @@ def unknown(view: View) -> NDArray[np.float64]:
         len(range(0, view.scale.positions(size), view.scale.query_stride)) for size in view.noisy.pixels.shape[1:]
     )
     return np.full((rows, columns), np.nan)
+
+
+def covering(
+    views: list[View],
+    log_totals: Sequence[NDArray[np.float64]],
+    held: Sequence[NDArray[np.float64]],
+    sample: OutsideSample,
+    train: NDArray[np.uint8],
+) -> list[ViewCoverage]:
+    ratios = outside_ratios(views, log_totals, to_float(train), SETTINGS)
+    return view_coverages(ratios, log_totals, held, sample)
 
 
 def test_images_are_drawn_by_their_votes_and_stand_for_all() -> None:
@@ -50,7 +64,7 @@ def test_a_complete_sample_is_the_truth() -> None:
     part = score_views(views, lambda: [to_float(train[:15])], 15, SETTINGS, lambda done, total: None)
     sample = draw_outside(np.arange(15, 40), np.ones(40), seed=0)
     held = [unknown(view) for view in views]
-    coverages = view_coverages(views, part.log_normalisers, held, sample, to_float(train[15:]), SETTINGS)
+    coverages = covering(views, part.log_normalisers, held, sample, train[15:])
     covered, error = mass_covered(views, coverages)
     assert covered == pytest.approx(everything.scores[:15].sum() / total_score(views), rel=1e-4)
     assert error == 0
@@ -71,7 +85,7 @@ def test_estimates_lie_within_a_few_errors(sigma: float) -> None:
         ids = np.random.default_rng(seed).integers(50, 600, 200)
         sample = OutsideSample(ids, np.full(200, 550 / 200), complete=False)
         held = [unknown(views[0])]
-        coverages = view_coverages(views, part.log_normalisers, held, sample, to_float(train[ids]), SETTINGS)
+        coverages = covering(views, part.log_normalisers, held, sample, train[ids])
         covered, error = mass_covered(views, coverages)
         inside += abs(covered - truth) < 2.5 * error
         assert 0 < error < 0.3
@@ -93,7 +107,7 @@ def test_single_scores_lie_within_their_errors() -> None:
         ids = np.random.default_rng(seed).integers(50, 600, 200)
         sample = OutsideSample(ids, np.full(200, 550 / 200), complete=False)
         known = [unknown(views[0])]
-        coverages = view_coverages(views, part.log_normalisers, known, sample, to_float(train[ids]), SETTINGS)
+        coverages = covering(views, part.log_normalisers, known, sample, train[ids])
         scores, errors = covered_scores(views, [weight[best] for weight in weights], coverages)
         inside += list(np.abs(scores - everything.scores[best]) < 2 * errors)
         relative += list(errors / scores)

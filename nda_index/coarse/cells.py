@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.embedding import Embedding
+
+Census: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Cells:
         codebook: how codes become what is added to a centroid: float32 [2, d], offset and step of each coordinate, or
             [256, d] for product quantisation.
         segments: the members.
+        census: counts, means and variances of the cells' members, where others lie elsewhere: of all.
     """
 
     embedding: Embedding
@@ -48,15 +52,20 @@ class Cells:
     centroids: NDArray[np.float32]
     codebook: NDArray[np.float32]
     segments: tuple[Segment, ...]
+    census: Census | None = None
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
         """Members of each cell, int64 [C]."""
+        if self.census is not None:
+            return self.census[0]
         return np.asarray(sum(np.diff(segment.offsets) for segment in self.segments), np.int64)
 
     @cached_property
     def moments(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Means and variances of each cell's members over all segments, float32 [C, d] each."""
+        if self.census is not None:
+            return self.census[1:]
         return merge_moments(
             [np.diff(segment.offsets) for segment in self.segments],
             [segment.means for segment in self.segments],

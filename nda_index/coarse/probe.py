@@ -8,7 +8,7 @@ posterior is made of flat cells and costs a table, a sharp one of a few cells; n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
 import numba
@@ -102,12 +102,15 @@ class Probe:
     _constants: NDArray[np.float64]
     _totals: NDArray[np.float64]
 
-    def held(self, images: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Part of the mass of the visited cells that some images, bool [N], hold at every position: [rows, columns].
+    def totals_of(self, images: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Logarithm of what some images, bool [N], weigh in the visited cells for each window, [W]."""
+        return replace(self._scan, allowed=images).totals(self._visits, self._constants)
 
-        NaN where no cell was visited.
+    def held(self, inside: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Part of the mass of the visited cells that images hold at every position, [rows, columns].
+
+        From their `totals_of`; NaN where no cell was visited.
         """
-        inside = replace(self._scan, allowed=images).totals(self._visits, self._constants)  # [W]
         rows, columns = self._windows.shape
         merged = np.full((2, rows * columns), -np.inf)
         for out, part in zip(merged, (inside, self._totals), strict=True):
@@ -124,7 +127,23 @@ def summed_votes(factors: Sequence[float], probes: Sequence[Probe]) -> NDArray[n
 def probe(
     cells: Cells, windows: QueryWindows, count: int, *, probes: int = DEFAULT_PROBES, allowed: NDArray[np.bool_] | None
 ) -> Probe:
-    """Estimate the scores of all images for one query at one scale.
+    """Estimate the scores of all images for one query at one scale; arguments as for `probing`."""
+    steps = probing(cells, windows, count, probes=probes, allowed=allowed)
+    totals = next(steps)
+    try:
+        steps.send(totals)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    raise AssertionError("probing has one step")
+
+
+def probing(
+    cells: Cells, windows: QueryWindows, count: int, *, probes: int = DEFAULT_PROBES, allowed: NDArray[np.bool_] | None
+) -> Generator[NDArray[np.float64], NDArray[np.float64], Probe]:
+    """Estimate the scores of a collection's images, of which others may lie elsewhere.
+
+    Yields the logarithm (base 2) of what the images here weigh for each window, [W]; is sent that of all images, and
+    returns what the coarse stage finds.
 
     Args:
         cells: the scale's inverted lists.
@@ -161,7 +180,7 @@ def probe(
     betas = 1 / (2 * variances * np.log(2))  # [W]
     constants = -betas * (vectors.astype(np.float64) ** 2).sum(axis=1)  # [W]
     scan = _Scan(cells, allowed, units, rest, vectors * (2 * betas[:, None]), betas)
-    totals = scan.totals(visits, constants)  # [W]
+    totals = yield scan.totals(visits, constants)  # [W]
     normaliser = np.full(owners.max() + 1, -np.inf)
     np.logaddexp2.at(normaliser, owners, np.logaddexp2(totals, flat_total))
     log_weights = np.log2(windows.weights) - normaliser[owners]  # [W]

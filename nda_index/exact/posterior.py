@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,20 +109,36 @@ def score_views(
     count: int,
     settings: PosteriorSettings,
     progress: Callable[[int, int], None],
-    whole: Callable[[list[NDArray[np.float64]]], list[NDArray[np.float64]]] = list,
 ) -> ViewScores:
+    """Exact scores of `count` images that are all there are; arguments as for `scoring`."""
+    steps = scoring(views, blocks, count, settings, progress)
+    totals = next(steps)
+    try:
+        steps.send(totals)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    raise AssertionError("scoring has one step")
+
+
+def scoring(
+    views: Sequence[View],
+    blocks: Callable[[], Iterable[Block]],
+    count: int,
+    settings: PosteriorSettings,
+    progress: Callable[[int, int], None],
+) -> Generator[list[NDArray[np.float64]], list[NDArray[np.float64]], ViewScores]:
     """Exact scores of `count` images that come in blocks, floats [n, C, H, W] or tensors of them, with bounded memory.
 
-    `blocks` is called once, or twice where there are too many masses to keep. `progress` is called with the number of
-    images done and of all to do. `whole` turns the log totals of these images, [P] for each view, into the normalisers
-    of the whole posterior, where there are more images.
+    Yields the log totals of these images, [P] for each view; is sent the normalisers of the whole posterior, where
+    there are more images, and returns the scores. `blocks` is called once, or twice where there are too many masses to
+    keep. `progress` is called with the number of images done and of all to do.
 
     Raises:
         ConfigError: the backend is "gpu" and the GPU cannot compute this, or there is none.
     """
     if settings.backend == "gpu" or (settings.backend == "auto" and gpu.available()):
         obstacle = _gpu_obstacle(views, settings)
-        result = None if obstacle else _score_on_gpu(views, blocks, count, settings, progress, whole)
+        result = None if obstacle else (yield from _scoring_on_gpu(views, blocks, count, settings, progress))
         if result is not None:
             return result
         if settings.backend == "gpu":
@@ -141,7 +157,7 @@ def score_views(
             kept.append(block)
         done += len(train)
         progress(done, to_do)
-    normalisers = whole(totals)
+    normalisers = yield totals
     if keep:
         scores = [_view_scores(views, block, normalisers) for block in kept]
     else:
@@ -151,7 +167,7 @@ def score_views(
             left_out += max(part.left_out for part in block)
             done += len(train)
             progress(done, to_do)
-    return ViewScores(np.concatenate(scores), tuple(normalisers), left_out, backend)
+    return ViewScores(np.concatenate([np.empty(0), *scores]), tuple(normalisers), left_out, backend)
 
 
 def _gpu_obstacle(views: Sequence[View], settings: PosteriorSettings) -> str | None:
@@ -166,14 +182,13 @@ def _gpu_obstacle(views: Sequence[View], settings: PosteriorSettings) -> str | N
     return None
 
 
-def _score_on_gpu(
+def _scoring_on_gpu(
     views: Sequence[View],
     blocks: Callable[[], Iterable[Block]],
     count: int,
     settings: PosteriorSettings,
     progress: Callable[[int, int], None],
-    whole: Callable[[list[NDArray[np.float64]]], list[NDArray[np.float64]]],
-) -> ViewScores | None:
+) -> Generator[list[NDArray[np.float64]], list[NDArray[np.float64]], ViewScores | None]:
     """Scores from two passes over the blocks; None where the border takes more than windows of equal overhang."""
     scales = dict.fromkeys(view.scale for view in views)
     chosen = {scale: [i for i, view in enumerate(views) if view.scale == scale] for scale in scales}
@@ -192,7 +207,7 @@ def _score_on_gpu(
                     return None
         done += len(train)
         progress(done, 2 * count)
-    scores, normalisers = np.zeros(count), whole(totals)
+    scores, normalisers = np.zeros(count), (yield totals)
     for train in blocks():
         pixels, first = _on_gpu(train, settings.mirror), done - count
         for scale in scales:

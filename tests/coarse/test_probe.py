@@ -10,6 +10,11 @@ from nda_index.coarse.cells import Cells, decode
 from nda_index.coarse.windows import QueryWindows, query_windows
 from nda_index.diffusion import NoisyImage, noisy_images
 from nda_index.exact.evidence import to_float
+from nda_index.shard import open_coarse
+
+
+def coarse_of(index: nda.Index) -> tuple[Cells, ...]:
+    return open_coarse(index.path, index.manifest)
 
 
 def windows_of(
@@ -57,7 +62,7 @@ def test_votes_are_the_softmax_over_all_members_where_all_cells_are_visited(
     monkeypatch.setattr(probe, "FLAT", 0.0)
     monkeypatch.setattr(probe, "FAR", 1e9)
     query = np.ascontiguousarray(pictures[5].transpose(2, 0, 1))
-    for cells in index._coarse:
+    for cells in coarse_of(index):
         windows = windows_of(cells, query, timestep, mirror=mirror, noise=noise)
         found = probe.probe(cells, windows, 300, probes=len(cells.centroids), allowed=None).votes
         # Cells too far to matter are not visited even then.
@@ -69,7 +74,7 @@ def test_tables_and_few_visits_come_close_to_all_members(
     index: nda.Index, pictures: NDArray[np.uint8], timestep: int
 ) -> None:
     query = np.ascontiguousarray(pictures[5].transpose(2, 0, 1))
-    for cells in index._coarse:
+    for cells in coarse_of(index):
         windows = windows_of(cells, query, timestep, noise="none")
         found = probe.probe(cells, windows, 300, probes=20, allowed=None).votes
         exact = softmax_over_all_members(cells, windows, 300)
@@ -83,7 +88,7 @@ def test_only_allowed_images_get_votes_and_they_get_all(index: nda.Index, pictur
     query = np.ascontiguousarray(pictures[5].transpose(2, 0, 1))
     allowed = np.zeros(300, np.bool_)
     allowed[::7] = True
-    cells = index._coarse[0]
+    cells = coarse_of(index)[0]
     windows = windows_of(cells, query, 100, noise="none")
     found = probe.probe(cells, windows, 300, probes=len(cells.centroids), allowed=allowed).votes
     assert not found[~allowed].any()
@@ -93,7 +98,7 @@ def test_only_allowed_images_get_votes_and_they_get_all(index: nda.Index, pictur
 def test_a_mirrored_query_gets_the_same_votes_with_mirror(index: nda.Index, pictures: NDArray[np.uint8]) -> None:
     query = np.ascontiguousarray(pictures[8].transpose(2, 0, 1))
     mirrored = np.ascontiguousarray(query[..., ::-1])
-    for cells in index._coarse:
+    for cells in coarse_of(index):
         one, other = (
             probe.probe(cells, windows_of(cells, q, 100, mirror=True, noise="none"), 300, probes=30, allowed=None).votes
             for q in (query, mirrored)
@@ -104,7 +109,7 @@ def test_a_mirrored_query_gets_the_same_votes_with_mirror(index: nda.Index, pict
 
 def test_windows_stand_for_all_positions_of_the_query(index: nda.Index, pictures: NDArray[np.uint8]) -> None:
     query = np.ascontiguousarray(pictures[5].transpose(2, 0, 1))
-    for cells, scale in zip(index._coarse, index.scales, strict=True):
+    for cells, scale in zip(coarse_of(index), index.scales, strict=True):
         for mirror in (False, True):
             windows = windows_of(cells, query, 100, mirror=mirror)
             expected = scale.query_positions(24, 20)
@@ -114,7 +119,7 @@ def test_windows_stand_for_all_positions_of_the_query(index: nda.Index, pictures
 
 
 def test_the_variance_of_a_window_grows_with_its_texture(index: nda.Index) -> None:
-    cells = index._coarse[0]
+    cells = coarse_of(index)[0]
     query = np.zeros((3, 24, 20), np.uint8)
     query[:, 12:] = np.random.default_rng(0).integers(0, 256, (3, 12, 20))
     noisy = NoisyImage(to_float(query), 1.0, 0.1)

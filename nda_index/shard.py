@@ -1,0 +1,261 @@
+"""A part of a collection that lies together: the coarse and the exact stage run where it is.
+
+A question is put to every shard as a coroutine (`Shard.asked`). What it yields are sums over its own images; the sums
+of all shards are merged and sent back, and each shard goes on as if it held the whole collection. So an answer does not
+depend on how a collection is divided. An index on one machine has one shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nda_index.build import manifest_scales
+from nda_index.clock import Clock
+from nda_index.coarse.cells import Cells
+from nda_index.coarse.probe import Probe, probing, summed_votes
+from nda_index.coarse.storage import read_cells
+from nda_index.coarse.windows import query_windows
+from nda_index.corpus import Corpus
+from nda_index.coverage import outside_ratios
+from nda_index.encode import segment_names
+from nda_index.errors import ConfigError
+from nda_index.exact import gpu
+from nda_index.exact.evidence import to_float, views_of
+from nda_index.exact.posterior import View, scoring
+from nda_index.exact.residence import ResidentPixels
+from nda_index.lock import ReadLease
+from nda_index.manifest import Manifest, read_manifest
+from nda_index.null import read_null
+from nda_index.question import Question
+from nda_index.removal import read_removed
+
+BLOCK = 1024  # images that are read and scored at a time
+BACKENDS_BY_DEVICE = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
+RESIDENT_BYTES = 8 << 30  # pixels kept on a GPU between questions
+
+Progress: TypeAlias = "Callable[[str, int, int], None]"  # stage, done, total
+Steps: TypeAlias = "Generator[Any, Any, None]"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a shard is asked: a question about a picture uint8 [C, H, W], and how many cells a window visits."""
+
+    question: Question
+    query: NDArray[np.uint8]
+    probes: int
+    progress: Progress | None = None
+
+
+class Conversation(Protocol):
+    """A question that all shards are working on."""
+
+    def advance(self, messages: Sequence[Any]) -> list[Any]:
+        """Send each shard a message, and wait for what each yields next."""
+
+
+class Shards(Protocol):
+    """The shards of an index, here or on other machines.
+
+    Attributes:
+        present: bool [images of the shard] each, False for those that were removed.
+    """
+
+    present: list[NDArray[np.bool_]]
+
+    def ask(self, ask: Ask) -> Conversation:
+        """Put a question to all shards."""
+
+    def pixels(self, image_ids: Sequence[NDArray[np.int64]]) -> list[NDArray[np.uint8]]:
+        """Pixels of some images of each shard, by ids of the shard, uint8 [n, C, H, W] each."""
+
+    def close(self) -> None:
+        """Say that nothing more will be asked."""
+
+
+class Shard:
+    """Images, their inverted lists, and what is needed to score them.
+
+    Attributes:
+        manifest: of the index that it was opened from.
+        scales: of that index.
+        null: the best evidence of unrelated pictures.
+        present: bool [N], False for images that were removed.
+    """
+
+    def __init__(self, folder: Path, device: str) -> None:
+        """Open an index's folder; `open_index` has the errors."""
+        self._lease = ReadLease(folder)
+        self.manifest = read_manifest(folder)
+        height, width = self.manifest.config["image_size"]
+        self._corpus = Corpus(folder, (self.manifest.config["channels"], height, width), self.manifest.table)
+        self.scales = manifest_scales(self.manifest.config)
+        self.coarse = open_coarse(folder, self.manifest)
+        self.null = read_null(folder)
+        self.present = np.ones(self._corpus.count, np.bool_)
+        self.present[read_removed(folder, self.manifest)] = False
+        self._backend = BACKENDS_BY_DEVICE[device]
+        self._resident = (
+            ResidentPixels(self._corpus.pixels, self._corpus.count, self._corpus.shape, gpu.DEVICE, RESIDENT_BYTES)
+            if device != "cpu" and gpu.available()
+            else None
+        )
+
+    def close(self) -> None:
+        """Let its files be erased."""
+        self._lease.release()
+
+    def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Pixels of some images, uint8 [n, C, H, W]."""
+        return self._corpus.pixels(image_ids)
+
+    def batches(self, size: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
+        """All images: ids and pixels."""
+        return self._corpus.batches(size)
+
+    def asked(self, ask: Ask) -> Steps:
+        """Work on a question. Yields, and is sent, in turn:
+
+        1. the log totals of its windows, [W] for each view, none in exact mode; those of all shards;
+        2. the votes [N] (none in exact mode) and which images are asked about, bool [N]; the ids to score, and those
+           of a sample of the others;
+        3. the log totals of the exact stage, [P] for each view, and those of the coarse stage for the images to score,
+           [W] for each view; those of all shards;
+        4. what the sample weighs over those, [m, P] for each view, and what the coarse stage holds of each position,
+           [rows, columns]; the log normalisers, [P] for each view;
+        5. the scores [n], the backend and what it left out; the ids of the images that the answer names;
+        6. their pixels, keys and metadata, and the seconds of each stage.
+        """
+        question, clock = ask.question, Clock()
+        views = views_of(question.noisy_versions(ask.query), self.scales)
+        with clock.stage("probe"):
+            allowed = self._allowed(question.where)
+            probings = [] if question.mode == "exact" else [self._probing(ask, view, allowed) for view in views]
+            totals = [next(steps) for steps in probings]
+        merged = yield totals
+        with clock.stage("probe"):
+            probes = [_returned(steps, total) for steps, total in zip(probings, merged, strict=True)]
+            votes = summed_votes([view.factor for view in views], probes) if probes else None
+        ids, sampled = yield votes, allowed
+        with clock.stage("exact"):
+            steps = scoring(views, self._blocks(ids, clock), len(ids), question.posterior_on(self._backend), _of(ask))
+            totals = next(steps)
+        with clock.stage("coverage"):
+            inside = _mask(ids, len(self.present))
+            held = [found.totals_of(inside) for found in probes if sampled is not None]
+        totals, held = yield totals, held
+        with clock.stage("coverage"):
+            ratios = (
+                outside_ratios(views, totals, to_float(self._corpus.pixels(sampled)), question.posterior)
+                if sampled is not None
+                else []
+            )
+            strides = [view.scale.query_stride for view in views]
+            parts = [p.held(part)[::s, ::s] for p, part, s in zip(probes, held, strides, strict=False)]
+        normalisers = yield ratios, parts
+        with clock.stage("exact"):
+            result = _returned(steps, normalisers)
+        chosen = yield result.scores, result.backend, result.left_out
+        with clock.stage("fetch"):
+            pixels = self._corpus.pixels(chosen)
+            keys, metadata = self._corpus.rows(chosen)
+        yield pixels, keys, metadata, clock.seconds
+
+    def _probing(self, ask: Ask, view: View, allowed: NDArray[np.bool_]) -> Generator[Any, Any, Probe]:
+        cells = self.coarse[self.scales.index(view.scale)]
+        windows = query_windows(cells.embedding, cells.stride, ask.query, view.noisy, ask.question.mirror)
+        some = None if allowed.all() else allowed
+        return probing(cells, windows, len(allowed), probes=ask.probes, allowed=some)
+
+    def _allowed(self, where: str | None) -> NDArray[np.bool_]:
+        if where is None:
+            return self.present
+        return self.present & _mask(self._corpus.matching(where), len(self.present))
+
+    def _blocks(self, ids: NDArray[np.int64], clock: Clock) -> Callable[[], Iterator[NDArray[np.float32] | Tensor]]:
+        def blocks() -> Iterator[NDArray[np.float32] | Tensor]:
+            for start in range(0, len(ids), BLOCK):
+                chosen = ids[start : start + BLOCK]
+                with clock.stage("fetch"):
+                    pixels = self._resident.take(chosen) if self._resident else to_float(self._corpus.pixels(chosen))
+                yield pixels
+
+        return blocks
+
+
+class LocalShards:
+    """Shards in this process."""
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        """Put shards together, in the order of their images' ids."""
+        self._shards = list(shards)
+        self.present = [shard.present for shard in shards]
+
+    def ask(self, ask: Ask) -> Conversation:
+        """Put a question to all shards."""
+        return _LocalConversation([shard.asked(ask) for shard in self._shards])
+
+    def pixels(self, image_ids: Sequence[NDArray[np.int64]]) -> list[NDArray[np.uint8]]:
+        """Pixels of some images of each shard, by ids of the shard."""
+        return [shard.pixels(ids) for shard, ids in zip(self._shards, image_ids, strict=True)]
+
+    def close(self) -> None:
+        """Let the files be erased."""
+        for shard in self._shards:
+            shard.close()
+
+
+class _LocalConversation:
+    def __init__(self, steps: Sequence[Steps]) -> None:
+        self._steps = steps
+
+    def advance(self, messages: Sequence[Any]) -> list[Any]:
+        return [steps.send(message) for steps, message in zip(self._steps, messages, strict=True)]
+
+
+def check_device(device: str) -> None:
+    """Raise `ConfigError` where there is no such device."""
+    if device not in BACKENDS_BY_DEVICE:
+        raise ConfigError(f"device is {device!r}; it must be one of {', '.join(map(repr, BACKENDS_BY_DEVICE))}")
+    if device == "cuda" and not gpu.available():
+        raise ConfigError("device is 'cuda', but there is no CUDA device with Triton; it must be 'auto' or 'cpu'")
+
+
+def open_coarse(folder: Path, manifest: Manifest) -> tuple[Cells, ...]:
+    """The coarse stage of every scale of an index."""
+    strides = manifest.config["coarse"]
+    return tuple(
+        read_cells(
+            folder / "scales" / scale.name, scale, strides[scale.name]["stride"], segment_names(manifest.files, scale)
+        )
+        for scale in manifest_scales(manifest.config)
+    )
+
+
+def _returned(steps: Generator[Any, Any, Any], message: Any) -> Any:
+    """What a coroutine returns after its last message."""
+    try:
+        steps.send(message)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("the coroutine has another step")
+
+
+def _mask(ids: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
+    mask = np.zeros(count, np.bool_)
+    mask[ids] = True
+    return mask
+
+
+def _of(ask: Ask) -> Callable[[int, int], None]:
+    if ask.progress is None:
+        return lambda done, total: None
+    report = ask.progress
+    return lambda done, total: report("score", done, total)
