@@ -6,23 +6,27 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.arrow import read_arrow, write_arrow
 from nda_index.coarse.cells import Cells
-from nda_index.coarse.probe import probe
+from nda_index.coarse.probe import probe_several
 from nda_index.coarse.windows import query_windows
 from nda_index.corpus import Corpus
 from nda_index.diffusion import noisy_images
 from nda_index.exact.evidence import to_float
 from nda_index.images import decode_image
-from nda_index.verdict import null_of_collection, null_of_pictures
+from nda_index.threads import one_torch_thread
+from nda_index.verdict import best_unrelated
 
 NULL = "null.arrow"
 DEFAULT_PICTURES = 199  # so that "stronger than 99.5%" can be said
 TIMESTEP = 50
 BEST = 16  # images that each picture is compared with
+TOGETHER = 32  # pictures that the coarse stage is asked about at a time: more save little more
+MEMORY = 1 << 30  # bytes that they may take
 
 
 def make_null(
@@ -45,25 +49,54 @@ def make_null(
         float64 [m], the best evidence for each picture.
     """
     scales = [cells.embedding.scale for cells in coarse]
-    asked = 0
-    total = min(pictures, corpus.count) if isinstance(pictures, int) else len(pictures)
+    asked = _chosen(corpus, pictures, seed) if isinstance(pictures, int) else _decoded(corpus, pictures)
+    null: list[float] = []
+    together = _together(corpus, coarse)
+    for start in range(0, len(asked), together):
+        block = asked[start : start + together]
+        for picture, found in zip(block, _best_matches(corpus.count, coarse, block), strict=True):
+            null.append(best_unrelated(picture, corpus.pixels(found), scales))
+            report("null", len(null), len(asked))
+    return np.array(null, np.float64)
 
-    def candidates(picture: NDArray[np.uint8], own: int | None) -> NDArray[np.int64]:
-        nonlocal asked
-        asked += 1
-        report("null", asked, total)
-        noisy = noisy_images(to_float(picture), TIMESTEP, "none")[0]
-        votes = np.zeros(corpus.count)
-        for cells in coarse:
-            windows = query_windows(cells.embedding, cells.stride, picture, noisy, mirror=False)
-            votes += cells.embedding.scale.weight * probe(cells, windows, corpus.count, allowed=None).votes
-        return np.argsort(-votes, kind="stable")[:BEST]
 
-    if not isinstance(pictures, int):
-        decoded = (decode_image(picture, corpus.shape[1:], corpus.shape[0]) for picture in pictures)
-        return null_of_pictures(decoded, candidates, corpus.pixels, scales)
-    chosen = np.random.default_rng(seed).choice(corpus.count, total, replace=False)
-    return null_of_collection(chosen.tolist(), candidates, corpus.pixels, scales)
+def _chosen(corpus: Corpus, count: int, seed: int) -> NDArray[np.uint8]:
+    ids = np.random.default_rng(seed).choice(corpus.count, min(count, corpus.count), replace=False)
+    return corpus.pixels(ids)
+
+
+def _decoded(corpus: Corpus, pictures: Sequence[Any]) -> NDArray[np.uint8]:
+    images = [decode_image(picture, corpus.shape[1:], corpus.shape[0]) for picture in pictures]
+    return np.array(images, np.uint8).reshape(-1, *corpus.shape)
+
+
+def _together(corpus: Corpus, coarse: Sequence[Cells]) -> int:
+    """How many pictures the coarse stage may be asked about at a time."""
+    height, width = corpus.shape[1:]
+    pairs = max(
+        len(cells.centroids) * cells.embedding.scale.positions(height) * cells.embedding.scale.positions(width)
+        for cells in coarse
+    )
+    return int(np.clip(MEMORY // (5 * pairs + 4 * numba.get_num_threads() * corpus.count), 1, TOGETHER))
+
+
+@one_torch_thread()
+def _best_matches(count: int, coarse: Sequence[Cells], pictures: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Ids of the images with the most votes for each picture, best first: [Q, BEST]."""
+    votes = np.zeros((len(pictures), count))
+    for cells in coarse:
+        queries = [
+            query_windows(
+                cells.embedding,
+                cells.stride,
+                picture,
+                noisy_images(to_float(picture), TIMESTEP, "none")[0],
+                mirror=False,
+            )
+            for picture in pictures
+        ]
+        votes += cells.embedding.scale.weight * probe_several(cells, queries, count)
+    return np.argsort(-votes, axis=1, kind="stable")[:, :BEST]
 
 
 def write_null(folder: Path, null: NDArray[np.float64]) -> None:

@@ -10,7 +10,7 @@ The evidence depends on the query, the image and the scales, on nothing else: on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from nda_index.errors import ConfigError
 from nda_index.scales import Scale
+from nda_index.threads import one_torch_thread
 
 STRONG = 0.99  # an image at or above this percentile of the null is called a strong match
 
@@ -35,9 +36,6 @@ _ZOOM = 0.9  # the crop that is tried as well
 _ALIKE = 0.85  # correlation of thumbnails from which images may be near-duplicates
 _SAME = 0.97  # and from which they are
 _SAME_EVIDENCE = 0.29  # at patch 7, from which those between are (a horizon alone makes thumbnails correlate by 0.9)
-
-Candidates = Callable[[NDArray[np.uint8], int | None], NDArray[np.int64]]
-Pixels = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,7 @@ class Verdict:
         return f"strong match: stronger than {_rounded_down(self.percentile)} of unrelated pictures"
 
 
+@one_torch_thread()
 def evidence(
     query: NDArray[np.uint8], images: NDArray[np.uint8], scales: Sequence[Scale], *, mirror: bool = True
 ) -> NDArray[np.float64]:
@@ -191,85 +190,38 @@ def judge(evidence: float, null: NDArray[np.float64]) -> Verdict:
     return Verdict(float(evidence), place, place >= STRONG, len(null))
 
 
-def null_of_collection(
-    ids: Iterable[int], candidates: Candidates, pixels: Pixels, scales: Sequence[Scale], *, mirror: bool = True
-) -> NDArray[np.float64]:
-    """The null made of the collection's own pictures, each left out: itself and its near-duplicates do not count.
+@one_torch_thread()
+def best_unrelated(
+    picture: NDArray[np.uint8], images: NDArray[np.uint8], scales: Sequence[Scale], *, mirror: bool = True
+) -> float:
+    """The best evidence among images that are not the picture itself or its near-duplicates: an entry of a null.
+
+    Near-duplicates do not count for pictures from outside the collection either: half of the ten strongest matches of
+    CIFAR-10's test set were copies of test images in the training set.
 
     Args:
-        ids: of the pictures to ask about, a random sample.
-        candidates: called with (picture uint8 [C, H, W], its id), returns the ids of its best matches, int64 [n]. They
-            may include the picture. As many as answers have, and a few more for those that are taken out.
-        pixels: called with ids int64 [n], returns uint8 [n, C, H, W].
+        picture: uint8 [C, H, W].
+        images: uint8 [n, C, H, W], its best matches in the collection; the picture may be one of them.
         scales, mirror: as for `evidence`.
 
     Returns:
-        float64 [m], the best evidence for each picture; 0 where no candidate is left.
+        The evidence; 0 where no image is left.
 
     Raises:
         ConfigError: as `evidence`.
 
     Example:
         >>> images = np.random.default_rng(0).integers(0, 256, (5, 3, 16, 16), np.uint8)
-        >>> null = null_of_collection([0, 1], lambda picture, own: np.arange(5), lambda ids: images[ids], [Scale(5)])
-        >>> null.shape, bool(null.max() < 0.2)
-        ((2,), True)
+        >>> best_unrelated(images[2], images, [Scale(5)]) < 0.2
+        True
     """
-    best = []
-    for own in ids:
-        picture = pixels(np.array([own], np.int64))[0]
-        found = np.asarray(candidates(picture, own), np.int64)
-        best.append(_best_unrelated(picture, pixels(found[found != own]), scales, mirror))
-    return np.array(best, np.float64)
-
-
-def null_of_pictures(
-    pictures: Iterable[NDArray[np.uint8]],
-    candidates: Candidates,
-    pixels: Pixels,
-    scales: Sequence[Scale],
-    *,
-    mirror: bool = True,
-) -> NDArray[np.float64]:
-    """The null made of pictures from outside the collection.
-
-    Near-duplicates do not count: half of the ten strongest matches of CIFAR-10's test set were copies of test images
-    in the training set.
-
-    Args:
-        pictures: uint8 [C, H, W] each.
-        candidates: called with (picture, None), returns the ids of its best matches, int64 [n].
-        pixels, scales, mirror: as for `null_of_collection`.
-
-    Returns:
-        float64 [m], the best evidence for each picture.
-
-    Raises:
-        ConfigError: as `evidence`.
-
-    Example:
-        >>> images = np.random.default_rng(0).integers(0, 256, (5, 3, 16, 16), np.uint8)
-        >>> options = (lambda picture, own: np.arange(4), lambda ids: images[ids], [Scale(5)])
-        >>> null_of_pictures(images[4:], *options).shape
-        (1,)
-    """
-    best = []
-    for picture in pictures:
-        images = pixels(np.asarray(candidates(picture, None), np.int64))
-        best.append(_best_unrelated(picture, images, scales, mirror))
-    return np.array(best, np.float64)
+    unrelated = near_duplicates(np.concatenate([picture[None], images]))[1:] != 0
+    return float(evidence(picture, images[unrelated], scales, mirror=mirror).max(initial=0.0))
 
 
 def _confirmed(image: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
     scales = [Scale(min(7, *image.shape[1:]))]
     return any(evidence(a, b[None], scales)[0] >= _SAME_EVIDENCE for a, b in ((image, other), (other, image)))
-
-
-def _best_unrelated(
-    picture: NDArray[np.uint8], images: NDArray[np.uint8], scales: Sequence[Scale], mirror: bool
-) -> float:
-    unrelated = near_duplicates(np.concatenate([picture[None], images]))[1:] != 0
-    return float(evidence(picture, images[unrelated], scales, mirror=mirror).max(initial=0.0))
 
 
 def _rounded_down(fraction: float) -> str:

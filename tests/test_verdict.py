@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 import nda_index as nda
-from nda_index.verdict import evidence, judge, near_duplicates, null_of_collection, null_of_pictures, percentile
+from nda_index.verdict import best_unrelated, evidence, judge, near_duplicates, percentile
 
 SCALES = (nda.Scale(7), nda.Scale(14, 2))
 
@@ -171,33 +172,34 @@ def test_wording_rounds_down() -> None:
     assert str(judge(2.0, np.zeros(50))) == "no strong match"
 
 
-def test_the_null_of_a_collection_leaves_out_each_picture_and_its_copies() -> None:
+def test_a_picture_and_its_copies_are_not_unrelated() -> None:
     images = photographs(30)
     images[10], images[11] = EDITS["mirrored"](images[0]), coded_again(images[0])
-    asked: list[int | None] = []
-
-    def candidates(picture: NDArray[np.uint8], own: int | None) -> NDArray[np.int64]:
-        asked.append(own)
-        return np.arange(30)
-
-    null = null_of_collection([0, 1], candidates, lambda ids: images[ids], SCALES)
-    assert asked == [0, 1]
-    rest = np.setdiff1d(np.arange(30), [0, 10, 11])
-    np.testing.assert_allclose(null[0], evidence(images[0], images[rest], SCALES).max(), rtol=1e-4)
-    assert null.max() < 0.5
+    found = best_unrelated(images[0], images, SCALES)
+    assert found == pytest.approx(evidence(images[0], np.delete(images, [0, 10, 11], 0), SCALES).max(), rel=1e-4)
+    assert found < 0.5
 
 
-def test_the_null_of_given_pictures_is_their_best_match() -> None:
+def test_an_outside_picture_has_its_best_match() -> None:
     images = photographs(20)
     outside = photographs(3, seed=5)
-    null = null_of_pictures(outside, lambda picture, own: np.arange(5, 20), lambda ids: images[ids], SCALES)
-    expected = [evidence(picture, images[5:], SCALES).max() for picture in outside]
-    np.testing.assert_allclose(null, expected, rtol=1e-4)
+    found = [best_unrelated(picture, images[5:], SCALES) for picture in outside]
+    np.testing.assert_allclose(found, [evidence(p, images[5:], SCALES).max() for p in outside], rtol=1e-4)
     images[7] = EDITS["mirrored"](outside[1])  # a copy after all
-    again = null_of_pictures(outside, lambda picture, own: np.arange(5, 20), lambda ids: images[ids], SCALES)
-    assert again[1] < 0.3
-    nothing = null_of_pictures(outside, lambda picture, own: np.arange(0), lambda ids: images[ids], SCALES)
-    assert nothing.tolist() == [0, 0, 0]
+    assert best_unrelated(outside[1], images[5:], SCALES) < 0.3
+    assert best_unrelated(outside[1], images[:0], SCALES) == 0.0
+
+
+def test_torch_has_its_threads_back() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        evidence(photographs(1)[0], photographs(2), SCALES)
+        with pytest.raises(nda.ConfigError):
+            evidence(photographs(1)[0], photographs(2), ())
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(

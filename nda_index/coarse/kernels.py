@@ -13,6 +13,8 @@ import numpy as np
 from nda_index.exact.vectors import LANES, any_below, exp2, fma, larger, load, smaller, splat, store
 
 NOTHING = -1e30  # the logarithm of no mass
+BLOCK = 256  # cells whose sums a thread carries through the windows, row by row
+FAINT = -32.0  # members whose share of a window is below 2^FAINT are left out
 NEGLIGIBLE = -40.0  # flat cells whose share of a window is below 2^NEGLIGIBLE are left out
 
 _OPTIONS: dict[str, Any] = {"fastmath": True, "nogil": True, "cache": True, "error_model": "numpy"}
@@ -101,14 +103,18 @@ def choose_cells(masses: Any, is_flat: Any, far: Any, target: Any, chosen: Any, 
                     near[found] = c
                     found += 1
         flat_total[p] = best + np.log2(even) if even > 0 else NOTHING
-        order = np.argsort(-masses[p][near[:found]])
         chosen[p] = -1
         left = sharp
         for i in range(min(found, chosen.shape[1])):
             if left <= target * (even + sharp):
                 break
-            chosen[p, i] = near[order[i]]
-            left -= 2.0 ** (masses[p, near[order[i]]] - best)
+            top = i
+            for j in range(i + 1, found):
+                if masses[p, near[j]] > masses[p, near[top]]:
+                    top = j
+            near[i], near[top] = near[top], near[i]
+            chosen[p, i] = near[i]
+            left -= 2.0 ** (masses[p, near[i]] - best)
 
 
 @numba.njit(parallel=True, **_OPTIONS)  # type: ignore[untyped-decorator]
@@ -117,55 +123,60 @@ def flat_weights(masses: Any, is_flat: Any, log_weights: Any, counts: Any, out: 
 
     log_weights [W]: a window's weight over its normaliser.
     """
-    for c in numba.prange(masses.shape[1]):
-        total = 0.0
-        for p in range(masses.shape[0]):
-            if is_flat[p, c] and masses[p, c] + log_weights[p] > NEGLIGIBLE:
-                total += 2.0 ** (masses[p, c] + log_weights[p])
-        out[c] = total / max(counts[c], 1)
+    windows, cells = masses.shape
+    for block in numba.prange((cells + BLOCK - 1) // BLOCK):
+        first, last = block * BLOCK, min(cells, (block + 1) * BLOCK)
+        out[first:last] = 0.0
+        for p in range(windows):
+            for c in range(first, last):
+                if is_flat[p, c] and masses[p, c] + log_weights[p] > NEGLIGIBLE:
+                    out[c] += 2.0 ** (masses[p, c] + log_weights[p])
+        for c in range(first, last):
+            out[c] /= max(counts[c], 1)
 
 
 @numba.njit(**_OPTIONS)  # type: ignore[untyped-decorator]
-def _load_tiles(windows: Any, first: int, last: int, vectors: Any, betas: Any, constants: Any, tiles: Any) -> int:
-    """Windows first .. last - 1 into tiles of sixteen lanes: their vectors, minus beta, and a constant."""
+def _load_tiles(windows: Any, first: int, last: int, vectors: Any, constants: Any, tiles: Any) -> int:
+    """Windows first .. last - 1 into tiles of sixteen lanes: their vectors, and a constant."""
     dimensions = vectors.shape[1]
     count = (last - first + LANES - 1) // LANES
     for k in range(count):
-        at = k * (dimensions + 2) * LANES
+        at = k * (dimensions + 1) * LANES
         for lane in range(LANES):
             slot = first + k * LANES + lane
             for i in range(dimensions):
                 tiles[at + i * LANES + lane] = vectors[windows[slot], i] if slot < last else np.float32(0)
-            tiles[at + dimensions * LANES + lane] = -betas[windows[slot]] if slot < last else np.float32(0)
-            tiles[at + (dimensions + 1) * LANES + lane] = constants[windows[slot]] if slot < last else NOTHING
+            tiles[at + dimensions * LANES + lane] = constants[windows[slot]] if slot < last else NOTHING
     return count
 
 
 @numba.njit(**_OPTIONS)  # type: ignore[untyped-decorator]
-def _decode(codes: Any, at: int, centroid: Any, codebook: Any, units: Any, rest: int, alike: Any, row: Any) -> Any:
-    """A member's vector into `row`, in units of the coordinates; returns its squared norm."""
-    norm = np.float32(0)
+def _decode(codes: Any, at: int, centroid: Any, codebook: Any, alike: Any, row: Any) -> None:
+    """A member's d coordinates into `row`, and two squared norms: without the last two, the overhang, and of these."""
+    dimensions = codebook.shape[1]
+    overhang = dimensions - 2
+    norm, outside = np.float32(0), np.float32(0)
     if codebook.shape[0] == 2:  # bytes of single coordinates: offset and step
-        for i in range(len(row)):
-            value = (centroid[i] + codebook[0, i] + codebook[1, i] * np.float32(codes[at, i])) * units[i]
-            row[i] = value
-            norm += value * value
+        for i in range(dimensions):
+            row[i] = centroid[i] + codebook[0, i] + codebook[1, i] * np.float32(codes[at, i])
     else:  # product quantisation: [256, d], coordinate i is in the part i // width
-        width = len(row) // codes.shape[1]
-        for i in range(len(row)):
-            value = (centroid[i] + codebook[codes[at, i // width], i]) * units[i]
-            row[i] = value
-            norm += value * value
-    row[rest] *= alike
-    return norm
+        width = dimensions // codes.shape[1]
+        for i in range(dimensions):
+            row[i] = centroid[i] + codebook[codes[at, i // width], i]
+    for i in range(overhang):
+        norm += row[i] * row[i]
+    for i in range(overhang, dimensions):
+        outside += row[i] * row[i]
+    row[overhang - 1] *= alike
+    row[dimensions], row[dimensions + 1] = norm, outside
 
 
 @numba.njit(**_IN_ORDER)  # type: ignore[untyped-decorator]
-def _logits(tiles: Any, k: int, row: Any, norm: Any) -> Any:
+def _logits(tiles: Any, k: int, row: Any) -> Any:
     """Of one member and sixteen windows."""
     dimensions = len(row)
-    at = k * (dimensions + 2) * LANES
-    logit = fma(splat(norm), load(tiles, at + dimensions * LANES), load(tiles, at + (dimensions + 1) * LANES))
+    at = k * (dimensions + 1) * LANES
+    logit = load(tiles, at + dimensions * LANES)
     for i in range(dimensions):
         logit = fma(splat(row[i]), load(tiles, at + i * LANES), logit)
     return logit
@@ -173,15 +184,14 @@ def _logits(tiles: Any, k: int, row: Any, norm: Any) -> Any:
 
 @numba.njit(parallel=True, **_IN_ORDER)  # type: ignore[untyped-decorator]
 def sum_visits(
-    codes: Any, image_ids: Any, offsets: Any, allowed: Any, centroids: Any, codebook: Any, units: Any, rest: int,
-    alike: Any, cells: Any, starts: Any, windows: Any, vectors: Any, betas: Any, constants: Any, parts: int,
-    highest: Any, total: Any,
+    codes: Any, image_ids: Any, offsets: Any, allowed: Any, centroids: Any, codebook: Any, alike: Any, cells: Any,
+    starts: Any, windows: Any, vectors: Any, constants: Any, parts: int, highest: Any, total: Any,
 ) -> None:  # fmt: skip
     """Of each visit, the highest logit of the cell's members and the sum of their weights relative to it.
 
     Cell cells[a] is visited by windows[starts[a]] .. windows[starts[a + 1] - 1]; highest and total have an entry for
-    each, which is gone on from. A logit is constant - beta * |member|^2 + <member, vector>. allowed [N] may be
-    empty: all.
+    each, which is gone on from. A logit is constant + <row, vector>, the row as `_decode` makes it of a member, vectors
+    [W, d + 2]. allowed [N] may be empty: all.
     """
     dimensions = vectors.shape[1]
     for part in numba.prange(parts):
@@ -189,52 +199,70 @@ def sum_visits(
         for a in range(part, len(cells), parts):
             c, first, last = cells[a], starts[a], starts[a + 1]
             room = last - first + LANES
-            tiles = np.empty(room * (dimensions + 2), np.float32)
+            tiles = np.empty(room * (dimensions + 1), np.float32)
             tops, sums = np.full(room, np.float32(NOTHING)), np.zeros(room, np.float32)
             tops[: last - first], sums[: last - first] = highest[first:last], total[first:last]
-            count = _load_tiles(windows, first, last, vectors, betas, constants, tiles)
+            count = _load_tiles(windows, first, last, vectors, constants, tiles)
             for at in range(offsets[c], offsets[c + 1]):
                 if len(allowed) and not allowed[image_ids[at]]:
                     continue
-                norm = _decode(codes, at, centroids[c], codebook, units, rest, alike, row)
+                _decode(codes, at, centroids[c], codebook, alike, row)
                 for k in range(count):
-                    logit, top = _logits(tiles, k, row, norm), load(tops, k * LANES)
+                    logit, top = _logits(tiles, k, row), load(tops, k * LANES)
                     if any_below(top, logit):
                         higher = larger(top, logit)
                         store(sums, k * LANES, load(sums, k * LANES) * exp2(top - higher) + exp2(logit - higher))
                         store(tops, k * LANES, higher)
-                    else:
+                    elif any_below(top + splat(np.float32(FAINT)), logit):
                         store(sums, k * LANES, load(sums, k * LANES) + exp2(logit - top))
             highest[first:last], total[first:last] = tops[: last - first], sums[: last - first]
 
 
 @numba.njit(parallel=True, **_IN_ORDER)  # type: ignore[untyped-decorator]
 def add_votes(
-    codes: Any, image_ids: Any, offsets: Any, allowed: Any, centroids: Any, codebook: Any, units: Any, rest: int,
-    alike: Any, cells: Any, starts: Any, windows: Any, vectors: Any, betas: Any, constants: Any, even: Any, votes: Any,
+    codes: Any, image_ids: Any, offsets: Any, allowed: Any, centroids: Any, codebook: Any, alike: Any, cells: Any,
+    starts: Any, windows: Any, vectors: Any, constants: Any, queries: Any, even: Any, votes: Any,
 ) -> None:  # fmt: skip
-    """Add to votes [parts, N] the members' weights, summed over the windows that visit their cell, and even[c].
+    """Add to votes [parts, N, Q] the members' weights, summed over each query's windows in their cell, and even[c].
 
-    As `sum_visits`, with constants that hold the windows' normalisers. A cell may have no visitors.
+    As `sum_visits`, with constants that hold the windows' normalisers. Window w is of query queries[w]; even [C, Q]. A
+    cell may have no visitors.
     """
-    dimensions, parts = vectors.shape[1], votes.shape[0]
+    dimensions, parts, several = vectors.shape[1], votes.shape[0], votes.shape[2]
     for part in numba.prange(parts):
         row, lanes = np.empty(dimensions, np.float32), np.empty(LANES, np.float32)
         for a in range(part, len(cells), parts):
             c, first, last = cells[a], starts[a], starts[a + 1]
-            tiles = np.empty((last - first + LANES) * (dimensions + 2), np.float32)
-            count = _load_tiles(windows, first, last, vectors, betas, constants, tiles)
+            tiles = np.empty((last - first + LANES) * (dimensions + 1), np.float32)
+            count = _load_tiles(windows, first, last, vectors, constants, tiles)
             for at in range(offsets[c], offsets[c + 1]):
                 image = image_ids[at]
                 if len(allowed) and not allowed[image]:
                     continue
-                weight = even[c]
-                if count:
-                    norm = _decode(codes, at, centroids[c], codebook, units, rest, alike, row)
-                    summed = splat(np.float32(0))
-                    for k in range(count):
-                        summed = summed + exp2(smaller(_logits(tiles, k, row, norm), splat(np.float32(16))))
+                for q in range(several):
+                    votes[part, image, q] += even[c, q]
+                if count == 0:
+                    continue
+                _decode(codes, at, centroids[c], codebook, alike, row)
+                summed = splat(np.float32(0))
+                for k in range(count):
+                    logit = _logits(tiles, k, row)
+                    if not any_below(splat(np.float32(FAINT)), logit):
+                        continue
+                    weights = exp2(smaller(logit, splat(np.float32(16))))
+                    if several == 1:
+                        summed = summed + weights
+                    else:
+                        store(lanes, 0, weights)
+                        at_tile = first + k * LANES
+                        query, total = queries[windows[at_tile]], np.float32(0)
+                        for slot in range(at_tile, min(last, at_tile + LANES)):
+                            if queries[windows[slot]] != query:
+                                votes[part, image, query] += total
+                                query, total = queries[windows[slot]], np.float32(0)
+                            total += lanes[slot - at_tile]
+                        votes[part, image, query] += total
+                if several == 1:
                     store(lanes, 0, summed)
                     for lane in range(LANES):
-                        weight += lanes[lane]
-                votes[part, image] += weight
+                        votes[part, image, 0] += lanes[lane]

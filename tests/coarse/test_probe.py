@@ -84,6 +84,15 @@ def test_tables_and_few_visits_come_close_to_all_members(
             assert set(np.argsort(-exact)[:10]) <= set(np.argsort(-found)[:20])
 
 
+@pytest.mark.parametrize("timestep", [30, 200, 800])
+def test_queries_together_get_the_votes_of_each(index: nda.Index, pictures: NDArray[np.uint8], timestep: int) -> None:
+    for cells in coarse_of(index):
+        queries = [windows_of(cells, np.ascontiguousarray(p.transpose(2, 0, 1)), timestep) for p in pictures[:20]]
+        together = probe.probe_several(cells, queries, 300)
+        alone = np.stack([probe.probe(cells, windows, 300, allowed=None).votes for windows in queries])
+        np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-4)
+
+
 def test_only_allowed_images_get_votes_and_they_get_all(index: nda.Index, pictures: NDArray[np.uint8]) -> None:
     query = np.ascontiguousarray(pictures[5].transpose(2, 0, 1))
     allowed = np.zeros(300, np.bool_)
