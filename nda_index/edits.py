@@ -211,7 +211,8 @@ def compact(path: str | PathLike[str], *, progress: Progress | None = None) -> E
     with _editing(path) as opened:
         manifest = opened.manifest
         if len(opened.removed) == 0 and all(len(segment_names(manifest.files, scale)) < 2 for scale in opened.scales):
-            return EditSummary(opened.corpus.count, 0, waiting=len(manifest.obsolete))
+            waiting = _commit(opened, manifest) if manifest.obsolete else 0
+            return EditSummary(opened.corpus.count, 0, waiting=waiting)
         kept = np.setdiff1d(np.arange(opened.corpus.count), opened.removed, assume_unique=True)
         table = manifest.table
         if len(opened.removed):

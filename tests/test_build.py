@@ -73,6 +73,84 @@ def test_an_interrupted_build_leaves_nothing_that_opens_and_the_next_starts_over
     assert len(nda.open_index(folder)) == 40
 
 
+@pytest.mark.parametrize("stage", ["read", "train p5r1", "encode p5r1", "train p8r2", "encode p8r2", "null", "commit"])
+def test_a_resumed_build_ends_as_one_that_was_never_interrupted(
+    tmp_path: Path, pictures: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    monkeypatch.setattr("nda_index.build.READ_BATCH", 16)
+    monkeypatch.setattr("nda_index.build.CHUNK_BYTES", 40_000)
+    monkeypatch.setattr("nda_index.plan.SEGMENT_BYTES", 100_000)
+    monkeypatch.setattr("nda_index.plan.READ_BATCH", 16)
+    monkeypatch.setattr("nda_index.encode.READ_BATCH", 16)
+    for number in range(100):
+        Image.fromarray(pictures[number]).save(tmp_path / f"{number:03d}.png")
+    (tmp_path / "040.png").write_bytes(b"broken")
+    options: dict[str, Any] = {"image_size": 16, "scales": [nda.Scale(5), nda.Scale(8, 2)], "null": 5}
+
+    def stop(current: str, done: int, total: int) -> None:
+        if current == stage and done >= total // 2:
+            raise Killed
+
+    whole = build(tmp_path, tmp_path / "whole.nda", **options)
+    with pytest.raises(Killed):
+        build(tmp_path, tmp_path / "parts.nda", progress=stop, **options)
+    with pytest.raises(nda.ConfigError, match=r"begun with another image_size, scales"):
+        build(tmp_path, tmp_path / "parts.nda", resume=True, image_size=14, scales=[nda.Scale(5)])
+    done = []
+    resumed = build(
+        tmp_path, tmp_path / "parts.nda", resume=True, progress=lambda name, *at: done.append((name, *at)), **options
+    )
+    assert (resumed.images, resumed.failures, resumed.started_over) == (99, 1, False)
+    assert resumed.resumed >= (30 if stage == "read" else 99)
+    assert whole.scales == resumed.scales
+    assert verify(tmp_path / "parts.nda") == []
+    one, other = (nda.open_index(tmp_path / name) for name in ("whole.nda", "parts.nda"))
+    files = [
+        {name: entry["sha256"] for name, entry in index.manifest.files.items() if ".lance/" not in name}
+        for index in (one, other)
+    ]
+    assert files[0] == files[1]
+    assert len([name for name in files[0] if "lists-" in name]) > 4
+    np.testing.assert_array_equal(one.pixels(np.arange(99)), other.pixels(np.arange(99)))
+
+
+def test_resuming_does_not_trust_what_was_damaged(
+    tmp_path: Path, pictures: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nda_index.plan.SEGMENT_BYTES", 100_000)
+    monkeypatch.setattr("nda_index.plan.READ_BATCH", 16)
+    options: dict[str, Any] = {"image_size": 16, "scales": [nda.Scale(5)], "null": 0}
+
+    def stop(current: str, done: int, total: int) -> None:
+        if current == "null" or (current == "commit" and done == 0):
+            raise Killed
+
+    nda.build_index(pictures[:80], tmp_path / "whole.nda", **options).close()
+    for damaged in ("scales/p5r1/lists-00001.arrow", "scales/p5r1/quantizer.arrow", "images.lance/data"):
+        folder = tmp_path / damaged.replace("/", "-")
+        with pytest.raises(Killed):
+            build(pictures[:80], folder, progress=stop, **options)
+        path = folder / damaged
+        path = next(path.iterdir()) if path.is_dir() else path
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(bytes(data))
+        assert build(pictures[:80], folder, resume=True, **options).images == 80
+        assert verify(folder) == []
+        for name in ("lists-00000.arrow", "lists-00001.arrow", "quantizer.arrow"):
+            whole = (tmp_path / "whole.nda" / "scales" / "p5r1" / name).read_bytes()
+            assert (folder / "scales" / "p5r1" / name).read_bytes() == whole
+
+
+def test_an_estimate_comes_close_and_writes_nothing(tmp_path: Path, pictures: NDArray[np.uint8]) -> None:
+    estimate = nda.estimate_build(pictures, image_size=(24, 20), scales=[nda.Scale(5)])
+    index = nda.build_index(pictures, tmp_path / "x.nda", image_size=(24, 20), scales=[nda.Scale(5)], null=0)
+    size = sum(entry["size"] for entry in index.manifest.files.values())
+    assert (estimate.images, estimate.patches) == (300, 300 * 120)
+    assert estimate.disk_bytes == pytest.approx(size, rel=0.2)
+    assert estimate.seconds > 0
+
+
 def test_a_full_disk_is_named(tmp_path: Path, pictures: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
