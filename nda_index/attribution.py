@@ -44,6 +44,7 @@ class Attribution:
             own.
         scored: number of images that were scored exactly.
         collection: number of images that were asked about: the index's, or those that `where` leaves.
+        missing: number of images that could not be asked about, because their shard was lost; 0 on one machine.
         settings: the question's options, as JSON values.
         index_hash: sha256 of the index's manifest: names the data that was asked.
         version: version of nda_index that answered.
@@ -69,6 +70,7 @@ class Attribution:
     draw_errors: NDArray[np.float64]
     scored: int
     collection: int
+    missing: int
     settings: dict[str, Any]
     index_hash: str
     version: str
@@ -149,6 +151,7 @@ class Attribution:
             "settings": self.settings,
             "scored": self.scored,
             "collection": self.collection,
+            "missing": self.missing,
             "mass_covered": self.mass_covered,
             "mass_error": self.mass_error,
             "null_pictures": self.null_pictures,

@@ -6,6 +6,7 @@ not grow with their number. What is finished is noted in a journal, so that a bu
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
@@ -25,7 +26,7 @@ from nda_index.manifest import Manifest, commit, hash_files, writing
 from nda_index.null import DEFAULT_PICTURES, NULL, make_null, write_null
 from nda_index.plan import READ_BATCH, Estimate, ScalePlan, described, estimate, plan_scales
 from nda_index.scales import Scale
-from nda_index.sources import Failure, ImageBatch, OpenSource, Source, open_source, read_batches
+from nda_index.sources import Failure, ImageBatch, OpenSource, Source, open_source, part_of, read_batches
 from nda_index.version import __version__
 
 DEFAULT_SCALES = (Scale(patch=7), Scale(patch=14, downscale=2))
@@ -83,6 +84,25 @@ class Request:
     def plans(self, images: int) -> list[ScalePlan]:
         """How the patches of so many images are taken and kept."""
         return plan_scales(images, self.size, self.scales, self.memory, self.coarse_stride)
+
+    def part(self, positions: range) -> Request:
+        """The request of a part of the source, for a shard."""
+        settings = {**self.settings, "images in the source": len(positions), "first image": positions.start}
+        return replace(self, opened=part_of(self.opened, positions), settings=settings)
+
+    def config(self, plans: Sequence[ScalePlan]) -> dict[str, Any]:
+        """What a manifest says of the settings."""
+        coarse = {
+            plan.scale.name: {"stride": plan.stride, "patches_per_image": plan.per_image, "codec": plan.codec.codec}
+            for plan in plans
+        }
+        return {
+            "image_size": list(self.size),
+            "channels": self.channels,
+            "scales": [asdict(scale) for scale in self.scales],
+            "source": self.opened.kind,
+            "coarse": coarse,
+        }
 
 
 def request(
@@ -169,43 +189,55 @@ def build(
     with write_lock(folder):
         journal, started_over = begin(folder, asked.settings, resume)
         resumed = journal.images
-        journal = _read(folder, asked, journal, report)
-        corpus = Corpus(folder, asked.shape, journal.table)
+        journal = read_images(folder, asked, journal, report)
         plans = asked.plans(journal.images)
-        for plan in plans:
-            journal = _build_scale(folder, corpus, plan, journal, report)
-        if NULL not in journal.files:
-            cells = [
-                storage.read_cells(
-                    folder / "scales" / plan.scale.name,
-                    plan.scale,
-                    plan.stride,
-                    segment_names(journal.files, plan.scale),
-                )
-                for plan in plans
-            ]
-            write_null(folder, make_null(corpus, cells, null, SEED, report))
-            journal = record(folder, journal)
-        report("commit", 0, 1)
-        write_failures(folder / "failures.parquet", [Failure(key, reason) for key, reason in journal.failures])
-        config = {
-            "image_size": list(asked.size),
-            "channels": asked.channels,
-            "scales": [asdict(scale) for scale in asked.scales],
-            "source": asked.opened.kind,
-            "coarse": {
-                plan.scale.name: {
-                    "stride": plan.stride, "patches_per_image": plan.per_image, "codec": plan.codec.codec
-                }
-                for plan in plans
-            },
-        }  # fmt: skip
-        counts = {"images": journal.images, "removed": 0, "failures": len(journal.failures)}
-        files = hash_files(folder, journal.files)
-        commit(folder, Manifest(config=config, counts=counts, files=files, table=journal.table, version=__version__))
-        report("commit", 1, 1)
+        finish(folder, asked, journal, plans, null, report)
     scales = {plan.scale.name: described(plan, journal.images) for plan in plans}
     return BuildSummary(journal.images, len(journal.failures), scales, started_over, resumed)
+
+
+def finish(
+    folder: Path,
+    asked: Request,
+    journal: Journal,
+    plans: Sequence[ScalePlan],
+    null: int | Sequence[Any],
+    report: Progress,
+    trained: Path | None = None,
+) -> Manifest:
+    """From images that were read to an index; the lock is held.
+
+    Args:
+        folder: of the index.
+        asked: the request.
+        journal: of a source that was read to its end.
+        plans: how patches are taken and kept.
+        null: as for `build_index`.
+        report: is called with (stage, done, total).
+        trained: an index's folder, whose embeddings and cells are taken over; trained on the images by default.
+    """
+    corpus = Corpus(folder, asked.shape, journal.table)
+    for plan in plans:
+        journal = _build_scale(folder, corpus, plan, journal, report, trained)
+    if NULL not in journal.files:
+        cells = [
+            storage.read_cells(
+                folder / "scales" / plan.scale.name, plan.scale, plan.stride, segment_names(journal.files, plan.scale)
+            )
+            for plan in plans
+        ]
+        write_null(folder, make_null(corpus, cells, null, SEED, report))
+        journal = record(folder, journal)
+    report("commit", 0, 1)
+    write_failures(folder / "failures.parquet", [Failure(key, reason) for key, reason in journal.failures])
+    counts = {"images": journal.images, "removed": 0, "failures": len(journal.failures)}
+    files = hash_files(folder, journal.files)
+    manifest = commit(
+        folder,
+        Manifest(config=asked.config(plans), counts=counts, files=files, table=journal.table, version=__version__),
+    )
+    report("commit", 1, 1)
+    return manifest
 
 
 def _checked_size(image_size: int | tuple[int, int]) -> tuple[int, int]:
@@ -215,8 +247,8 @@ def _checked_size(image_size: int | tuple[int, int]) -> tuple[int, int]:
     return size[0], size[1]
 
 
-def _read(folder: Path, asked: Request, journal: Journal, report: Progress) -> Journal:
-    """Read what the journal lacks of the source into the table."""
+def read_images(folder: Path, asked: Request, journal: Journal, report: Progress) -> Journal:
+    """Read what the journal lacks of the source into the table; the lock is held."""
     schema, total = table_schema(asked.shape, asked.opened.schema), asked.opened.count
     if journal.complete:
         report("read", total, total)
@@ -274,12 +306,18 @@ def write_failures(path: Path, failures: Sequence[Failure]) -> None:
         pq.write_table(table, path)
 
 
-def _build_scale(folder: Path, corpus: Corpus, plan: ScalePlan, journal: Journal, report: Progress) -> Journal:
+def _build_scale(
+    folder: Path, corpus: Corpus, plan: ScalePlan, journal: Journal, report: Progress, trained_in: Path | None
+) -> Journal:
     """Train and encode what the journal lacks of a scale."""
     scale, stage = plan.scale, f"train {plan.scale.name}"
     report(stage, 0, 1)
     if f"scales/{scale.name}/{storage.QUANTIZER}" not in journal.files:
-        train_scale(folder / "scales" / scale.name, corpus, plan)
+        if trained_in is None:
+            train_scale(folder / "scales" / scale.name, corpus, plan)
+        else:
+            with writing(folder):
+                shutil.copytree(trained_in / "scales" / scale.name, folder / "scales" / scale.name, dirs_exist_ok=True)
         journal = record(folder, journal)
     report(stage, 1, 1)
     trained = storage.load_trained(folder / "scales" / scale.name)

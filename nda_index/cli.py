@@ -1,4 +1,4 @@
-"""The command line: nda-index build | query | tune | info | verify."""
+"""The command line: nda-index build | query | add | remove | compact | tune | info | verify."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nda_index.build import DEFAULT_MEMORY, DEFAULT_SCALES, BuildSummary, build
+from nda_index.build import DEFAULT_MEMORY, DEFAULT_SCALES, BuildSummary, build, estimate_build
 from nda_index.build import Progress as ProgressReport
+from nda_index.edits import EditSummary, add_images, compact, remove_images
 from nda_index.errors import NdaIndexError
 from nda_index.index import open_index
 from nda_index.manifest import read_manifest, verify
+from nda_index.plan import Estimate
 from nda_index.report import strict_json
 from nda_index.scales import parse_scale
 from nda_index.tune import tune, tuning_summary
@@ -91,6 +93,8 @@ def build_command(
     memory_mib: Annotated[int, typer.Option(help="Memory for the coarse stage of the open index.")] = DEFAULT_MEMORY
     >> 20,
     null: Annotated[int, typer.Option(help="Pictures that verdicts are set against; 0: no verdicts.")] = 199,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted build.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate time, memory and disk; write nothing.")] = False,
     as_json: Json = False,
 ) -> None:
     """Index a collection of images.
@@ -100,27 +104,32 @@ def build_command(
       nda-index build photos/ photos.nda --image-size 64
 
       nda-index build cifar10.parquet cifar.nda --scale 7 --scale 14/2
+
+      nda-index build 'laion/*.parquet' laion.nda --dry-run
     """
-    scales = [parse_scale(text) for text in scale] if scale else DEFAULT_SCALES
+    options: dict[str, Any] = {
+        "image_size": image_size,
+        "channels": 1 if grey else 3,
+        "scales": [parse_scale(text) for text in scale] if scale else DEFAULT_SCALES,
+        "columns": column,
+        "max_failures": max_failures,
+        "coarse_stride": coarse_stride,
+        "memory": memory_mib << 20,
+    }
+    if dry_run:
+        _print_estimate(estimate_build(source, **options), as_json)
+        return
     with _progress() as report:
-        summary = build(
-            source,
-            index,
-            image_size=image_size,
-            channels=1 if grey else 3,
-            scales=scales,
-            columns=column,
-            max_failures=max_failures,
-            coarse_stride=coarse_stride,
-            memory=memory_mib << 20,
-            null=null,
-            progress=report,
-        )
+        summary = build(source, index, null=null, resume=resume, progress=report, **options)
     if as_json:
         _print_json({"index": str(index), **_summary_values(summary)})
         return
     if summary.started_over:
-        messages.print("An interrupted build was found there; it was cleared away and the build started over.")
+        messages.print(
+            "An interrupted build was cleared away and the build started over; --resume would go on with it."
+        )
+    if summary.resumed:
+        messages.print(f"Went on with an interrupted build that had read {summary.resumed:,} images.")
     console.print(f"Indexed {summary.images:,} images in {escape(str(index))}.")
     if summary.failures:
         console.print(f"{summary.failures:,} images could not be read; they are listed in failures.parquet.")
@@ -196,6 +205,61 @@ def query(
         console.print(f"Wrote {escape(str(path))}.")
 
 
+@app.command()
+def add(
+    index: Annotated[Path, typer.Argument(help="Index folder.")],
+    source: Annotated[str, typer.Argument(help="Images, as for build, with the metadata columns of the index.")],
+    max_failures: Annotated[int | None, typer.Option(help="Unreadable images allowed; 1% by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Add images to an index. Who has it open goes on without them.
+
+    Example:
+
+      nda-index add photos.nda new-photos/
+    """
+    with _progress() as report:
+        summary = add_images(index, source, max_failures=max_failures, progress=report)
+    _print_edit(index, summary, as_json, f"Added {summary.changed:,} images")
+    if summary.failures and not as_json:
+        console.print(f"{summary.failures:,} images could not be read; the index's failures files list them.")
+
+
+@app.command()
+def remove(
+    index: Annotated[Path, typer.Argument(help="Index folder.")],
+    image_id: Annotated[list[int] | None, typer.Option(help="Id of an image; may be repeated.")] = None,
+    key: Annotated[list[str] | None, typer.Option(help="Key of an image; may be repeated.")] = None,
+    where: Annotated[str | None, typer.Option(help="SQL condition on the metadata.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Remove images: they are never returned again. `compact` erases their bytes.
+
+    Examples:
+
+      nda-index remove photos.nda --key holiday/0042.jpg
+
+      nda-index remove photos.nda --where "artist = 'A. Painter'"
+    """
+    summary = remove_images(index, image_ids=image_id or [], keys=key or [], where=where)
+    _print_edit(index, summary, as_json, f"Removed {summary.changed:,} images")
+
+
+@app.command("compact")
+def compact_command(index: Annotated[Path, typer.Argument(help="Index folder.")], as_json: Json = False) -> None:
+    """Erase the bytes of removed images. The remaining images get new ids, in the same order.
+
+    Example:
+
+      nda-index compact photos.nda && nda-index verify photos.nda
+    """
+    with _progress() as report:
+        summary = compact(index, progress=report)
+    _print_edit(index, summary, as_json, f"Erased {summary.changed:,} images")
+    if summary.waiting and not as_json:
+        console.print(f"{summary.waiting} old files wait for open readers; close them and run compact again.")
+
+
 @app.command("tune")
 def tune_command(
     index: Annotated[Path, typer.Argument(help="Index folder.")],
@@ -266,7 +330,10 @@ def info(index: Annotated[Path, typer.Argument(help="Index folder.")], as_json: 
     config = manifest.config
     height, width = config["image_size"]
     table = Table(show_header=False, box=None)
-    table.add_row("images", f"{manifest.counts['images']:,} ({manifest.counts['failures']:,} unreadable)")
+    images, removed = manifest.counts["images"], manifest.counts["removed"]
+    table.add_row("images", f"{images - removed:,} ({manifest.counts['failures']:,} unreadable)")
+    if removed:
+        table.add_row("removed", f"{removed:,}; their bytes are here until nda-index compact")
     table.add_row("image size", f"{height} x {width}, {config['channels']} channels")
     for scale in config["scales"]:
         name = f"p{scale['patch']}r{scale['downscale']}"
@@ -308,7 +375,12 @@ def verify_command(index: Annotated[Path, typer.Argument(help="Index folder.")],
 @contextmanager
 def _progress() -> Iterator[ProgressReport]:
     """Bars on standard error, one for each stage; nothing where that is no terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f}/{task.total:,.0f}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+        TextColumn("{task.fields[rate]}"),
+    )
     with Progress(
         *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=messages, disable=not messages.is_terminal
     ) as bars:
@@ -316,10 +388,34 @@ def _progress() -> Iterator[ProgressReport]:
 
         def report(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
+                tasks[stage] = bars.add_task(stage, total=total, rate="")
+            speed = bars.tasks[bars.task_ids.index(tasks[stage])].speed
+            rate = f"{speed:,.0f}/s" if speed and total > 1 else ""
+            bars.update(tasks[stage], completed=done, total=total, rate=rate)
 
         yield report
+
+
+def _print_edit(index: Path, summary: EditSummary, as_json: bool, what: str) -> None:
+    if as_json:
+        _print_json({"index": str(index), **asdict(summary)})
+    else:
+        console.print(f"{what}; {escape(str(index))} has {summary.images:,} now.")
+
+
+def _print_estimate(estimate: Estimate, as_json: bool) -> None:
+    if as_json:
+        _print_json(asdict(estimate))
+        return
+    table = Table(show_header=False, box=None)
+    table.add_row("images", f"{estimate.images:,}")
+    table.add_row("time", f"about {estimate.seconds / 60:,.1f} minutes on this machine")
+    table.add_row("disk", f"{estimate.disk_bytes / 2**30:,.2f} GiB")
+    table.add_row("memory", f"{estimate.memory_bytes / 2**30:,.2f} GiB while it builds")
+    table.add_row("lists", f"{estimate.served_bytes / 2**30:,.2f} GiB, mapped to memory by who asks")
+    for name, description in estimate.scales.items():
+        table.add_row(f"scale {name}", description)
+    console.print(table)
 
 
 def _summary_values(summary: BuildSummary) -> dict[str, Any]:
@@ -328,6 +424,7 @@ def _summary_values(summary: BuildSummary) -> dict[str, Any]:
         "failures": summary.failures,
         "scales": summary.scales,
         "started_over": summary.started_over,
+        "resumed": summary.resumed,
     }
 
 

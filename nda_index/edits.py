@@ -239,7 +239,12 @@ def compact(path: str | PathLike[str], *, progress: Progress | None = None) -> E
 def _editing(path: str | PathLike[str]) -> Iterator[_Opened]:
     """The index as it is, for its only writer, without what an interrupted writer left."""
     folder = Path(path)
-    read_manifest(folder)  # raises where there is no index, before a lock is put there
+    manifest = read_manifest(folder)  # raises where there is no index, before a lock is put there
+    if manifest.shards:
+        raise ConfigError(
+            f"the index {str(folder)!r} is in shards, each an index of its own; change one of them, such as "
+            f"{str(folder / manifest.shards[-1])!r}"
+        )
     with write_lock(folder):
         manifest = read_manifest(folder)
         sweep(folder, {*manifest.files, *manifest.obsolete})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,17 @@ FIT_PATCHES = 200_000
 SEED = 0
 
 
-def train_scale(folder: Path, corpus: Corpus, plan: ScalePlan) -> None:
+class Images(Protocol):
+    """Images [C, H, W] that can be sampled, wherever they lie."""
+
+    count: int
+    shape: tuple[int, int, int]
+
+    def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Pixels of some, uint8 [n, C, H, W]."""
+
+
+def train_scale(folder: Path, corpus: Images, plan: ScalePlan) -> None:
     """Fit the embedding and train the cells of a scale on a random sample of the images, and write both.
 
     Args:
@@ -87,6 +97,6 @@ def segment_names(files: Iterable[str], scale: Scale) -> list[str]:
     return sorted(name.rpartition("/")[2] for name in files if name.startswith(prefix))
 
 
-def _sample(corpus: Corpus, count: int) -> NDArray[np.uint8]:
+def _sample(corpus: Images, count: int) -> NDArray[np.uint8]:
     chosen = np.random.default_rng(SEED).choice(corpus.count, min(count, corpus.count), replace=False)
     return corpus.pixels(np.sort(chosen))

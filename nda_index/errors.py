@@ -10,6 +10,7 @@
         - `MismatchError`: its parts do not belong together.
     - `QueryError`: a question cannot be answered as asked.
         - `ImageDecodeError`: the picture cannot be read.
+    - `ShardLostError`: a part of the collection cannot be reached.
     - `StorageError`: the disk refuses to hold what must be written.
         - `LockedError`: another process writes to the index.
     - `MissingDependencyError`: an optional package is needed and absent.
@@ -74,6 +75,12 @@ class QueryError(NdaIndexError, ValueError):
 
 class ImageDecodeError(QueryError):
     """A picture cannot be read."""
+
+
+class ShardLostError(NdaIndexError):
+    """A part of the collection cannot be reached."""
+
+    exit_code = 8
 
 
 class StorageError(NdaIndexError):

@@ -11,20 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.attribution import Attribution
-from nda_index.build import DEFAULT_MEMORY, DEFAULT_SCALES, Progress, build
+from nda_index.build import DEFAULT_MEMORY, DEFAULT_SCALES, Progress, build, manifest_scales
 from nda_index.clock import Clock
 from nda_index.coarse.probe import DEFAULT_PROBES
 from nda_index.coverage import errors_of_scores, mass_covered
 from nda_index.diffusion import NoiseSetting, noise_level
 from nda_index.errors import QueryError
 from nda_index.exact.evidence import evidence_maps, to_float, total_score, views_of
+from nda_index.exact.posterior import View
 from nda_index.images import decode_image
-from nda_index.manifest import Manifest
-from nda_index.merge import coarse_votes, divided, named, score
-from nda_index.null import DEFAULT_PICTURES
+from nda_index.manifest import Manifest, read_manifest
+from nda_index.merge import Named, Scored, coarse_votes, divided, named, score
+from nda_index.null import DEFAULT_PICTURES, read_null
 from nda_index.question import Mode, Question
 from nda_index.scales import Scale
-from nda_index.shard import Ask, LocalShards, Shard, Shards, check_device
+from nda_index.shard import Ask, LocalShards, Shard, Shards, check_device, whole_manifest
 from nda_index.sources import Source
 from nda_index.verdict import evidence, near_duplicates, percentile
 from nda_index.version import __version__
@@ -43,13 +44,11 @@ class Index:
         shape: (C, H, W) of its images.
     """
 
-    def __init__(
-        self, path: Path, manifest: Manifest, scales: tuple[Scale, ...], null: NDArray[np.float64], shards: Shards
-    ) -> None:
+    def __init__(self, path: Path, manifest: Manifest, null: NDArray[np.float64], shards: Shards) -> None:
         """Put together by `open_index`."""
         self.path = path
         self.manifest = manifest
-        self.scales = scales
+        self.scales: tuple[Scale, ...] = manifest_scales(manifest.config)
         height, width = manifest.config["image_size"]
         self.shape: tuple[int, int, int] = (manifest.config["channels"], height, width)
         self._null = null
@@ -146,14 +145,17 @@ class Index:
             self._check_counts(question, top, int(allowed.sum()))
             return top
 
-        conversation = self._shards.ask(Ask(question, query, self._probes, progress))
-        candidates = question.candidates or self._candidates
-        result = score(conversation, views, self._offsets, candidates, choose, question.seed, clock)
-        coverages = result.coverages
-        best = np.argsort(-result.scores, kind="stable")[:top]
-        image_ids = result.ids[best]
-        found_images = named(conversation, image_ids, self._offsets)
-        pixels = found_images.pixels
+        def converse() -> tuple[Scored, NDArray[np.int64], Named]:
+            conversation = self._shards.ask(Ask(question, query, self._probes, progress))
+            candidates = question.candidates or self._candidates
+            result = score(conversation, views, self._offsets, candidates, choose, question.seed, clock)
+            best = np.argsort(-result.scores, kind="stable")[:top]
+            named_images = named(conversation, result.ids[best], self._offsets)
+            conversation.end()
+            return result, best, named_images
+
+        result, best, found_images = self._shards.attempt(converse)
+        coverages, image_ids, pixels = result.coverages, result.ids[best], found_images.pixels
         with clock.stage("maps"):
             maps = evidence_maps(views, result.log_normalisers, pixels, question.posterior)
         with clock.stage("coverage"):
@@ -186,6 +188,7 @@ class Index:
             draw_errors=draw_errors,
             scored=len(result.ids),
             collection=result.asked,
+            missing=self._shards.missing(),
             settings={
                 **question.as_settings(),
                 "scales": [scale.name for scale in self.scales],
@@ -247,8 +250,15 @@ class Index:
         for row, image in zip(matrix, images, strict=True):
             query = decode_image(image, self.shape[1:], self.shape[0])
             views = views_of(question.noisy_versions(query), self.scales)
-            conversation = self._shards.ask(Ask(question, query, self._probes, progress))
-            result = score(conversation, views, self._offsets, candidates, choose, question.seed, Clock())
+            ask = Ask(question, query, self._probes, progress)
+
+            def converse(ask: Ask = ask, views: Sequence[View] = views) -> Scored:
+                conversation = self._shards.ask(ask)
+                result = score(conversation, views, self._offsets, candidates, choose, question.seed, Clock())
+                conversation.end()
+                return result
+
+            result = self._shards.attempt(converse)
             row[result.ids] = result.scores
         return matrix
 
@@ -276,7 +286,9 @@ class Index:
         """
         question = self._question(timestep, noise, seed, draws, 1.0, "ann", None, None, False, None)
         query = decode_image(image, self.shape[1:], self.shape[0])
-        votes, _ = coarse_votes(self._shards.ask(Ask(question, query, probes)), len(self._shards.present))
+        conversation = self._shards.ask(Ask(question, query, probes))
+        votes, _ = coarse_votes(conversation, self._offsets)
+        conversation.end()
         assert votes is not None  # the mode is "ann"
         return votes
 
@@ -394,5 +406,11 @@ def open_index(path: str | PathLike[str], device: str = "auto") -> Index:
         ConfigError: an unknown device, or "cuda" where there is none.
     """
     check_device(device)
-    shard = Shard(Path(path), device)
-    return Index(Path(path), shard.manifest, shard.scales, shard.null, LocalShards([shard]))
+    folder = Path(path)
+    parts = read_manifest(folder).shards
+    if not parts:
+        shard = Shard(folder, device)
+        return Index(folder, shard.manifest, shard.null, LocalShards([shard]))
+    shards = [Shard(folder / name, device) for name in parts]
+    manifest = whole_manifest(folder, [shard.manifest for shard in shards])
+    return Index(folder, manifest, read_null(folder), LocalShards(shards))

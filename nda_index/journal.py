@@ -67,11 +67,16 @@ def record(folder: Path, journal: Journal) -> Journal:
     return journal
 
 
+def read_journal(folder: Path) -> Journal:
+    """The journal of a build that goes on."""
+    return Journal(**json.loads((folder / BUILDING).read_bytes()))
+
+
 def _interrupted(folder: Path) -> Journal | None:
     if (folder / MANIFEST).exists() or not (folder / BUILDING).exists():
         return None
     try:
-        return Journal(**json.loads((folder / BUILDING).read_bytes()))
+        return read_journal(folder)
     except (ValueError, TypeError):
         return Journal({})  # of another version: nothing of it can be used
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +16,16 @@ from pathlib import Path
 from nda_index.errors import LockedError
 from nda_index.manifest import MANIFEST, READERS_LOCK, WRITER_LOCK, writing
 
+POLL = 0.1  # seconds between looks at a lock that another process holds
+
 
 @contextmanager
-def write_lock(folder: Path) -> Iterator[None]:
+def write_lock(folder: Path, wait: float = 0.0) -> Iterator[None]:
     """Be the only writer of an index.
+
+    Args:
+        folder: of the index.
+        wait: seconds to wait for another writer to end.
 
     Raises:
         LockedError: another writer is at work; the message says which.
@@ -36,7 +43,7 @@ def write_lock(folder: Path) -> Iterator[None]:
         descriptor = os.open(folder / WRITER_LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor, time.monotonic() + wait)
         except BlockingIOError as error:
             who = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
             raise LockedError(
@@ -48,6 +55,16 @@ def write_lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, deadline: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(POLL)
 
 
 class ReadLease:

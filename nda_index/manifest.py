@@ -19,10 +19,11 @@ from typing import Any
 from nda_index.errors import CorruptIndexError, NotAnIndexError, StorageError, VersionError
 
 FORMAT_VERSION = 1
-FEATURES = ("removed",)  # features of the format that this version of nda_index knows, beyond version 1
+FEATURES = ("removed", "shards")  # features of the format that this version of nda_index knows, beyond version 1
 
 MANIFEST = "manifest.json"
 BUILDING = "building.json"  # stands in the folder while a build goes on
+SHARDS = "shards"  # folder of the indexes that a collection is divided into
 WRITER_LOCK, READERS_LOCK = "writer.lock", "readers.lock"
 _LANCE_HINT = "latest_version_hint.json"  # a shortcut that Lance makes again
 _NO_CONTENT = (MANIFEST, BUILDING, WRITER_LOCK, READERS_LOCK, _LANCE_HINT)
@@ -39,6 +40,7 @@ class Manifest:
         files: for every other file of the folder, by relative path with "/": its "size" in bytes and its "sha256".
         table: "name" and "version" of the Lance table of images.
         removed: file of the ids of removed images; empty if there is none.
+        shards: folders of the indexes that the collection is divided into; none if it is not.
         obsolete: files that are no part of the index any more, but were when readers opened it that may still go on.
         features: names of format features that a reader must know.
         tuning: what `nda_index.tune` measured and chose; empty until then.
@@ -52,6 +54,7 @@ class Manifest:
     files: dict[str, dict[str, Any]]
     table: dict[str, Any]
     removed: str = ""
+    shards: list[str] = field(default_factory=list)
     obsolete: list[str] = field(default_factory=list)
     features: list[str] = field(default_factory=list)
     tuning: dict[str, Any] = field(default_factory=dict)
@@ -154,7 +157,7 @@ def is_intact(folder: Path, name: str, expected: dict[str, Any]) -> bool:
 
 
 def verify(folder: Path, progress: Callable[[str, int, int], None] | None = None) -> list[str]:
-    """Hash every file again and compare.
+    """Hash every file again and compare, those of shards too.
 
     Args:
         folder: an index.
@@ -182,6 +185,8 @@ def verify(folder: Path, progress: Callable[[str, int, int], None] | None = None
         done += int(expected["size"])
         if progress:
             progress("verify", done, total)
+    for shard in values["shards"]:
+        problems += [f"{shard}: {problem}" for problem in verify(folder / shard, progress)]
     for name in _file_names(folder):
         if name in values["obsolete"]:
             problems.append(
@@ -259,7 +264,9 @@ def _size_problem(folder: Path, name: str, expected: dict[str, Any]) -> str | No
 
 def _file_names(folder: Path) -> list[str]:
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-    return sorted(name for name in names if name.rpartition("/")[2] not in _NO_CONTENT)
+    return sorted(
+        name for name in names if name.rpartition("/")[2] not in _NO_CONTENT and not name.startswith(f"{SHARDS}/")
+    )
 
 
 def _sha256(path: Path) -> str:

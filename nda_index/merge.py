@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -52,12 +53,26 @@ class Named:
     seconds: dict[str, float]
 
 
-def coarse_votes(conversation: Conversation, shards: int) -> tuple[NDArray[np.float64] | None, NDArray[np.bool_]]:
-    """Votes of all images, float64 [N], None in exact mode; and which are asked about, bool [N]."""
-    totals = conversation.advance([None] * shards)
+def coarse_votes(
+    conversation: Conversation, offsets: NDArray[np.int64]
+) -> tuple[NDArray[np.float64] | None, NDArray[np.bool_]]:
+    """Votes of all images, float64 [N], None in exact mode; and which are asked about, bool [N].
+
+    Args:
+        conversation: just begun.
+        offsets: int64 [S + 1], where each shard's ids begin.
+    """
+    shards = len(offsets) - 1
+    totals = _answered(conversation.advance([None] * shards))
     merged = [np.logaddexp2.reduce(parts) for parts in zip(*totals, strict=True)]
-    votes, allowed = zip(*conversation.advance([merged] * shards), strict=True)
-    return None if votes[0] is None else np.concatenate(votes), np.concatenate(allowed)
+    votes, allowed = np.zeros(offsets[-1]), np.zeros(offsets[-1], np.bool_)
+    exact = True
+    for found, start, stop in zip(conversation.advance([merged] * shards), offsets[:-1], offsets[1:], strict=True):
+        if found is not None:
+            part, allowed[start:stop] = found
+            if part is not None:
+                votes[start:stop], exact = part, False
+    return None if exact else votes, allowed
 
 
 def score(
@@ -81,7 +96,7 @@ def score(
         clock: of this side.
     """
     shards = len(offsets) - 1
-    votes, allowed = coarse_votes(conversation, shards)
+    votes, allowed = coarse_votes(conversation, offsets)
     top = choose(allowed)
     ids = np.flatnonzero(allowed)
     sample: OutsideSample | None = None
@@ -94,10 +109,10 @@ def score(
         (part, None if sample is None else sample.ids[where == shard] - offsets[shard])
         for shard, part in enumerate(divided(ids, offsets))
     ]
-    found = conversation.advance(messages)
+    found = _answered(conversation.advance(messages))
     log_totals = [merge_log_totals(parts) for parts in zip(*(totals for totals, _ in found), strict=True)]
     held = [np.logaddexp2.reduce(parts) for parts in zip(*(inside for _, inside in found), strict=True)]
-    beyond = conversation.advance([(log_totals, held)] * shards)
+    beyond = _answered(conversation.advance([(log_totals, held)] * shards))
     normalisers, coverages = log_totals, list[ViewCoverage]()
     if sample is not None and where is not None:
         with clock.stage("coverage"):
@@ -105,7 +120,7 @@ def score(
             ratios = [np.concatenate(parts)[order] for parts in zip(*(part for part, _ in beyond), strict=True)]
             coverages = view_coverages(ratios, log_totals, beyond[0][1], sample)
         normalisers = [total - np.log(c.covered) for total, c in zip(log_totals, coverages, strict=True)]
-    scores, backends, left_out = zip(*conversation.advance([normalisers] * shards), strict=True)
+    scores, backends, left_out = zip(*_answered(conversation.advance([normalisers] * shards)), strict=True)
     return Scored(ids, np.concatenate(scores), normalisers, coverages, backends[0], max(left_out), int(allowed.sum()))
 
 
@@ -113,7 +128,9 @@ def named(conversation: Conversation, image_ids: NDArray[np.int64], offsets: NDA
     """The images that an answer names, by their ids in its order."""
     order = np.argsort(image_ids, kind="stable")
     back = np.argsort(order)
-    pixels, keys, metadata, seconds = zip(*conversation.advance(divided(image_ids[order], offsets)), strict=True)
+    pixels, keys, metadata, seconds = zip(
+        *_answered(conversation.advance(divided(image_ids[order], offsets))), strict=True
+    )
     slowest = {stage: max(part.get(stage, 0.0) for part in seconds) for stage in seconds[0]}
     in_order = [key for part in keys for key in part]
     return Named(
@@ -122,6 +139,11 @@ def named(conversation: Conversation, image_ids: NDArray[np.int64], offsets: NDA
         pa.concat_tables(metadata).take(pa.array(back)),
         slowest,
     )
+
+
+def _answered(found: Sequence[Any]) -> list[Any]:
+    """What was found by the shards that are not lost."""
+    return [part for part in found if part is not None]
 
 
 def divided(image_ids: NDArray[np.int64], offsets: NDArray[np.int64]) -> list[NDArray[np.int64]]:

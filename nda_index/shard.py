@@ -7,10 +7,11 @@ depend on how a collection is divided. An index on one machine has one shard.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +19,14 @@ from torch import Tensor
 
 from nda_index.build import manifest_scales
 from nda_index.clock import Clock
-from nda_index.coarse.cells import Cells
+from nda_index.coarse.cells import Cells, Census, merge_census
 from nda_index.coarse.probe import Probe, probing, summed_votes
 from nda_index.coarse.storage import read_cells
 from nda_index.coarse.windows import query_windows
 from nda_index.corpus import Corpus
 from nda_index.coverage import outside_ratios
 from nda_index.encode import segment_names
-from nda_index.errors import ConfigError
+from nda_index.errors import ConfigError, MismatchError
 from nda_index.exact import gpu
 from nda_index.exact.evidence import to_float, views_of
 from nda_index.exact.posterior import View, scoring
@@ -41,6 +42,7 @@ BACKENDS_BY_DEVICE = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
 RESIDENT_BYTES = 8 << 30  # pixels kept on a GPU between questions
 
 Progress: TypeAlias = "Callable[[str, int, int], None]"  # stage, done, total
+Answer = TypeVar("Answer")
 Steps: TypeAlias = "Generator[Any, Any, None]"
 
 
@@ -58,7 +60,10 @@ class Conversation(Protocol):
     """A question that all shards are working on."""
 
     def advance(self, messages: Sequence[Any]) -> list[Any]:
-        """Send each shard a message, and wait for what each yields next."""
+        """Send each shard a message, and wait for what each yields next; None from a shard that is lost."""
+
+    def end(self) -> None:
+        """Say that no message follows."""
 
 
 class Shards(Protocol):
@@ -75,6 +80,12 @@ class Shards(Protocol):
 
     def pixels(self, image_ids: Sequence[NDArray[np.int64]]) -> list[NDArray[np.uint8]]:
         """Pixels of some images of each shard, by ids of the shard, uint8 [n, C, H, W] each."""
+
+    def missing(self) -> int:
+        """Number of images that cannot be asked about now."""
+
+    def attempt(self, answer: Callable[[], Answer]) -> Answer:
+        """Answer a question, again where a shard was lost on the way."""
 
     def close(self) -> None:
         """Say that nothing more will be asked."""
@@ -111,6 +122,14 @@ class Shard:
     def close(self) -> None:
         """Let its files be erased."""
         self._lease.release()
+
+    def census(self) -> list[Census]:
+        """How many members each cell of each scale has, and their moments."""
+        return [(cells.counts, *cells.moments) for cells in self.coarse]
+
+    def join(self, census: Sequence[Census]) -> None:
+        """Be one of several shards, which have this census together: cells are chosen as if all lay here."""
+        self.coarse = tuple(replace(cells, census=whole) for cells, whole in zip(self.coarse, census, strict=True))
 
     def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Pixels of some images, uint8 [n, C, H, W]."""
@@ -197,6 +216,10 @@ class LocalShards:
         """Put shards together, in the order of their images' ids."""
         self._shards = list(shards)
         self.present = [shard.present for shard in shards]
+        if len(shards) > 1:
+            census = [merge_census(parts) for parts in zip(*(shard.census() for shard in shards), strict=True)]
+            for shard in shards:
+                shard.join(census)
 
     def ask(self, ask: Ask) -> Conversation:
         """Put a question to all shards."""
@@ -205,6 +228,14 @@ class LocalShards:
     def pixels(self, image_ids: Sequence[NDArray[np.int64]]) -> list[NDArray[np.uint8]]:
         """Pixels of some images of each shard, by ids of the shard."""
         return [shard.pixels(ids) for shard, ids in zip(self._shards, image_ids, strict=True)]
+
+    def missing(self) -> int:
+        """None: they are here."""
+        return 0
+
+    def attempt(self, answer: Callable[[], Answer]) -> Answer:
+        """Answer a question."""
+        return answer()
 
     def close(self) -> None:
         """Let the files be erased."""
@@ -219,6 +250,10 @@ class _LocalConversation:
     def advance(self, messages: Sequence[Any]) -> list[Any]:
         return [steps.send(message) for steps, message in zip(self._steps, messages, strict=True)]
 
+    def end(self) -> None:
+        for steps in self._steps:
+            steps.close()
+
 
 def check_device(device: str) -> None:
     """Raise `ConfigError` where there is no such device."""
@@ -226,6 +261,26 @@ def check_device(device: str) -> None:
         raise ConfigError(f"device is {device!r}; it must be one of {', '.join(map(repr, BACKENDS_BY_DEVICE))}")
     if device == "cuda" and not gpu.available():
         raise ConfigError("device is 'cuda', but there is no CUDA device with Triton; it must be 'auto' or 'cpu'")
+
+
+def whole_manifest(folder: Path, parts: Sequence[Manifest]) -> Manifest:
+    """The manifest of an index in shards, as they are now.
+
+    Raises:
+        MismatchError: the shards do not have the same cells.
+    """
+    manifest = read_manifest(folder)
+    for part, name in zip(parts, manifest.shards, strict=True):
+        for file, expected in manifest.files.items():
+            if file.startswith("scales/") and part.files.get(file, {}).get("sha256") != expected["sha256"]:
+                raise MismatchError(
+                    f"{name} of the index {str(folder)!r} has another {file} than the index; it was built with other "
+                    f"cells, build it again with those of the index"
+                )
+    counts = {name: sum(part.counts[name] for part in parts) for name in ("images", "removed", "failures")}
+    hashes = [manifest.index_hash, *(part.index_hash for part in parts)]
+    index_hash = hashlib.sha256("".join(hashes).encode()).hexdigest()
+    return replace(manifest, counts=counts, index_hash=index_hash)
 
 
 def open_coarse(folder: Path, manifest: Manifest) -> tuple[Cells, ...]:

@@ -110,6 +110,20 @@ def open_source(source: Source, *, columns: Sequence[str] | None = None) -> Open
     return OpenSource(opened.kind, opened.count, schema, opened.read)
 
 
+def part_of(opened: OpenSource, positions: range) -> OpenSource:
+    """The images of a source at some positions, one after the other.
+
+    Example:
+        >>> part_of(open_source(np.zeros((5, 8, 8, 3), np.uint8)), range(3, 5)).count
+        2
+    """
+
+    def read() -> Iterator[RawImage]:
+        return islice(opened.read(), positions.start, positions.stop)
+
+    return OpenSource(opened.kind, len(positions), opened.schema, read)
+
+
 def read_batches(
     opened: OpenSource, image_size: tuple[int, int], channels: int, batch_size: int = 1024, start: int = 0
 ) -> Iterator[ImageBatch]:

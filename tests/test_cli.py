@@ -114,3 +114,33 @@ def test_the_command_is_installed() -> None:
     command = shutil.which("nda-index", path=str(Path(sys.executable).parent))
     assert command is not None
     assert subprocess.run([command, "--version"], capture_output=True, text=True, check=True).stdout.startswith("0.")
+
+
+def test_an_index_grows_shrinks_and_forgets(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pictures: NDArray[np.uint8]
+) -> None:
+    for name, part in (("old", range(20)), ("new", range(20, 26))):
+        (tmp_path / name).mkdir()
+        for i in part:
+            Image.fromarray(pictures[i]).save(tmp_path / name / f"{i:02d}.png")
+    index = tmp_path / "x.nda"
+    build = ["build", tmp_path / "old", index, "--image-size", 16, "--scale", "5", "--null", 0]
+    code, out, _ = run(capsys, monkeypatch, *build, "--dry-run", "--json")
+    assert (code, json.loads(out)["images"], index.exists()) == (0, 20, False)
+    code, out, _ = run(capsys, monkeypatch, *build, "--dry-run")
+    assert "minutes on this machine" in out
+    assert run(capsys, monkeypatch, *build, "--resume")[0] == 0
+
+    code, out, _ = run(capsys, monkeypatch, "add", index, tmp_path / "new", "--json")
+    assert (code, json.loads(out)["images"], json.loads(out)["changed"]) == (0, 26, 6)
+    code, out, _ = run(capsys, monkeypatch, "remove", index, "--key", "23.png", "--image-id", 4)
+    assert "Removed 2 images" in out
+    assert "has 24 now" in out
+    code, out, _ = run(capsys, monkeypatch, "info", index)
+    assert "their bytes are here" in out
+    code, out, _ = run(capsys, monkeypatch, "compact", index)
+    assert "Erased 2 images" in out
+    assert run(capsys, monkeypatch, "verify", index)[0] == 0
+    code, _, err = run(capsys, monkeypatch, "remove", index, "--key", "23.png")
+    assert code == 5
+    assert "keys has '23.png'" in err

@@ -111,6 +111,12 @@ def merge_moments(
     return np.asarray(mean, np.float32), np.asarray(variance, np.float32)
 
 
+def merge_census(parts: Sequence[Census]) -> Census:
+    """The census of several shards together."""
+    counts, means, variances = zip(*parts, strict=True)
+    return np.asarray(sum(counts), np.int64), *merge_moments(counts, means, variances)
+
+
 def decode(
     codes: NDArray[np.uint8], centroids: NDArray[np.float32], codebook: NDArray[np.float32]
 ) -> NDArray[np.float32]:
