@@ -34,5 +34,5 @@ def read_arrow(path: Path) -> tuple[pa.RecordBatch, dict[str, Any]]:
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         return reader.get_batch(0), json.loads(reader.schema.metadata[b"nda_index"])
-    except (OSError, pa.ArrowInvalid, KeyError, ValueError, TypeError) as error:
+    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError, MemoryError) as error:
         raise CorruptIndexError(f"{path.name} cannot be read: {error}; restore the index, or build it again") from error

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from nda_index.errors import CorruptIndexError, QueryError, StorageError
 from nda_index.sources import ImageBatch
 
-OWN_COLUMNS = ("image_id", "key", "pixels", "sha256")
+OWN_COLUMNS = ("image_id", "key", "pixels", "sha256", "row_sha256")
 
 
 class Corpus:
@@ -30,7 +30,7 @@ class Corpus:
             self._table.checkout(table["version"])
             self.count: int = self._table.count_rows()
             self.schema: pa.Schema = self._table.schema
-        except (ValueError, OSError, RuntimeError) as error:
+        except Exception as error:  # Lance meets damage in many ways, panics of its runtime among them
             raise CorruptIndexError(
                 f"the image table of {str(folder)!r} cannot be opened: {_first_line(error)}; build the index again"
             ) from error
@@ -58,9 +58,22 @@ class Corpus:
         return images
 
     def rows(self, image_ids: NDArray[np.int64]) -> tuple[tuple[str, ...], pa.Table]:
-        """Keys and metadata of some images, in the order of their ids."""
-        rows = self._take(image_ids, ["image_id", "key", *self.metadata_columns])
-        return tuple(rows["key"].to_pylist()), rows.select(self.metadata_columns)
+        """Keys and metadata of some images, in the order of their ids.
+
+        Raises:
+            CorruptIndexError: they differ from what was stored at build.
+        """
+        rows = self._take(image_ids, ["image_id", "key", "row_sha256", *self.metadata_columns])
+        keys, metadata = rows["key"].to_pylist(), rows.select(self.metadata_columns)
+        for image_id, digest, stored in zip(
+            image_ids, _row_digests(keys, metadata), rows["row_sha256"].to_pylist(), strict=True
+        ):
+            if digest != stored:
+                raise CorruptIndexError(
+                    f"the key or metadata of image {image_id} are not those that were indexed; restore the index from "
+                    f"a copy, or build it again"
+                )
+        return tuple(keys), metadata
 
     def matching(self, where: str) -> NDArray[np.int64]:
         """Ids of the images whose metadata fulfil an SQL condition, ascending.
@@ -104,7 +117,7 @@ class Corpus:
             return self.schema.empty_table().select(list(columns))
         try:
             rows = self._table.take_offsets(image_ids.tolist()).select(list(columns)).to_arrow()
-        except (ValueError, RuntimeError, OSError) as error:
+        except Exception as error:
             raise CorruptIndexError(
                 f"images cannot be read from the index: {_first_line(error)}; run `nda-index verify` on it"
             ) from error
@@ -121,6 +134,7 @@ def table_schema(shape: tuple[int, int, int], metadata: pa.Schema) -> pa.Schema:
         pa.field("key", pa.string()),
         pa.field("pixels", pa.list_(pa.uint8(), int(np.prod(shape)))),
         pa.field("sha256", pa.binary(32)),
+        pa.field("row_sha256", pa.binary(32)),
     ]
     return pa.schema([*own, *metadata])
 
@@ -133,6 +147,7 @@ def as_rows(batch: ImageBatch, start: int, schema: pa.Schema) -> pa.Table:
         pa.array(batch.keys, pa.string()),
         pa.FixedSizeListArray.from_arrays(pa.array(batch.images.reshape(-1)), batch.images[0].size),
         pa.array([hashlib.sha256(image).digest() for image in batch.images], pa.binary(32)),
+        pa.array(_row_digests(batch.keys, batch.metadata), pa.binary(32)),
         *(batch.metadata[name].combine_chunks() for name in schema.names[len(OWN_COLUMNS) :]),
     ]
     return pa.table(columns, schema=schema)
@@ -166,6 +181,14 @@ def append_images(folder: Path, name: str, rows: Sequence[pa.Table]) -> dict[str
             f"the images cannot be written to {str(folder)!r}: {_first_line(error)}; make room there and build again"
         ) from error
     return {"name": name, "version": table.version}
+
+
+def _row_digests(keys: Sequence[str], metadata: pa.Table) -> list[bytes]:
+    """sha256 of each row's key and metadata."""
+    rows = metadata.to_pylist() if metadata.num_columns else [{}] * len(keys)
+    return [
+        hashlib.sha256(repr((key, list(row.items()))).encode()).digest() for key, row in zip(keys, rows, strict=True)
+    ]
 
 
 def _pixels(column: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:

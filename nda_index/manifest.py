@@ -27,6 +27,7 @@ SHARDS = "shards"  # folder of the indexes that a collection is divided into
 WRITER_LOCK, READERS_LOCK = "writer.lock", "readers.lock"
 _LANCE_HINT = "latest_version_hint.json"  # a shortcut that Lance makes again
 _NO_CONTENT = (MANIFEST, BUILDING, WRITER_LOCK, READERS_LOCK, _LANCE_HINT)
+ENDS = 1 << 16
 _SELF_HASH = "manifest_sha256"
 
 
@@ -37,7 +38,8 @@ class Manifest:
     Attributes:
         config: the settings of the build, as JSON values.
         counts: numbers of images, failures and patches.
-        files: for every other file of the folder, by relative path with "/": its "size" in bytes and its "sha256".
+        files: for every other file of the folder, by relative path with "/": its "size" in bytes, its "sha256", and
+            "ends": the sha256 of its first and its last 64 KiB, checked whenever the index is opened.
         table: "name" and "version" of the Lance table of images.
         removed: file of the ids of removed images; empty if there is none.
         shards: folders of the indexes that the collection is divided into; none if it is not.
@@ -116,7 +118,7 @@ def sweep(folder: Path, keep: Container[str]) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read a folder's manifest, and check that its files are there with their sizes.
+    """Read a folder's manifest, and check that its files are there, with their sizes and ends.
 
     Raises:
         NotAnIndexError: there is none; the message says whether a build was interrupted.
@@ -132,6 +134,8 @@ def read_manifest(folder: Path) -> Manifest:
     manifest = Manifest(**values, index_hash=hashlib.sha256(data).hexdigest())
     for name, expected in manifest.files.items():
         problem = _size_problem(folder, name, expected)
+        if problem is None and _sha256_of_ends(folder / name) != expected.get("ends"):
+            problem = f"{name} is not the file of the build"
         if problem:
             raise CorruptIndexError(f"the index {str(folder)!r} is damaged: {problem}; restore it, or build it again")
     return manifest
@@ -147,8 +151,9 @@ def hash_files(folder: Path, known: Mapping[str, dict[str, Any]] | None = None) 
 
 
 def hash_file(folder: Path, name: str) -> dict[str, Any]:
-    """Size and sha256 of one file."""
-    return {"size": (folder / name).stat().st_size, "sha256": _sha256(folder / name)}
+    """Size and hashes of one file."""
+    path = folder / name
+    return {"size": path.stat().st_size, "sha256": _sha256(path), "ends": _sha256_of_ends(path)}
 
 
 def is_intact(folder: Path, name: str, expected: dict[str, Any]) -> bool:
@@ -274,6 +279,16 @@ def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         for chunk in iter(lambda: file.read(1 << 20), b""):
             digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _sha256_of_ends(path: Path) -> str:
+    """Of a file's first and last bytes: of all of a small file, and enough to know a large one, in no time."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        digest.update(file.read(ENDS))
+        file.seek(max(ENDS, path.stat().st_size - ENDS))
+        digest.update(file.read(ENDS))
     return digest.hexdigest()
 
 

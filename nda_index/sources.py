@@ -29,7 +29,7 @@ from nda_index.images import decode_image, name_of
 Source: TypeAlias = "str | PathLike[str] | Sequence[str | PathLike[str]] | NDArray[np.uint8]"
 
 IMAGE_ENDINGS = frozenset([".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"])
-OWN_COLUMNS = ("image_id", "key", "pixels", "sha256")
+OWN_COLUMNS = ("image_id", "key", "pixels", "sha256", "row_sha256")
 KEY_COLUMNS = ("key", "path", "id", "file_name", "filename")
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "bytes")
 WORKERS = 2  # decoding threads; Pillow releases the interpreter lock

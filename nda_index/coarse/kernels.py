@@ -204,8 +204,9 @@ def sum_visits(
             tops[: last - first], sums[: last - first] = highest[first:last], total[first:last]
             count = _load_tiles(windows, first, last, vectors, constants, tiles)
             for at in range(offsets[c], offsets[c + 1]):
-                if len(allowed) and not allowed[image_ids[at]]:
-                    continue
+                image = image_ids[at]
+                if len(allowed) and (image < 0 or image >= len(allowed) or not allowed[image]):
+                    continue  # a damaged file may name an image that is not there
                 _decode(codes, at, centroids[c], codebook, alike, row)
                 for k in range(count):
                     logit, top = _logits(tiles, k, row), load(tops, k * LANES)
@@ -237,7 +238,7 @@ def add_votes(
             count = _load_tiles(windows, first, last, vectors, constants, tiles)
             for at in range(offsets[c], offsets[c + 1]):
                 image = image_ids[at]
-                if len(allowed) and not allowed[image]:
+                if image < 0 or image >= votes.shape[1] or (len(allowed) and not allowed[image]):
                     continue
                 for q in range(several):
                     votes[part, image, q] += even[c, q]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from nda_index.arrow import read_arrow, write_arrow
 from nda_index.coarse.cells import Cells, Segment, decode
 from nda_index.coarse.ivf import Codec, load_faiss, new_index, pq_codes
 from nda_index.embedding import Embedding
-from nda_index.errors import MismatchError
+from nda_index.errors import CorruptIndexError, MismatchError
 from nda_index.scales import Scale
 
 EMBEDDING = "embedding.arrow"
@@ -100,20 +101,39 @@ def write_segment(path: Path, segment: Segment) -> None:
         "mean": pa.FixedSizeListArray.from_arrays(pa.array(segment.means.reshape(-1)), dimensions),
         "variance": pa.FixedSizeListArray.from_arrays(pa.array(segment.variances.reshape(-1)), dimensions),
     }
-    write_arrow(path, columns, {"code_size": code_size})
+    write_arrow(path, columns, {"code_size": code_size, "digest": _digest(segment)})
 
 
 def read_segment(path: Path, dimensions: int) -> Segment:
-    """A segment that `write_lists` wrote, mapped to memory."""
+    """A segment that `write_segment` wrote, mapped to memory.
+
+    Raises:
+        CorruptIndexError: it cannot be read, or where the lists begin or their moments were changed.
+    """
     batch, header = read_arrow(path)
-    means, variances = (batch[name].flatten().to_numpy().reshape(-1, dimensions) for name in ("mean", "variance"))
-    return Segment(
-        batch["image_ids"].offsets.to_numpy(),
-        batch["codes"].flatten().to_numpy().reshape(-1, header["code_size"]),
-        batch["image_ids"].flatten().to_numpy(),
-        means,
-        variances,
-    )
+    try:
+        means, variances = (batch[name].flatten().to_numpy().reshape(-1, dimensions) for name in ("mean", "variance"))
+        segment = Segment(
+            batch["image_ids"].offsets.to_numpy(),
+            batch["codes"].flatten().to_numpy().reshape(-1, header["code_size"]),
+            batch["image_ids"].flatten().to_numpy(),
+            means,
+            variances,
+        )
+        intact = header["digest"] == _digest(segment) and len(segment.codes) == len(segment.image_ids)
+    except (KeyError, ValueError, TypeError, pa.ArrowException) as error:
+        raise CorruptIndexError(f"{path.name} cannot be read: {error}; restore the index from a copy") from error
+    if not intact:
+        raise CorruptIndexError(f"{path.name} was changed after the build; restore the index from a copy")
+    return segment
+
+
+def _digest(segment: Segment) -> str:
+    """Of all but the members: a member that is wrong moves one vote, a cell that is wrong moves many."""
+    digest = hashlib.sha256()
+    for part in (segment.offsets, segment.means, segment.variances):
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()
 
 
 def read_cells(folder: Path, scale: Scale, stride: int, segments: Sequence[str]) -> Cells:
