@@ -77,7 +77,7 @@ def _together(corpus: Corpus, coarse: Sequence[Cells]) -> int:
         len(cells.centroids) * cells.embedding.scale.positions(height) * cells.embedding.scale.positions(width)
         for cells in coarse
     )
-    return int(np.clip(MEMORY // (5 * pairs + 4 * numba.get_num_threads() * corpus.count), 1, TOGETHER))
+    return int(np.clip(MEMORY // (5 * pairs + (4 * numba.get_num_threads() + 24) * corpus.count), 1, TOGETHER))
 
 
 @one_torch_thread()
