@@ -142,7 +142,7 @@ class Shard:
     def asked(self, ask: Ask) -> Steps:
         """Work on a question. Yields, and is sent, in turn:
 
-        1. the log totals of its windows, [W] for each view, none in exact mode; those of all shards;
+        1. the log masses of its windows' visits to cells, [V] for each view, none in exact mode; those of all shards;
         2. the votes [N] (none in exact mode) and which images are asked about, bool [N]; the ids to score, and those
            of a sample of the others;
         3. the log totals of the exact stage, [P] for each view, and those of the coarse stage for the images to score,

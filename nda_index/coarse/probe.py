@@ -21,6 +21,7 @@ from nda_index.coarse.windows import QueryWindows
 
 DEFAULT_PROBES = 4  # more find little more: docs/method.md
 UNVISITED = 0.01  # of a window's mass may be left in cells that are neither visited nor flat
+THIN = 0.02  # votes of a window that a visited cell must be worth, all its members together, to be given
 FAR = 24.0  # cells whose mass is below 2^-FAR of the best one's are not looked at
 FLAT = 1.0  # standard deviation of the logits, in nats, up to which a cell is flat
 REST_ALIKE = 0.6  # how alike what is left of two patches is beside their coordinates, measured: docs/method.md
@@ -69,34 +70,45 @@ class _Scan:
     vectors: NDArray[np.float32]
     constants: NDArray[np.float64]
 
-    def totals(self) -> NDArray[np.float64]:
-        """Logarithm of what the members of its visited cells weigh for each window, [W]."""
+    def masses(self) -> NDArray[np.float64]:
+        """Logarithm of what a cell's members weigh for the window that visits it, for each visit: [V]."""
         highest = np.full(len(self.visits.windows), kernels.NOTHING, np.float32)
         sums = np.zeros(len(self.visits.windows), np.float32)
         for arguments in self._arguments(self.visits, self.constants):
             kernels.sum_visits(*arguments, numba.get_num_threads(), highest, sums)
-        out = np.full(len(self.vectors), -np.inf)
         with np.errstate(divide="ignore"):
-            np.logaddexp2.at(out, self.visits.windows, np.log2(sums) + highest.astype(np.float64))
+            return np.asarray(np.log2(sums) + highest.astype(np.float64))
+
+    def totals(self, masses: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Logarithm of what the members of all its visited cells weigh for each window, [W]."""
+        out = np.full(len(self.vectors), -np.inf)
+        np.logaddexp2.at(out, self.visits.windows, masses)
         return out
 
     def votes(
-        self, log_weights: NDArray[np.float64], queries: NDArray[np.int64], even: NDArray[np.float32], count: int
+        self,
+        masses: NDArray[np.float64],
+        log_weights: NDArray[np.float64],
+        queries: NDArray[np.int64],
+        even: NDArray[np.float32],
+        count: int,
     ) -> NDArray[np.float64]:
         """Votes of each query: [Q, N].
 
-        Windows [W] have a logarithm to add and belong to a query; even [C, Q] is what each member gets of a cell.
+        Visits [V] have a mass; windows [W] have a logarithm to add and belong to a query; even [C, Q] is what each
+        member gets of a cell.
         """
         counts = self.cells.counts
         held = even * counts[:, None]  # [C, Q]
         matters = (held > 1e-7 * held.sum(axis=0)).any(axis=1)
         matters[self.visits.cells] = True
         everything = np.flatnonzero(matters)
+        worth = np.exp2(masses + log_weights[self.visits.windows]) > THIN  # [V]
         sizes = np.zeros(len(counts), np.int64)
-        sizes[self.visits.cells] = np.diff(self.visits.starts)
+        sizes[self.visits.cells] = np.add.reduceat(worth, self.visits.starts[:-1]) if len(worth) else 0
         starts = np.concatenate([[0], np.cumsum(sizes[everything])])
         found = np.zeros((numba.get_num_threads(), count, even.shape[1]), np.float32)
-        visits = _Visits(everything, starts, self.visits.windows)
+        visits = _Visits(everything, starts, self.visits.windows[worth])
         for arguments in self._arguments(visits, self.constants + log_weights):
             kernels.add_votes(*arguments, queries, even, found)
         return np.asarray(found.sum(axis=0, dtype=np.float64).T)
@@ -128,7 +140,8 @@ class Probe:
 
     def totals_of(self, images: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Logarithm of what some images, bool [N], weigh in the visited cells for each window, [W]."""
-        return replace(self._scan, allowed=images).totals()
+        scan = replace(self._scan, allowed=images)
+        return scan.totals(scan.masses())
 
     def held(self, inside: NDArray[np.float64]) -> NDArray[np.float64]:
         """Part of the mass of the visited cells that images hold at every position, [rows, columns].
@@ -166,8 +179,8 @@ def probing(
 ) -> Generator[NDArray[np.float64], NDArray[np.float64], Probe]:
     """Estimate the scores of a collection's images, of which others may lie elsewhere.
 
-    Yields the logarithm (base 2) of what the images here weigh for each window, [W]; is sent that of all images, and
-    returns what the coarse stage finds.
+    Yields the logarithm (base 2) of what the images here weigh for each visit of a window to a cell, [V]; is sent that
+    of all images, and returns what the coarse stage finds.
 
     Args:
         cells: the scale's inverted lists.
@@ -178,8 +191,8 @@ def probing(
     """
     choice = _choose(cells, windows, probes)
     scan = _scan(cells, [choice], allowed)
-    totals = yield scan.totals()  # [W]
-    return Probe(_votes(scan, [choice], totals, count)[0], choice.windows, scan, totals)
+    masses = yield scan.masses()  # [V]
+    return Probe(_votes(scan, [choice], masses, count)[0], choice.windows, scan, scan.totals(masses))
 
 
 def probe_several(cells: Cells, queries: Sequence[QueryWindows], count: int) -> NDArray[np.float64]:
@@ -189,7 +202,7 @@ def probe_several(cells: Cells, queries: Sequence[QueryWindows], count: int) -> 
     """
     choices = [_choose(cells, windows, DEFAULT_PROBES) for windows in queries]
     scan = _scan(cells, choices, None)
-    return _votes(scan, choices, scan.totals(), count)
+    return _votes(scan, choices, scan.masses(), count)
 
 
 def _choose(cells: Cells, windows: QueryWindows, probes: int) -> _Choice:
@@ -235,12 +248,12 @@ def _scan(cells: Cells, choices: Sequence[_Choice], allowed: NDArray[np.bool_] |
     )
 
 
-def _votes(scan: _Scan, choices: Sequence[_Choice], totals: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """Votes of each query: [Q, N]. totals [W] are of the windows of all of them."""
+def _votes(scan: _Scan, choices: Sequence[_Choice], masses: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Votes of each query: [Q, N]. masses [V] are of the visits of all of them."""
     even = np.empty((len(choices), len(scan.cells.counts)))  # [Q, C]
     log_weights = []
     sizes = [len(choice.vectors) for choice in choices]
-    parts = np.split(totals, np.cumsum(sizes)[:-1])
+    parts = np.split(scan.totals(masses), np.cumsum(sizes)[:-1])
     for choice, part, out in zip(choices, parts, even, strict=True):
         owners = choice.windows.owners
         normaliser = np.full(owners.max() + 1, -np.inf)
@@ -248,7 +261,7 @@ def _votes(scan: _Scan, choices: Sequence[_Choice], totals: NDArray[np.float64],
         log_weights.append(np.log2(choice.windows.weights) - normaliser[owners])
         kernels.flat_weights(choice.masses, choice.is_flat, log_weights[-1], scan.cells.counts, out)
     queries = np.repeat(np.arange(len(choices)), sizes)
-    return scan.votes(np.concatenate(log_weights), queries, np.ascontiguousarray(even.T, np.float32), count)
+    return scan.votes(masses, np.concatenate(log_weights), queries, np.ascontiguousarray(even.T, np.float32), count)
 
 
 def _groups(variances: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -59,6 +59,7 @@ def test_votes_are_the_softmax_over_all_members_where_all_cells_are_visited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(probe, "UNVISITED", -1.0)
+    monkeypatch.setattr(probe, "THIN", 0.0)
     monkeypatch.setattr(probe, "FLAT", 0.0)
     monkeypatch.setattr(probe, "FAR", 1e9)
     query = np.ascontiguousarray(pictures[5].transpose(2, 0, 1))
