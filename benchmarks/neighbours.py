@@ -1,0 +1,281 @@
+"""The coarse stage beside nearest neighbours: FAISS's, and those of LanceDB's own vector index, on the same windows.
+
+    python -m benchmarks.neighbours --truth FOLDER --index INDEX --tables FOLDER
+
+INDEX is one of cifar10_train.parquet, the first FOLDER holds exact scores that `benchmarks.recall` computed of it.
+LanceDB's tables are kept in the second, and a run goes on from what is there. Scale 7 only: its 12.8 million windows,
+and its exact scores. Writes benchmarks/results/neighbours.md and .json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from lancedb.index import IvfSq
+from numpy.typing import NDArray
+from rich.console import Console
+
+import nda_index as nda
+from benchmarks.machine import RESULTS, SHARED, describe_machine, peak_gib
+from benchmarks.recall import SHARES, TIMESTEPS, kept
+from nda_index.coarse.cells import Cells, decode
+from nda_index.coarse.ivf import KMEANS_ITERATIONS, POINTS_PER_LIST, new_index
+from nda_index.coarse.probe import probe
+from nda_index.coarse.storage import write_lists
+from nda_index.coarse.windows import QueryWindows, query_windows
+from nda_index.diffusion import noisy_images
+from nda_index.exact.evidence import to_float
+from nda_index.images import decode_image
+
+NEIGHBOURS = (64, 256)  # of each window of the query
+PROBED = 20  # cells in which neighbours are looked for: LanceDB's default
+NOISES = {"none": "none", "draw": "0"}  # and the name of their exact scores' files
+
+Search = Callable[[NDArray[np.float32], int], tuple[NDArray[np.float32], NDArray[np.int64]]]
+
+console = Console(width=200)
+
+
+@dataclass(frozen=True)
+class Case:
+    """The windows of a query as all ways look them up, the variance of its noise, and the exact scores."""
+
+    timestep: int
+    noise: str
+    windows: QueryWindows
+    variance: float
+    exact: NDArray[np.float64]
+
+
+def main() -> None:
+    """Measure, then write."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--truth", type=Path, required=True)
+    parser.add_argument("--index", type=Path, required=True)
+    parser.add_argument("--tables", type=Path, required=True)
+    parser.add_argument("--queries", type=int, default=4)
+    arguments = parser.parse_args()
+    index = nda.open_index(arguments.index)
+    cells, count = index._coarse[0], len(index)
+    cases = list(known_cases(cells, arguments.truth, arguments.queries))
+    vectors, image_ids = all_windows(cells)
+    results: dict[str, Any] = {"machine": describe_machine(), "images": count, "windows": len(vectors)}
+    results |= {"queries": arguments.queries, "shares": list(SHARES), "probed": PROBED}
+    lists, builds = len(cells.centroids), {}
+    faiss_search, builds["FAISS IVF_SQ8"] = build_faiss(vectors, image_ids, lists)
+    searches: dict[str, Search] = {"FAISS IVF_SQ8": faiss_search}
+    exact, approximate, builds["LanceDB IVF_SQ"] = build_lancedb(vectors, image_ids, lists, arguments.tables)
+    searches |= {"LanceDB IVF_SQ": approximate, "LanceDB IVF_SQ, exact distances": exact}
+    of_lists = builds["FAISS IVF_SQ8"]
+    written = sum(file.stat().st_size for file in (arguments.index / "scales" / cells.embedding.scale.name).iterdir())
+    builds["coarse stage"] = {"seconds": of_lists["seconds"] + of_lists.pop("write_seconds"), "disk_bytes": written}
+    results |= {"builds": builds, "rows": measure(cases, cells, searches, count), "peak_gib": peak_gib()}
+    (RESULTS / "neighbours.json").write_text(json.dumps(results, indent=1) + "\n")
+    (RESULTS / "neighbours.md").write_text(as_markdown(results))
+    console.print(as_markdown(results))
+
+
+def known_cases(cells: Cells, truth: Path, queries: int) -> Iterator[Case]:
+    """The first test images at every timestep, without noise and with one draw."""
+    table = pq.read_table(SHARED / "data" / "cifar10_test.parquet", columns=["image"])["image"]
+    for number, row in enumerate(table.slice(0, queries).to_pylist()):
+        query = decode_image(row["bytes"], (32, 32), 3)
+        for timestep in TIMESTEPS:
+            for noise, version in NOISES.items():
+                noisy = noisy_images(to_float(query), timestep, noise)[0]  # type: ignore[arg-type]
+                windows = query_windows(cells.embedding, cells.stride, query, noisy, False)
+                exact = np.load(truth / f"q{number}_t{timestep}_{version}_s0.npz")["scores"].astype(np.float64)
+                yield Case(timestep, noise, windows, noisy.sigma**2 / noisy.signal**2, exact)
+
+
+def all_windows(cells: Cells) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The windows that the index holds, float32 [T, d], as its codes tell them, and their images."""
+    total = int(cells.counts.sum())
+    vectors, image_ids = np.empty((total, cells.centroids.shape[1]), np.float32), np.empty(total, np.int64)
+    first = 0
+    for segment in cells.segments:
+        owners = np.repeat(np.arange(len(cells.centroids)), np.diff(segment.offsets))
+        for i in range(0, len(owners), 1 << 18):
+            some = slice(i, i + (1 << 18))
+            part = decode(segment.codes[some], cells.centroids[owners[some]], cells.codebook)
+            vectors[first : first + len(part)] = part
+            image_ids[first : first + len(part)] = segment.image_ids[some]
+            first += len(part)
+    return vectors, image_ids
+
+
+def build_faiss(
+    vectors: NDArray[np.float32], image_ids: NDArray[np.int64], lists: int
+) -> tuple[Search, dict[str, float]]:
+    """The FAISS index that the coarse stage's lists are written from."""
+    start = time.perf_counter()
+    index = new_index("sq8", vectors.shape[1], lists)
+    some = np.random.default_rng(0).choice(len(vectors), min(len(vectors), POINTS_PER_LIST * lists), replace=False)
+    index.train(vectors[some])
+    for i in range(0, len(vectors), 1 << 18):
+        index.add_with_ids(vectors[i : i + (1 << 18)], image_ids[i : i + (1 << 18)])
+    built = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        write_lists(Path(folder) / "lists.arrow", index, "sq8")
+    cost = {"seconds": built - start, "write_seconds": time.perf_counter() - built}
+    cost["memory_bytes"] = len(vectors) * (vectors.shape[1] + 8)
+    index.nprobe = PROBED
+    return lambda queries, k: index.search(queries, k), cost
+
+
+def build_lancedb(
+    vectors: NDArray[np.float32], image_ids: NDArray[np.int64], lists: int, folder: Path
+) -> tuple[Search, Search, dict[str, float]]:
+    """A table of the windows with an index of one byte a coordinate, to be asked with and without exact distances.
+
+    Its distances of the bytes are coarse: all coordinates share a range. `refine_factor` computes those of the
+    neighbours again from the table's vectors. All windows of a query are looked up in one call.
+    """
+    width = vectors.shape[1]
+    schema = pa.schema({"vector": pa.list_(pa.float32(), width), "image_id": pa.int32()})
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for i in range(0, len(vectors), 1 << 18):
+            flat = pa.array(vectors[i : i + (1 << 18)].reshape(-1))
+            ids = pa.array(image_ids[i : i + (1 << 18)].astype(np.int32))
+            yield pa.record_batch([pa.FixedSizeListArray.from_arrays(flat, width), ids], schema=schema)
+
+    database, kept_cost = lancedb.connect(folder), folder / "cost.json"
+    if kept_cost.exists():
+        table, cost = database.open_table("windows"), json.loads(kept_cost.read_text())
+    else:
+        config = IvfSq(num_partitions=lists, max_iterations=KMEANS_ITERATIONS, sample_rate=POINTS_PER_LIST)
+        start = time.perf_counter()
+        table = database.create_table("windows", batches(), schema=schema, mode="overwrite")
+        inserted = time.perf_counter()
+        table.create_index("vector", config=config)
+        cost = {"seconds": time.perf_counter() - inserted, "insert_seconds": inserted - start}
+        files = [file for file in folder.rglob("*") if file.is_file()]
+        cost["disk_bytes"] = sum(file.stat().st_size for file in files if "_indices" in file.parts)
+        cost["table_bytes"] = sum(file.stat().st_size for file in files if "_indices" not in file.parts)
+        kept_cost.write_text(json.dumps(cost))
+
+    def search(queries: NDArray[np.float32], k: int, refined: bool) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        request: Any = table.search(queries, vector_column_name="vector").select(["image_id", "_distance"])
+        request = request.nprobes(PROBED).limit(k)
+        found = (request.refine_factor(1) if refined else request).to_arrow()
+        distances, ids = np.full((len(queries), k), np.inf, np.float32), np.zeros((len(queries), k), np.int64)
+        owners = found["query_index"].to_numpy()
+        order = np.argsort(owners, kind="stable")
+        owners = owners[order]
+        column = np.arange(len(owners)) - np.searchsorted(owners, owners)
+        distances[owners, column] = found["_distance"].to_numpy()[order]
+        ids[owners, column] = found["image_id"].to_numpy()[order]
+        return distances, ids
+
+    return lambda queries, k: search(queries, k, True), lambda queries, k: search(queries, k, False), cost
+
+
+def measure(cases: list[Case], cells: Cells, searches: dict[str, Search], count: int) -> list[dict[str, Any]]:
+    """Recall and time of all ways, side by side for each case."""
+    for search in searches.values():
+        search(cases[0].windows.vectors, NEIGHBOURS[0])  # opens
+    probe(cells, cases[0].windows, count, allowed=None)  # compiles
+    rows = []
+    for case in cases:
+        windows = case.windows
+        label = {"timestep": case.timestep, "noise": case.noise}
+        start = time.perf_counter()
+        votes = probe(cells, windows, count, allowed=None).votes
+        seconds = time.perf_counter() - start
+        rows.append({"way": "coarse stage", "seconds": seconds} | label | kept(case.exact, votes))
+        for name, search in searches.items():
+            for k in NEIGHBOURS:
+                start = time.perf_counter()
+                distances, ids = search(windows.vectors, k)
+                plain = np.full(len(ids), case.variance)
+                votes = neighbour_votes(distances, ids, windows.weights, plain, count)
+                seconds = time.perf_counter() - start
+                broadened = neighbour_votes(distances, ids, windows.weights, windows.variances, count)
+                for ending, found in (("", votes), (", broadened", broadened)):
+                    way = f"{name}, {k} neighbours{ending}"
+                    rows.append({"way": way, "seconds": seconds} | label | kept(case.exact, found))
+    return rows
+
+
+def neighbour_votes(
+    distances: NDArray[np.float32],
+    ids: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    variances: NDArray[np.float64],
+    count: int,
+) -> NDArray[np.float64]:
+    """Softmax over each window's neighbours [W, k], summed per image."""
+    nearest = distances.min(axis=1, keepdims=True).astype(np.float64)
+    masses = np.exp(-(distances - nearest) / (2 * variances[:, None]))  # [W, k]
+    masses *= (weights / masses.sum(axis=1))[:, None]
+    votes = np.bincount(np.maximum(ids, 0).reshape(-1), np.where(ids < 0, 0.0, masses).reshape(-1), minlength=count)
+    return np.asarray(votes, np.float64)
+
+
+def as_markdown(results: dict[str, Any]) -> str:
+    """The results page."""
+    rows, builds = results["rows"], results["builds"]
+    ways = list(dict.fromkeys(row["way"] for row in rows))
+
+    def mean(key: str, way: str, noise: str, timestep: int | None = None) -> NDArray[np.float64]:
+        mine = [r[key] for r in rows if r["way"] == way and r["noise"] == noise and timestep in (None, r["timestep"])]
+        return np.asarray(np.mean(mine, axis=0), np.float64)
+
+    lines = ["# The coarse stage and nearest neighbours", ""]
+    lines += [f"`python -m benchmarks.neighbours` on {results['machine']}. {results['images']:,} CIFAR-10 images,"]
+    lines += [
+        f"scale 7, {results['windows']:,} windows (every second pixel, 28 dimensions), {results['queries']} queries"
+    ]
+    lines += ["that are not among the images. All ways look up the same windows of the query and are compared with the"]
+    lines += ["exact scores of all images. Neighbours: softmax weights of each window's nearest windows, summed per"]
+    lines += [
+        f"image, from {results['probed']} cells of as many as the coarse stage has; all windows of a query in one call."
+    ]
+    lines += ['"Broadened": the softmax has the variance that the coarse stage uses, not that of the noise alone.', ""]
+    lines += ["## Recall", "", "Recall of the exact top 100 with 5% of the images kept, by timestep.", ""]
+    for noise in NOISES:
+        lines += [f"Noise: {noise}.", "", "| way |" + "".join(f" t = {t} |" for t in TIMESTEPS) + " seconds a query |"]
+        lines += ["|---" * (len(TIMESTEPS) + 2) + "|"]
+        for way in ways:
+            recall = " | ".join(f"{mean('recall_100', way, noise, t)[3]:.2f}" for t in TIMESTEPS)
+            lines.append(f"| {way} | {recall} | {float(mean('seconds', way, noise)):.2f} |")
+        lines.append("")
+    lines += ["## Build and size", "", "| what | build, s | size |", "|---|---|---|"]
+    for name, cost in builds.items():
+        if "memory_bytes" in cost:
+            size = f"{cost['memory_bytes'] / 2**20:,.0f} MiB in memory"
+        else:
+            size = f"{cost['disk_bytes'] / 2**20:,.0f} MiB on disk"
+        if "table_bytes" in cost:
+            size += f", and the windows themselves {cost['table_bytes'] / 2**20:,.0f} MiB"
+        lines.append(f"| {name} | {cost['seconds']:.0f} | {size} |")
+    lines += ["", "From embedded windows on, training included. The coarse stage's lists are those that FAISS builds,"]
+    lines += [
+        "written to disk with the moments of the cells. All train k-means with 64 windows a cell, 10 iterations.",
+        "",
+    ]
+    lines += ["## All figures", "", "Recall of the exact top 100 by share of the images kept, then of the top 10.", ""]
+    shares = "".join(f" {share:.1%} |" for share in results["shares"])
+    lines += [f"| way | t | noise |{shares} top 10:{shares}", "|---" * (3 + 2 * len(results["shares"])) + "|"]
+    for way in ways:
+        for noise in NOISES:
+            for t in TIMESTEPS:
+                both = np.concatenate([mean("recall_100", way, noise, t), mean("recall_10", way, noise, t)])
+                lines.append(f"| {way} | {t} | {noise} | " + " | ".join(f"{value:.2f}" for value in both) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
