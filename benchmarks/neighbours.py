@@ -229,9 +229,12 @@ def as_markdown(results: dict[str, Any]) -> str:
     rows, builds = results["rows"], results["builds"]
     ways = list(dict.fromkeys(row["way"] for row in rows))
 
-    def mean(key: str, way: str, noise: str, timestep: int | None = None) -> NDArray[np.float64]:
+    def values(key: str, way: str, noise: str, timestep: int | None = None) -> NDArray[np.float64]:
         mine = [r[key] for r in rows if r["way"] == way and r["noise"] == noise and timestep in (None, r["timestep"])]
-        return np.asarray(np.mean(mine, axis=0), np.float64)
+        return np.array(mine, np.float64)
+
+    def mean(key: str, way: str, noise: str, timestep: int) -> NDArray[np.float64]:
+        return np.asarray(values(key, way, noise, timestep).mean(axis=0), np.float64)
 
     lines = ["# The coarse stage and nearest neighbours", ""]
     lines += [f"`python -m benchmarks.neighbours` on {results['machine']}. {results['images']:,} CIFAR-10 images,"]
@@ -246,11 +249,11 @@ def as_markdown(results: dict[str, Any]) -> str:
     lines += ['"Broadened": the softmax has the variance that the coarse stage uses, not that of the noise alone.', ""]
     lines += ["## Recall", "", "Recall of the exact top 100 with 5% of the images kept, by timestep.", ""]
     for noise in NOISES:
-        lines += [f"Noise: {noise}.", "", "| way |" + "".join(f" t = {t} |" for t in TIMESTEPS) + " seconds a query |"]
+        lines += [f"Noise: {noise}.", "", "| way |" + "".join(f" t = {t} |" for t in TIMESTEPS) + " median s |"]
         lines += ["|---" * (len(TIMESTEPS) + 2) + "|"]
         for way in ways:
             recall = " | ".join(f"{mean('recall_100', way, noise, t)[3]:.2f}" for t in TIMESTEPS)
-            lines.append(f"| {way} | {recall} | {float(mean('seconds', way, noise)):.2f} |")
+            lines.append(f"| {way} | {recall} | {float(np.median(values('seconds', way, noise))):.2f} |")
         lines.append("")
     lines += ["## Build and size", "", "| what | build, s | size |", "|---|---|---|"]
     for name, cost in builds.items():
