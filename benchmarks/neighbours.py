@@ -37,6 +37,7 @@ from nda_index.coarse.windows import QueryWindows, query_windows
 from nda_index.diffusion import noisy_images
 from nda_index.exact.evidence import to_float
 from nda_index.images import decode_image
+from nda_index.shard import open_coarse
 
 NEIGHBOURS = (64, 256)  # of each window of the query
 PROBED = 20  # cells in which neighbours are looked for: LanceDB's default
@@ -67,7 +68,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=4)
     arguments = parser.parse_args()
     index = nda.open_index(arguments.index)
-    cells, count = index._coarse[0], len(index)
+    cells, count = open_coarse(index.path, index.manifest)[0], len(index)
     cases = list(known_cases(cells, arguments.truth, arguments.queries))
     vectors, image_ids = all_windows(cells)
     results: dict[str, Any] = {"machine": describe_machine(), "images": count, "windows": len(vectors)}
