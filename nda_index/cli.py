@@ -19,7 +19,7 @@ from nda_index.build import DEFAULT_MEMORY, DEFAULT_SCALES, BuildSummary, build,
 from nda_index.build import Progress as ProgressReport
 from nda_index.edits import EditSummary, add_images, compact, remove_images
 from nda_index.errors import NdaIndexError
-from nda_index.index import open_index
+from nda_index.index import Index, open_index
 from nda_index.manifest import read_manifest, verify
 from nda_index.plan import Estimate
 from nda_index.report import strict_json
@@ -94,6 +94,10 @@ def build_command(
     >> 20,
     null: Annotated[int, typer.Option(help="Pictures that verdicts are set against; 0: no verdicts.")] = 199,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted build.")] = False,
+    ray: Annotated[
+        str | None, typer.Option(help="Build on the Ray cluster at this address; auto: this machine's.")
+    ] = None,
+    shards: Annotated[int, typer.Option(help="Parts of the index, with --ray.")] = 4,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate time, memory and disk; write nothing.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -120,7 +124,12 @@ def build_command(
         _print_estimate(estimate_build(source, **options), as_json)
         return
     with _progress() as report:
-        summary = build(source, index, null=null, resume=resume, progress=report, **options)
+        if ray is None:
+            summary = build(source, index, null=null, resume=resume, progress=report, **options)
+        else:
+            from nda_index.cluster_build import build_shards  # Ray is optional
+
+            summary = build_shards(source, index, shards=shards, address=ray, null=null, progress=report, **options)
     if as_json:
         _print_json({"index": str(index), **_summary_values(summary)})
         return
@@ -152,6 +161,9 @@ def query(
     per_image_topk: Annotated[int | None, typer.Option(help="Only the K largest weights of an image count.")] = None,
     mirror: Annotated[bool, typer.Option("--mirror", help="Mirror images belong to the collection too.")] = False,
     where: Annotated[str | None, typer.Option(help="SQL condition on the metadata, as \"license = 'CC0'\".")] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Ask on the Ray cluster at this address; auto: this machine's.")
+    ] = None,
     save: Annotated[
         list[Path] | None, typer.Option(help="Write .html, .png, .json or .parquet; may be repeated.")
     ] = None,
@@ -167,7 +179,7 @@ def query(
     """
     with _progress() as report:
         report("open", 0, 1)
-        opened = open_index(index)
+        opened = _opened(index, ray)
         report("open", 1, 1)
         answer = opened.attribute(
             image,
@@ -394,6 +406,14 @@ def _progress() -> Iterator[ProgressReport]:
             bars.update(tasks[stage], completed=done, total=total, rate=rate)
 
         yield report
+
+
+def _opened(index: Path, ray: str | None) -> Index:
+    if ray is None:
+        return open_index(index)
+    from nda_index.cluster import open_cluster  # Ray is optional
+
+    return open_cluster(index, ray)
 
 
 def _print_edit(index: Path, summary: EditSummary, as_json: bool, what: str) -> None:

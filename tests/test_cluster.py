@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 import nda_index as nda
 from nda_index import cluster
+from nda_index.cluster_build import build_shards
 from nda_index.manifest import read_manifest, verify
 
 ray = pytest.importorskip("ray")
@@ -44,7 +45,7 @@ def sharded(machines: Any, source: Path) -> Path:
     """An index in four shards, and beside it the same collection as one index."""
     seen: list[str] = []
     folder = source.parent / "sharded.nda"
-    built = cluster.build_shards(
+    built = build_shards(
         str(source), folder, shards=4, null=20, progress=lambda stage, done, total: seen.append(stage), **OPTIONS
     )
     assert (built.images, built.failures) == (300, 0)
@@ -173,11 +174,11 @@ def test_a_build_goes_on_after_its_workers_and_its_caller_were_killed(
                 raise Killed
 
         with pytest.raises(Killed):
-            cluster.build_shards(str(source), folder, shards=4, null=20, progress=stop, **OPTIONS)
+            build_shards(str(source), folder, shards=4, null=20, progress=stop, **OPTIONS)
         with pytest.raises(nda.NotAnIndexError, match="interrupted"):
             nda.open_index(folder)
     with pytest.raises(nda.ConfigError, match="begun with another shards"):
-        cluster.build_shards(str(source), folder, shards=3, **OPTIONS)
+        build_shards(str(source), folder, shards=3, **OPTIONS)
     node = machines.add_node(num_cpus=2)
     killed: list[int] = []
 
@@ -186,7 +187,7 @@ def test_a_build_goes_on_after_its_workers_and_its_caller_were_killed(
             killed.append(done)
             machines.remove_node(node, allow_graceful=False)
 
-    cluster.build_shards(str(source), folder, shards=4, null=20, progress=lose_a_node, **OPTIONS)
+    build_shards(str(source), folder, shards=4, null=20, progress=lose_a_node, **OPTIONS)
     assert killed
     assert verify(folder) == []
     assert read_manifest(folder).counts["images"] == 300
