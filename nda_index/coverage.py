@@ -26,6 +26,7 @@ REPLICATES = 24  # of the bootstrap
 UNSEEN = 0.1  # wins by a typical sampled image, at one position of all, that are added to what was seen
 EXPECTED = (0.7, 0.0, -0.3)  # coefficients of the regression where the sample says nothing
 RIDGE = 1.0  # weight of the expected coefficients, in observations
+LARGEST = 40.0  # log odds: beyond them nothing changes
 BRACKET = 0.4  # standard error as a part of the distance between two estimates that err to either side
 
 
@@ -226,7 +227,8 @@ def _estimate(wins: NDArray[np.float64], features: NDArray[np.float64], unseen: 
     """Part of the mass inside at each position, from how often sampled images win over the scored ones, [m, P]."""
     halves = wins[::2].mean(axis=0), wins[1::2].mean(axis=0)  # [P] each
     single = (halves[0] + halves[1]) / 2  # [P]
-    expected = np.exp(features @ _regression(features, single + unseen))  # [P]
+    log_odds = features @ _regression(features, single + unseen)  # [P]
+    expected = np.exp(np.clip(log_odds, -LARGEST, LARGEST))  # [P]
     unit = (1 + expected) ** 2
     both = ((halves[0] - expected) * (halves[1] - expected) / unit).sum()
     each = sum(((half - expected) ** 2 / unit).sum() for half in halves) / 2
@@ -244,7 +246,7 @@ def _regression(features: NDArray[np.float64], wins: NDArray[np.float64]) -> NDA
     ridge = np.diag([0.0, *[RIDGE] * len(EXPECTED)])
     found: NDArray[np.float64] = prior.copy()
     for _ in range(25):  # of Newton
-        chance = 1 / (1 + np.exp(-features @ found))
+        chance = 1 / (1 + np.exp(-np.clip(features @ found, -LARGEST, LARGEST)))
         gradient = features.T @ (wins - (1 + wins) * chance) - ridge @ (found - prior)
         curvature = (features.T * ((1 + wins) * chance * (1 - chance))) @ features + ridge
         step = np.clip(np.linalg.lstsq(curvature, gradient)[0], -1, 1)
