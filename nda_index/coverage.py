@@ -234,7 +234,7 @@ def _estimate(wins: NDArray[np.float64], features: NDArray[np.float64], unseen: 
     each = sum(((half - expected) ** 2 / unit).sum() for half in halves) / 2
     alike = float(np.clip(both / max(each, 1e-300), 0.0, 1.0))
     reliability = 2 * alike / (1 + alike)  # Spearman and Brown: of the mean of two halves
-    covered = 1 / (1 + expected + reliability * (single - expected))
+    covered = 1 / (1 + np.maximum(0.0, expected + reliability * (single - expected)))
     # 1 / (1 + x) is convex: from noisy single positions the estimate is too high, from expected wins too low.
     bracket = BRACKET * np.sqrt(1 - reliability) * (1 / (1 + single) - 1 / (1 + expected))
     return _Estimate(covered, bracket, reliability)

@@ -128,3 +128,16 @@ def test_neighbouring_positions_err_together() -> None:
     errors = covered_scores(views, [np.stack([near, far]).reshape(2, -1)], [coverage])[1]
     assert errors[1] == pytest.approx(0.1 * 2)  # four independent positions
     assert errors[0] == pytest.approx(0.1 * (4 + 8 * 0.8 + 4 * 0.64) ** 0.5)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1e-14, 1e-3, 1.0, 1e30])
+def test_estimates_stay_in_their_range_whatever_the_sample(ratio: float) -> None:
+    rng = np.random.default_rng(0)
+    ratios = [ratio * rng.random((200, 100)) * (rng.random((200, 100)) < 0.1)]
+    sample = OutsideSample(np.arange(200), np.full(200, 50.0), complete=False)
+    for held in (rng.random((10, 10)), np.full((10, 10), np.nan), np.zeros((10, 10)), np.ones((10, 10))):
+        [found] = view_coverages(ratios, [rng.normal(size=100)], [held], sample)
+        assert ((found.covered >= 0) & (found.covered <= 1)).all()
+        assert np.isfinite(found.residual).all()
+        assert np.isfinite(found.bracket).all()
+        assert np.isfinite(found.replicates).all()
