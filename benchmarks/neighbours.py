@@ -2,9 +2,10 @@
 
     python -m benchmarks.neighbours --truth FOLDER --index INDEX --tables FOLDER
 
-INDEX is one of cifar10_train.parquet, the first FOLDER holds exact scores that `benchmarks.recall` computed of it.
-LanceDB's tables are kept in the second, and a run goes on from what is there. Scale 7 only: its 12.8 million windows,
-and its exact scores. Writes benchmarks/results/neighbours.md and .json.
+INDEX is one of cifar10_train.parquet or of its first images, the first FOLDER holds exact scores that
+`benchmarks.recall` computed of all of it; of an index of the first images only theirs are ranked.
+LanceDB's tables are kept in the second, and a run goes on from what is there. Scale 7 only: its windows and its exact
+scores. Writes benchmarks/results/neighbours.md and .json.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def main() -> None:
     arguments = parser.parse_args()
     index = nda.open_index(arguments.index)
     cells, count = open_coarse(index.path, index.manifest)[0], len(index)
-    cases = list(known_cases(cells, arguments.truth, arguments.queries))
+    cases = list(known_cases(cells, count, arguments.truth, arguments.queries))
     vectors, image_ids = all_windows(cells)
     results: dict[str, Any] = {"machine": describe_machine(), "images": count, "windows": len(vectors)}
     results |= {"queries": arguments.queries, "shares": list(SHARES), "probed": PROBED}
@@ -87,7 +88,7 @@ def main() -> None:
     console.print(as_markdown(results))
 
 
-def known_cases(cells: Cells, truth: Path, queries: int) -> Iterator[Case]:
+def known_cases(cells: Cells, count: int, truth: Path, queries: int) -> Iterator[Case]:
     """The first test images at every timestep, without noise and with one draw."""
     table = pq.read_table(SHARED / "data" / "cifar10_test.parquet", columns=["image"])["image"]
     for number, row in enumerate(table.slice(0, queries).to_pylist()):
@@ -96,7 +97,7 @@ def known_cases(cells: Cells, truth: Path, queries: int) -> Iterator[Case]:
             for noise, version in NOISES.items():
                 noisy = noisy_images(to_float(query), timestep, noise)[0]  # type: ignore[arg-type]
                 windows = query_windows(cells.embedding, cells.stride, query, noisy, False)
-                exact = np.load(truth / f"q{number}_t{timestep}_{version}_s0.npz")["scores"].astype(np.float64)
+                exact = np.load(truth / f"q{number}_t{timestep}_{version}_s0.npz")["scores"][:count].astype(np.float64)
                 yield Case(timestep, noise, windows, noisy.sigma**2 / noisy.signal**2, exact)
 
 

@@ -80,8 +80,8 @@ def write(work: Path, stop: float) -> None:
         keys = [key for key in keys if key not in gone]
         nda.remove_images(work / "x.nda", keys=gone)
         states.append(list(keys))
-        nda.compact(work / "x.nda")
         (work / "states.json").write_text(json.dumps(states))
+        nda.compact(work / "x.nda")
 
 
 def read(work: Path, number: int, stop: float) -> None:

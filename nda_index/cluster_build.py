@@ -24,7 +24,7 @@ from nda_index.corpus import Corpus
 from nda_index.encode import train_scale
 from nda_index.errors import ConfigError, ShardLostError
 from nda_index.index import Index
-from nda_index.journal import begin, read_journal
+from nda_index.journal import begin, is_unimportant, read_journal
 from nda_index.lock import write_lock
 from nda_index.manifest import (
     BUILDING,
@@ -165,7 +165,7 @@ def _begin(folder: Path, settings: dict[str, Any]) -> bool:
                 f"to go on with it, or delete the folder"
             )
         return True
-    if any(not path.name.endswith(".lock") for path in folder.iterdir()):
+    if any(not is_unimportant(path.name) for path in folder.iterdir()):
         raise ConfigError(f"the output folder {str(folder)!r} is not empty; choose another, or delete it first")
     write_atomically(folder / BUILDING, json.dumps({"settings": settings}).encode())
     return False

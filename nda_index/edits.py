@@ -171,10 +171,10 @@ def remove_images(
         if len(chosen) == 0:
             return EditSummary(len(known), 0)
         removed = np.union1d(opened.removed, chosen)
-        number = 1 + int(opened.manifest.removed[len("removed-") : -len(".arrow")] or 0)
+        taken = [*opened.manifest.files, *opened.manifest.obsolete]
         manifest = replace(
             opened.manifest,
-            removed=write_removed(opened.folder, removed, number),
+            removed=write_removed(opened.folder, removed, taken),
             features=sorted({*opened.manifest.features, FEATURE}),
             counts={**opened.manifest.counts, "removed": len(removed)},
         )

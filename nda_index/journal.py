@@ -102,9 +102,14 @@ def _intact_part(folder: Path, journal: Journal, settings: dict[str, Any]) -> Jo
     return record(folder, replace(journal, files=files))
 
 
+def is_unimportant(name: str) -> bool:
+    """Whether a file says nothing of what a folder is for: a lock, or the journal of a build killed as it began."""
+    return name.endswith(".lock") or name == f"{BUILDING}.part"
+
+
 def _check_empty(folder: Path) -> None:
     with writing(folder):
-        strange = [path for path in folder.iterdir() if not path.name.endswith(".lock")]
+        strange = [path for path in folder.iterdir() if not is_unimportant(path.name)]
     if strange:
         what = "an index" if (folder / MANIFEST).exists() else "not empty"
         raise ConfigError(f"the output folder {str(folder)!r} exists and is {what}; choose another, or delete it first")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +22,9 @@ def read_removed(folder: Path, manifest: Manifest) -> NDArray[np.int64]:
     return np.asarray(read_arrow(folder / manifest.removed)[0]["image_id"].to_numpy(), np.int64)
 
 
-def write_removed(folder: Path, image_ids: NDArray[np.int64], number: int) -> str:
-    """Write ids, ascending, to a new file, and return its name."""
-    name = f"removed-{number:05d}.arrow"
+def write_removed(folder: Path, image_ids: NDArray[np.int64], taken: Collection[str]) -> str:
+    """Write ids, ascending, to a file whose name is not taken, and return the name."""
+    numbers = (number for number in count(1) if f"removed-{number:05d}.arrow" not in taken)
+    name = f"removed-{next(numbers):05d}.arrow"
     write_arrow(folder / name, {"image_id": image_ids}, {})
     return name

@@ -160,6 +160,13 @@ def test_a_full_disk_is_named(tmp_path: Path, pictures: NDArray[np.uint8], monke
         nda.build_index(pictures[:40], tmp_path / "x.nda", image_size=16, scales=[nda.Scale(5)])
 
 
+def test_a_build_that_was_killed_as_it_began_is_begun_again(tmp_path: Path, pictures: NDArray[np.uint8]) -> None:
+    (tmp_path / "writer.lock").touch()
+    (tmp_path / "building.json.part").write_bytes(b"{")
+    assert build(pictures[:20], tmp_path, image_size=16, scales=[nda.Scale(5)], null=0).images == 20
+    assert verify(tmp_path) == []
+
+
 def test_an_output_folder_in_use_is_left_alone(tmp_path: Path, pictures: NDArray[np.uint8], index_folder: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")

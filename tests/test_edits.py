@@ -125,6 +125,18 @@ def test_files_wait_for_readers_and_verify_says_so(folder: Path) -> None:
     assert len(nda.open_index(folder)) == 99
 
 
+def test_files_that_wait_for_readers_are_not_written_over(folder: Path, pictures: NDArray[np.uint8]) -> None:
+    with nda.open_index(folder):
+        for round in range(3):
+            nda.remove_images(folder, image_ids=[round])
+            nda.remove_images(folder, image_ids=[50])
+            assert nda.compact(folder).waiting > 0
+            assert len(nda.open_index(folder)) == 98 - 2 * round
+    assert nda.compact(folder).waiting == 0
+    assert verify(folder) == []
+    assert len(nda.open_index(folder)) == 94
+
+
 def occurs(data: bytes, folder: Path) -> bool:
     return any(data in path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
