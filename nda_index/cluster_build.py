@@ -122,9 +122,7 @@ def build_shards(
             shards=names,
             version=__version__,
         )
-        opened = RayShards(ray, [folder / name for name in names], partial=False)
-        write_null(folder, _null(Index(folder, manifest, np.empty(0), opened), null, report))
-        opened.close()
+        write_null(folder, _null(ray, folder, manifest, null, report))
         commit(folder, replace(manifest, files=hash_files(folder)))
     scales = {plan.scale.name: described(plan, sum(counts)) for plan in plans}
     return BuildSummary(sum(counts), sum(failures), scales, False, sum(counts) if resumed else 0)
@@ -224,8 +222,12 @@ def _all(ray: Any, pending: list[Any], report: Callable[[int], None]) -> list[An
     return list(ray.get(pending))
 
 
-def _null(index: Index, pictures: int, report: Progress) -> NDArray[np.float64]:
+def _null(ray: Any, folder: Path, manifest: Manifest, pictures: int, report: Progress) -> NDArray[np.float64]:
     """The null of an index in shards: as of any, but each picture is asked about alone."""
+    if pictures == 0:
+        return np.empty(0)
+    shards = RayShards(ray, [folder / name for name in manifest.shards], partial=False)
+    index = Index(folder, manifest, np.empty(0), shards)
     chosen = np.random.default_rng(SEED).choice(len(index), min(pictures, len(index)), replace=False)
     found = []
     for picture in index.pixels(chosen):
@@ -233,6 +235,7 @@ def _null(index: Index, pictures: int, report: Progress) -> NDArray[np.float64]:
         best = np.argsort(-votes, kind="stable")[:BEST]
         found.append(best_unrelated(picture, index.pixels(best), index.scales))
         report("null", len(found), len(chosen))
+    index.close()
     return np.array(found, np.float64)
 
 
