@@ -92,6 +92,8 @@ def outside_ratios(
         train: floats [m, C, H, W] in [-1, 1].
         settings: as for the scores.
     """
+    if len(train) == 0:  # a shard may have none of the sample
+        return [np.zeros((0, view.positions)) for view in views]
     blocks = block_masses(views, train, replace(settings, per_image_topk=None), log_totals)
     with np.errstate(invalid="ignore", over="ignore"):  # nothing over a total that is nothing beside it
         weights = [block.weights(total) for block, total in zip(blocks, log_totals, strict=True)]

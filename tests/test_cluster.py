@@ -65,7 +65,7 @@ QUESTIONS: list[dict[str, Any]] = [
     {"timestep": [50, 200], "top": 300, "mode": "exact"},
     {"timestep": 100, "top": 5, "noise": "average", "draws": 2, "candidates": 40},
     {"timestep": 100, "top": 30, "where": "year = 2001", "mirror": True},
-    {"timestep": 30, "top": 3, "where": "year = 2001", "candidates": 10, "per_image_topk": 4},
+    {"timestep": 200, "top": 3, "where": "year = 2001", "candidates": 10, "per_image_topk": 4},
 ]
 
 
