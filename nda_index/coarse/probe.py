@@ -21,7 +21,7 @@ from nda_index.coarse.windows import QueryWindows
 
 DEFAULT_PROBES = 4  # more find little more: docs/method.md
 UNVISITED = 0.01  # of a window's mass may be left in cells that are neither visited nor flat
-THIN = 0.02  # votes of a window that a visited cell must be worth, all its members together, to be given
+THIN = 0.003  # votes of a window that a visited cell must be worth, all its members together, to be given
 FAR = 24.0  # cells whose mass is below 2^-FAR of the best one's are not looked at
 FLAT = 1.0  # standard deviation of the logits, in nats, up to which a cell is flat
 REST_ALIKE = 0.6  # how alike what is left of two patches is beside their coordinates, measured: docs/method.md
