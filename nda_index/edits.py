@@ -7,7 +7,7 @@ the index as it was. `compact` alone deletes files, and only those that no reade
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -18,20 +18,28 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nda_index.build import CHUNK_BYTES, TABLE, Request, checked_batches, manifest_scales, request, write_failures
+from nda_index.build import (
+    CHUNK_BYTES,
+    TABLE,
+    Progress,
+    Request,
+    checked_batches,
+    manifest_scales,
+    request,
+    write_failures,
+)
 from nda_index.coarse import storage
 from nda_index.coarse.cells import Segment
+from nda_index.coarse.ivf import ID_BYTES
 from nda_index.corpus import Corpus, append_images, as_rows
 from nda_index.encode import encode_segment, segment_name, segment_names
 from nda_index.errors import ConfigError, QueryError, SourceError
 from nda_index.lock import without_readers, write_lock
 from nda_index.manifest import Manifest, commit, hash_files, read_manifest, sweep
-from nda_index.plan import READ_BATCH, SEGMENT_BYTES
+from nda_index.plan import SEGMENT_BYTES, segment_images
 from nda_index.removal import FEATURE, read_removed, write_removed
 from nda_index.scales import Scale
 from nda_index.sources import Failure, Source
-
-Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
 @dataclass(frozen=True)
@@ -210,7 +218,7 @@ def compact(path: str | PathLike[str], *, progress: Progress | None = None) -> E
     report = progress or (lambda stage, done, total: None)
     with _editing(path) as opened:
         manifest = opened.manifest
-        if len(opened.removed) == 0 and all(len(segment_names(manifest.files, scale)) < 2 for scale in opened.scales):
+        if len(opened.removed) == 0 and not any(_mergeable(manifest, scale) for scale in opened.scales):
             waiting = _commit(opened, manifest) if manifest.obsolete else 0
             return EditSummary(opened.corpus.count, 0, waiting=waiting)
         kept = np.setdiff1d(np.arange(opened.corpus.count), opened.removed, assume_unique=True)
@@ -257,7 +265,7 @@ def _commit(opened: _Opened, manifest: Manifest, old: Sequence[str] = ()) -> int
     """Commit, and delete old files unless there are readers; the number of files that wait for them."""
     obsolete = [*opened.manifest.obsolete, *old]
     known = opened.manifest.files
-    files = {name: entry for name, entry in hash_files(opened.folder, known).items() if name not in obsolete}
+    files = hash_files(opened.folder, known, but=obsolete)
     committed = commit(opened.folder, replace(manifest, files=files, obsolete=obsolete, index_hash=""), synced=known)
     if not obsolete:
         return 0
@@ -308,9 +316,7 @@ def _encode(opened: _Opened, corpus: Corpus, scale: Scale, report: Progress) -> 
     """Write the patches of the images that the table has and the index has not."""
     settings, start = opened.manifest.config["coarse"][scale.name], opened.corpus.count
     trained = storage.load_trained(opened.folder / "scales" / scale.name)
-    patch_bytes = trained.code_size + 4
-    batches = SEGMENT_BYTES // (settings["patches_per_image"] * patch_bytes * READ_BATCH)
-    step = max(1, batches) * READ_BATCH
+    step = segment_images(settings["patches_per_image"], trained.code_size + ID_BYTES)
     for number, first in enumerate(range(start, corpus.count, step), _next_segment(opened, scale)):
         images = range(first, min(first + step, corpus.count))
 
@@ -319,6 +325,13 @@ def _encode(opened: _Opened, corpus: Corpus, scale: Scale, report: Progress) -> 
 
         path = opened.folder / segment_name(scale, number)
         encode_segment(path, trained, corpus, scale, settings["stride"], images, encoded)
+
+
+def _mergeable(manifest: Manifest, scale: Scale) -> bool:
+    """Whether two segments that follow one another fit into one."""
+    folder = segment_name(scale, 0).rpartition("/")[0]
+    sizes = [manifest.files[f"{folder}/{name}"]["size"] for name in segment_names(manifest.files, scale)]
+    return any(a + b < SEGMENT_BYTES for a, b in zip(sizes, sizes[1:], strict=False))
 
 
 def _next_segment(opened: _Opened, scale: Scale) -> int:

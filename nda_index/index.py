@@ -21,7 +21,7 @@ from nda_index.exact.evidence import evidence_maps, to_float, total_score, views
 from nda_index.exact.posterior import View
 from nda_index.images import decode_image
 from nda_index.manifest import Manifest, read_manifest
-from nda_index.merge import Named, Scored, coarse_votes, divided, named, score
+from nda_index.merge import Named, Scored, coarse_votes, conversing, divided, named, score
 from nda_index.null import DEFAULT_PICTURES, read_null
 from nda_index.question import Mode, Question
 from nda_index.scales import Scale
@@ -146,13 +146,11 @@ class Index:
             return top
 
         def converse() -> tuple[Scored, NDArray[np.int64], Named]:
-            conversation = self._shards.ask(Ask(question, query, self._probes, progress))
             candidates = question.candidates or self._candidates
-            result = score(conversation, views, self._offsets, candidates, choose, question.seed, clock)
-            best = np.argsort(-result.scores, kind="stable")[:top]
-            named_images = named(conversation, result.ids[best], self._offsets)
-            conversation.end()
-            return result, best, named_images
+            with conversing(self._shards, Ask(question, query, self._probes, progress)) as conversation:
+                result = score(conversation, views, self._offsets, candidates, choose, question.seed, clock)
+                best = np.argsort(-result.scores, kind="stable")[:top]
+                return result, best, named(conversation, result.ids[best], self._offsets)
 
         result, best, found_images = self._shards.attempt(converse)
         coverages, image_ids, pixels = result.coverages, result.ids[best], found_images.pixels
@@ -253,10 +251,8 @@ class Index:
             ask = Ask(question, query, self._probes, progress)
 
             def converse(ask: Ask = ask, views: Sequence[View] = views) -> Scored:
-                conversation = self._shards.ask(ask)
-                result = score(conversation, views, self._offsets, candidates, choose, question.seed, Clock())
-                conversation.end()
-                return result
+                with conversing(self._shards, ask) as conversation:
+                    return score(conversation, views, self._offsets, candidates, choose, question.seed, Clock())
 
             result = self._shards.attempt(converse)
             row[result.ids] = result.scores
@@ -286,9 +282,8 @@ class Index:
         """
         question = self._question(timestep, noise, seed, draws, 1.0, "ann", None, None, False, None)
         query = decode_image(image, self.shape[1:], self.shape[0])
-        conversation = self._shards.ask(Ask(question, query, probes))
-        votes, _ = coarse_votes(conversation, self._offsets)
-        conversation.end()
+        with conversing(self._shards, Ask(question, query, probes)) as conversation:
+            votes, _ = coarse_votes(conversation, self._offsets)
         assert votes is not None  # the mode is "ann"
         return votes
 

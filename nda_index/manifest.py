@@ -141,13 +141,15 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def hash_files(folder: Path, known: Mapping[str, dict[str, Any]] | None = None) -> dict[str, dict[str, Any]]:
-    """Size and sha256 of every file in the folder, by relative path, the manifest itself left out.
+def hash_files(
+    folder: Path, known: Mapping[str, dict[str, Any]] | None = None, but: Container[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """Size and hashes of every file in the folder `but` some, by relative path, the manifest itself left out.
 
     Files are never changed, so those that are `known` are not read again.
     """
     known = known or {}
-    return {name: known.get(name) or hash_file(folder, name) for name in _file_names(folder)}
+    return {name: known.get(name) or hash_file(folder, name) for name in _file_names(folder) if name not in but}
 
 
 def hash_file(folder: Path, name: str) -> dict[str, Any]:

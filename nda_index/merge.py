@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from nda_index.coarse.shortlist import shortlist
 from nda_index.coverage import OutsideSample, ViewCoverage, draw_outside, view_coverages
 from nda_index.exact.masses import merge_log_totals
 from nda_index.exact.posterior import View
-from nda_index.shard import Conversation
+from nda_index.shard import Ask, Conversation, Shards
 
 Choose = Callable[[NDArray[np.bool_]], int]  # checks what is asked about, and says how many images must be scored
 
@@ -51,6 +52,16 @@ class Named:
     keys: tuple[str, ...]
     metadata: pa.Table
     seconds: dict[str, float]
+
+
+@contextmanager
+def conversing(shards: Shards, ask: Ask) -> Iterator[Conversation]:
+    """A question to all shards, which they forget in the end, however it ends."""
+    conversation = shards.ask(ask)
+    try:
+        yield conversation
+    finally:
+        conversation.end()
 
 
 def coarse_votes(

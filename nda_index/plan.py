@@ -48,8 +48,7 @@ class ScalePlan:
     @property
     def segment_images(self) -> int:
         """Images whose patches make a segment, a multiple of the batch that is read at a time."""
-        batches = SEGMENT_BYTES // (self.per_image * self.patch_bytes * READ_BATCH)
-        return max(1, batches) * READ_BATCH
+        return segment_images(self.per_image, self.patch_bytes)
 
 
 @dataclass(frozen=True)
@@ -121,6 +120,11 @@ def estimate(opened: OpenSource, size: tuple[int, int], channels: int, plans: Se
         seconds=seconds,
         scales={plan.scale.name: described(plan, opened.count) for plan in plans},
     )
+
+
+def segment_images(per_image: int, patch_bytes: int) -> int:
+    """Images whose patches make a segment, a multiple of the batch that is read at a time."""
+    return max(1, SEGMENT_BYTES // (per_image * patch_bytes * READ_BATCH)) * READ_BATCH
 
 
 def described(plan: ScalePlan, images: int) -> str:

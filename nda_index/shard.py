@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nda_index.build import manifest_scales
+from nda_index.build import Progress, manifest_scales
 from nda_index.clock import Clock
 from nda_index.coarse.cells import Cells, Census, merge_census
 from nda_index.coarse.probe import Probe, probing, summed_votes
@@ -36,12 +36,12 @@ from nda_index.manifest import Manifest, read_manifest
 from nda_index.null import read_null
 from nda_index.question import Question
 from nda_index.removal import read_removed
+from nda_index.steps import returned
 
 BLOCK = 1024  # images that are read and scored at a time
 BACKENDS_BY_DEVICE = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
 RESIDENT_BYTES = 8 << 30  # pixels kept on a GPU between questions
 
-Progress: TypeAlias = "Callable[[str, int, int], None]"  # stage, done, total
 Answer = TypeVar("Answer")
 Steps: TypeAlias = "Generator[Any, Any, None]"
 
@@ -135,10 +135,6 @@ class Shard:
         """Pixels of some images, uint8 [n, C, H, W]."""
         return self._corpus.pixels(image_ids)
 
-    def batches(self, size: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
-        """All images: ids and pixels."""
-        return self._corpus.batches(size)
-
     def asked(self, ask: Ask) -> Steps:
         """Work on a question. Yields, and is sent, in turn:
 
@@ -160,7 +156,7 @@ class Shard:
             totals = [next(steps) for steps in probings]
         merged = yield totals
         with clock.stage("probe"):
-            probes = [_returned(steps, total) for steps, total in zip(probings, merged, strict=True)]
+            probes = [returned(steps, total) for steps, total in zip(probings, merged, strict=True)]
             votes = summed_votes([view.factor for view in views], probes) if probes else None
         ids, sampled = yield votes, allowed
         with clock.stage("exact"):
@@ -180,7 +176,7 @@ class Shard:
             parts = [p.held(part)[::s, ::s] for p, part, s in zip(probes, held, strides, strict=False)]
         normalisers = yield ratios, parts
         with clock.stage("exact"):
-            result = _returned(steps, normalisers)
+            result = returned(steps, normalisers)
         chosen = yield result.scores, result.backend, result.left_out
         with clock.stage("fetch"):
             pixels = self._corpus.pixels(chosen)
@@ -292,15 +288,6 @@ def open_coarse(folder: Path, manifest: Manifest) -> tuple[Cells, ...]:
         )
         for scale in manifest_scales(manifest.config)
     )
-
-
-def _returned(steps: Generator[Any, Any, Any], message: Any) -> Any:
-    """What a coroutine returns after its last message."""
-    try:
-        steps.send(message)
-    except StopIteration as stop:
-        return stop.value
-    raise AssertionError("the coroutine has another step")
 
 
 def _mask(ids: NDArray[np.int64], count: int) -> NDArray[np.bool_]:

@@ -108,7 +108,9 @@ def test_compacting_erases_the_bytes(folder: Path, tmp_path: Path, pictures: NDA
     np.testing.assert_allclose(index.scores(pictures[:1])[0], expected[kept], rtol=1e-6)
     assert index.votes(pictures[1]).argmax() == 1
     assert index.attribute(noise[20], timestep=50, top=1).image_ids[0] == kept.tolist().index(120)
+    before_again = read_manifest(folder).index_hash
     assert nda.compact(folder).changed == 0
+    assert read_manifest(folder).index_hash == before_again
 
 
 def test_files_wait_for_readers_and_verify_says_so(folder: Path) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from nda_index.coarse import kernels
 from nda_index.coarse.cells import Cells
 from nda_index.coarse.windows import QueryWindows
+from nda_index.steps import returned
 
 DEFAULT_PROBES = 4  # more find little more: docs/method.md
 UNVISITED = 0.01  # of a window's mass may be left in cells that are neither visited nor flat
@@ -166,12 +167,7 @@ def probe(
 ) -> Probe:
     """Estimate the scores of all images for one query at one scale; arguments as for `probing`."""
     steps = probing(cells, windows, count, probes=probes, allowed=allowed)
-    totals = next(steps)
-    try:
-        steps.send(totals)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
-    raise AssertionError("probing has one step")
+    return returned(steps, next(steps))
 
 
 def probing(

@@ -15,6 +15,7 @@ from nda_index.exact import cpu, gpu, reference
 from nda_index.exact.masses import Masses, merge_log_totals
 from nda_index.exact.pairs import border_is_negligible
 from nda_index.scales import Scale
+from nda_index.steps import returned
 
 BACKENDS = ("auto", "reference", "cpu", "gpu")
 BORDER_OBSTACLE = "windows of different overhang may matter at this mask_value, which only the CPU computes"
@@ -112,12 +113,7 @@ def score_views(
 ) -> ViewScores:
     """Exact scores of `count` images that are all there are; arguments as for `scoring`."""
     steps = scoring(views, blocks, count, settings, progress)
-    totals = next(steps)
-    try:
-        steps.send(totals)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
-    raise AssertionError("scoring has one step")
+    return returned(steps, next(steps))
 
 
 def scoring(

@@ -13,3 +13,4 @@ def test_no_kill_leaves_a_wrong_index() -> None:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "16 kills, 0 wrong" in done.stdout
+    assert "| build | resumed |" in done.stdout  # so processes were killed, and not all at rest
