@@ -10,7 +10,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from nda_index.exact.vectors import LANES, any_below, exp2, fma, larger, load, smaller, splat, store
+from nda_index.exact.vectors import LANES, any_below, exp2, fma, larger, load, smaller, splat, store, transpose
 
 NOTHING = -1e30  # the logarithm of no mass
 BLOCK = 256  # cells whose sums a thread carries through the windows, row by row
@@ -135,135 +135,160 @@ def flat_weights(masses: Any, is_flat: Any, log_weights: Any, counts: Any, out: 
             out[c] /= max(counts[c], 1)
 
 
-@numba.njit(**_OPTIONS)  # type: ignore[untyped-decorator]
-def _load_tiles(windows: Any, first: int, last: int, vectors: Any, constants: Any, tiles: Any) -> int:
-    """Windows first .. last - 1 into tiles of sixteen lanes: their vectors, and a constant."""
-    dimensions = vectors.shape[1]
-    count = (last - first + LANES - 1) // LANES
-    for k in range(count):
-        at = k * (dimensions + 1) * LANES
-        for lane in range(LANES):
-            slot = first + k * LANES + lane
-            for i in range(dimensions):
-                tiles[at + i * LANES + lane] = vectors[windows[slot], i] if slot < last else np.float32(0)
-            tiles[at + dimensions * LANES + lane] = constants[windows[slot]] if slot < last else NOTHING
-    return count
+@numba.njit(**_IN_ORDER)  # type: ignore[untyped-decorator]
+def _load_members(
+    codes: Any, image_ids: Any, first: int, last: int, allowed: Any, images: int, centroid: Any, codebook: Any,
+    alike: Any, members: Any, rows: Any,
+) -> bool:  # fmt: skip
+    """Up to sixteen members from `first` on into the lanes of `rows`, and whether any of them takes part.
 
-
-@numba.njit(**_OPTIONS)  # type: ignore[untyped-decorator]
-def _decode(codes: Any, at: int, centroid: Any, codebook: Any, alike: Any, row: Any) -> None:
-    """A member's d coordinates into `row`, and two squared norms: without the last two, the overhang, and of these."""
-    dimensions = codebook.shape[1]
+    rows [d + 3] holds the d coordinates, two squared norms (without the last two coordinates, the overhang, and of
+    these), and 0, or NOTHING where a lane has no member or one that does not take part. members is room for them.
+    """
+    dimensions, stride = codebook.shape[1], len(members) // LANES
     overhang = dimensions - 2
-    norm, outside = np.float32(0), np.float32(0)
-    if codebook.shape[0] == 2:  # bytes of single coordinates: offset and step
-        for i in range(dimensions):
-            row[i] = centroid[i] + codebook[0, i] + codebook[1, i] * np.float32(codes[at, i])
-    else:  # product quantisation: [256, d], coordinate i is in the part i // width
-        width = dimensions // codes.shape[1]
-        for i in range(dimensions):
-            row[i] = centroid[i] + codebook[codes[at, i // width], i]
-    for i in range(overhang):
-        norm += row[i] * row[i]
-    for i in range(overhang, dimensions):
-        outside += row[i] * row[i]
-    row[overhang - 1] *= alike
-    row[dimensions], row[dimensions + 1] = norm, outside
+    by_coordinate = codebook.shape[0] == 2  # offset and step of each; else a byte stands for `width` of them
+    width = 1 if by_coordinate else dimensions // codes.shape[1]
+    taking_part = False
+    for lane in range(LANES):
+        at = min(first + lane, last - 1)
+        start = lane * stride
+        if by_coordinate:
+            for i in range(dimensions):
+                members[start + i] = np.float32(codes[at, i])
+        elif width == 2:
+            for part in range(codes.shape[1]):
+                code = codes[at, part]
+                one, other = codebook[code, 2 * part], codebook[code, 2 * part + 1]
+                members[start + 2 * part] = one
+                members[start + 2 * part + 1] = other
+        else:
+            for part in range(codes.shape[1]):
+                for i in range(part * width, (part + 1) * width):
+                    members[start + i] = codebook[codes[at, part], i]
+    transpose(members, stride, rows)
+    for lane in range(LANES):
+        # A damaged file may name an image that is not there.
+        image = image_ids[min(first + lane, last - 1)]
+        there = first + lane < last and 0 <= image < images and (len(allowed) == 0 or allowed[image])
+        rows[(dimensions + 2) * LANES + lane] = 0.0 if there else NOTHING
+        taking_part = taking_part or there
+    inner, outside = splat(np.float32(0)), splat(np.float32(0))
+    for i in range(dimensions):
+        value = load(rows, i * LANES)
+        if by_coordinate:
+            value = fma(value, splat(codebook[1, i]), splat(centroid[i] + codebook[0, i]))
+        else:
+            value = value + splat(centroid[i])
+        if i < overhang:
+            inner = fma(value, value, inner)
+        else:
+            outside = fma(value, value, outside)
+        store(rows, i * LANES, value * splat(alike) if i == overhang - 1 else value)
+    store(rows, dimensions * LANES, inner)
+    store(rows, (dimensions + 1) * LANES, outside)
+    return taking_part
 
 
 @numba.njit(**_IN_ORDER)  # type: ignore[untyped-decorator]
-def _logits(tiles: Any, k: int, row: Any) -> Any:
-    """Of one member and sixteen windows."""
-    dimensions = len(row)
-    at = k * (dimensions + 1) * LANES
-    logit = load(tiles, at + dimensions * LANES)
-    for i in range(dimensions):
-        logit = fma(splat(row[i]), load(tiles, at + i * LANES), logit)
-    return logit
+def _room(size: int) -> Any:
+    """What `_load_members` fills, for rows of `size` and one more."""
+    stride = (size + LANES - 1) // LANES * LANES
+    return np.zeros(stride * LANES, np.float32), np.empty((stride + 1) * LANES, np.float32)
+
+
+@numba.njit(**_IN_ORDER)  # type: ignore[untyped-decorator]
+def _logits(rows: Any, vectors: Any, window: int, constant: Any) -> Any:
+    """Of sixteen members and one window."""
+    size = vectors.shape[1]
+    even, odd = load(rows, size * LANES) + splat(constant), splat(np.float32(0))
+    for i in range(0, size - 1, 2):  # two sums, so that one need not wait for the other
+        even = fma(splat(vectors[window, i]), load(rows, i * LANES), even)
+        odd = fma(splat(vectors[window, i + 1]), load(rows, (i + 1) * LANES), odd)
+    if size % 2:
+        odd = fma(splat(vectors[window, size - 1]), load(rows, (size - 1) * LANES), odd)
+    return even + odd
 
 
 @numba.njit(parallel=True, **_IN_ORDER)  # type: ignore[untyped-decorator]
 def sum_visits(
-    codes: Any, image_ids: Any, offsets: Any, allowed: Any, centroids: Any, codebook: Any, alike: Any, cells: Any,
-    starts: Any, windows: Any, vectors: Any, constants: Any, parts: int, highest: Any, total: Any,
+    codes: Any, image_ids: Any, offsets: Any, allowed: Any, images: int, centroids: Any, codebook: Any, alike: Any,
+    cells: Any, starts: Any, windows: Any, vectors: Any, constants: Any, parts: int, highest: Any, total: Any,
 ) -> None:  # fmt: skip
     """Of each visit, the highest logit of the cell's members and the sum of their weights relative to it.
 
     Cell cells[a] is visited by windows[starts[a]] .. windows[starts[a + 1] - 1]; highest and total have an entry for
-    each, which is gone on from. A logit is constant + <row, vector>, the row as `_decode` makes it of a member, vectors
-    [W, d + 2]. allowed [N] may be empty: all.
+    each, which is gone on from. A logit is constant + <row, vector>, the row as `_load_members` makes it of a member,
+    vectors [W, d + 2]. allowed [N] may be empty: all.
     """
-    dimensions = vectors.shape[1]
     for part in numba.prange(parts):
-        row = np.empty(dimensions, np.float32)
+        members, rows = _room(vectors.shape[1])
         for a in range(part, len(cells), parts):
             c, first, last = cells[a], starts[a], starts[a + 1]
-            room = last - first + LANES
-            tiles = np.empty(room * (dimensions + 1), np.float32)
-            tops, sums = np.full(room, np.float32(NOTHING)), np.zeros(room, np.float32)
-            tops[: last - first], sums[: last - first] = highest[first:last], total[first:last]
-            count = _load_tiles(windows, first, last, vectors, constants, tiles)
-            for at in range(offsets[c], offsets[c + 1]):
-                image = image_ids[at]
-                if len(allowed) and (image < 0 or image >= len(allowed) or not allowed[image]):
-                    continue  # a damaged file may name an image that is not there
-                _decode(codes, at, centroids[c], codebook, alike, row)
-                for k in range(count):
-                    logit, top = _logits(tiles, k, row), load(tops, k * LANES)
+            tops = np.full((last - first) * LANES, np.float32(NOTHING))
+            sums = np.zeros((last - first) * LANES, np.float32)
+            end = offsets[c + 1]
+            for at in range(offsets[c], end, LANES):
+                if not _load_members(
+                    codes, image_ids, at, end, allowed, images, centroids[c], codebook, alike, members, rows
+                ):  # fmt: skip
+                    continue
+                for visit in range(last - first):
+                    window, place = windows[first + visit], visit * LANES
+                    logit, top = _logits(rows, vectors, window, constants[window]), load(tops, place)
                     if any_below(top, logit):
                         higher = larger(top, logit)
-                        store(sums, k * LANES, load(sums, k * LANES) * exp2(top - higher) + exp2(logit - higher))
-                        store(tops, k * LANES, higher)
+                        store(sums, place, load(sums, place) * exp2(top - higher) + exp2(logit - higher))
+                        store(tops, place, higher)
                     elif any_below(top + splat(np.float32(FAINT)), logit):
-                        store(sums, k * LANES, load(sums, k * LANES) + exp2(logit - top))
-            highest[first:last], total[first:last] = tops[: last - first], sums[: last - first]
+                        store(sums, place, load(sums, place) + exp2(logit - top))
+            for visit in range(last - first):
+                mine, summed = slice(visit * LANES, (visit + 1) * LANES), 0.0
+                top = max(highest[first + visit], tops[mine].max())
+                for lane in range(LANES):
+                    summed += sums[visit * LANES + lane] * 2.0 ** np.float64(tops[visit * LANES + lane] - top)
+                total[first + visit] = total[first + visit] * 2.0 ** np.float64(highest[first + visit] - top) + summed
+                highest[first + visit] = top
 
 
 @numba.njit(parallel=True, **_IN_ORDER)  # type: ignore[untyped-decorator]
 def add_votes(
-    codes: Any, image_ids: Any, offsets: Any, allowed: Any, centroids: Any, codebook: Any, alike: Any, cells: Any,
-    starts: Any, windows: Any, vectors: Any, constants: Any, queries: Any, even: Any, votes: Any,
+    codes: Any, image_ids: Any, offsets: Any, allowed: Any, images: int, centroids: Any, codebook: Any, alike: Any,
+    cells: Any, starts: Any, windows: Any, vectors: Any, constants: Any, queries: Any, even: Any, votes: Any,
 ) -> None:  # fmt: skip
     """Add to votes [parts, N, Q] the members' weights, summed over each query's windows in their cell, and even[c].
 
-    As `sum_visits`, with constants that hold the windows' normalisers. Window w is of query queries[w]; even [C, Q]. A
-    cell may have no visitors.
+    As `sum_visits`, with constants that hold the windows' normalisers. Window w is of query queries[w], and a cell's
+    windows are sorted by query; even [C, Q]. A cell may have no visitors.
     """
-    dimensions, parts, several = vectors.shape[1], votes.shape[0], votes.shape[2]
+    parts, several = votes.shape[0], votes.shape[2]
     for part in numba.prange(parts):
-        row, lanes = np.empty(dimensions, np.float32), np.empty(LANES, np.float32)
+        members, rows = _room(vectors.shape[1])
+        lanes = np.empty(LANES, np.float32)
         for a in range(part, len(cells), parts):
             c, first, last = cells[a], starts[a], starts[a + 1]
-            tiles = np.empty((last - first + LANES) * (dimensions + 1), np.float32)
-            count = _load_tiles(windows, first, last, vectors, constants, tiles)
-            for at in range(offsets[c], offsets[c + 1]):
+            end = offsets[c + 1]
+            for at in range(offsets[c], end):
                 image = image_ids[at]
-                if image < 0 or image >= votes.shape[1] or (len(allowed) and not allowed[image]):
+                if 0 <= image < images and (len(allowed) == 0 or allowed[image]):
+                    for query in range(several):
+                        votes[part, image, query] += even[c, query]
+            if first == last:
+                continue
+            for at in range(offsets[c], end, LANES):
+                if not _load_members(
+                    codes, image_ids, at, end, allowed, images, centroids[c], codebook, alike, members, rows
+                ):  # fmt: skip
                     continue
-                for q in range(several):
-                    votes[part, image, q] += even[c, q]
-                if count == 0:
-                    continue
-                _decode(codes, at, centroids[c], codebook, alike, row)
-                summed = splat(np.float32(0))
-                for k in range(count):
-                    logit = _logits(tiles, k, row)
-                    if not any_below(splat(np.float32(FAINT)), logit):
-                        continue
-                    weights = exp2(smaller(logit, splat(np.float32(16))))
-                    if several == 1:
-                        summed = summed + weights
-                    else:
-                        store(lanes, 0, weights)
-                        at_tile = first + k * LANES
-                        query, total = queries[windows[at_tile]], np.float32(0)
-                        for slot in range(at_tile, min(last, at_tile + LANES)):
-                            if queries[windows[slot]] != query:
-                                votes[part, image, query] += total
-                                query, total = queries[windows[slot]], np.float32(0)
-                            total += lanes[slot - at_tile]
-                        votes[part, image, query] += total
-                if several == 1:
-                    store(lanes, 0, summed)
-                    for lane in range(LANES):
-                        votes[part, image, 0] += lanes[lane]
+                summed, found = splat(np.float32(0)), False
+                for visit in range(first, last):
+                    window = windows[visit]
+                    logit = _logits(rows, vectors, window, constants[window])
+                    if any_below(splat(np.float32(FAINT)), logit):
+                        summed, found = summed + exp2(smaller(logit, splat(np.float32(16)))), True
+                    if found and (visit + 1 == last or queries[windows[visit + 1]] != queries[window]):
+                        store(lanes, 0, summed)
+                        for lane in range(min(LANES, end - at)):
+                            if rows[(vectors.shape[1]) * LANES + lane] == 0.0:
+                                votes[part, image_ids[at + lane], queries[window]] += lanes[lane]
+                        summed, found = splat(np.float32(0)), False

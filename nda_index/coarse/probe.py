@@ -66,6 +66,7 @@ class _Scan:
     """What the passes over the members share. The windows may be those of several queries, one after another."""
 
     cells: Cells
+    count: int
     allowed: NDArray[np.bool_] | None
     visits: _Visits
     vectors: NDArray[np.float32]
@@ -92,7 +93,6 @@ class _Scan:
         log_weights: NDArray[np.float64],
         queries: NDArray[np.int64],
         even: NDArray[np.float32],
-        count: int,
     ) -> NDArray[np.float64]:
         """Votes of each query: [Q, N].
 
@@ -108,7 +108,7 @@ class _Scan:
         sizes = np.zeros(len(counts), np.int64)
         sizes[self.visits.cells] = np.add.reduceat(worth, self.visits.starts[:-1]) if len(worth) else 0
         starts = np.concatenate([[0], np.cumsum(sizes[everything])])
-        found = np.zeros((numba.get_num_threads(), count, even.shape[1]), np.float32)
+        found = np.zeros((numba.get_num_threads(), self.count, even.shape[1]), np.float32)
         visits = _Visits(everything, starts, self.visits.windows[worth])
         for arguments in self._arguments(visits, self.constants + log_weights):
             kernels.add_votes(*arguments, queries, even, found)
@@ -118,8 +118,8 @@ class _Scan:
         allowed = self.allowed if self.allowed is not None else np.empty(0, np.bool_)
         return [
             (
-                segment.codes, segment.image_ids, segment.offsets, allowed, self.cells.centroids, self.cells.codebook,
-                np.float32(REST_ALIKE), visits.cells, visits.starts, visits.windows, self.vectors,
+                segment.codes, segment.image_ids, segment.offsets, allowed, self.count, self.cells.centroids,
+                self.cells.codebook, np.float32(REST_ALIKE), visits.cells, visits.starts, visits.windows, self.vectors,
                 constants.astype(np.float32),
             )
             for segment in self.cells.segments
@@ -186,9 +186,9 @@ def probing(
         allowed: bool [N], which images take part; all by default.
     """
     choice = _choose(cells, windows, probes)
-    scan = _scan(cells, [choice], allowed)
+    scan = _scan(cells, [choice], count, allowed)
     masses = yield scan.masses()  # [V]
-    return Probe(_votes(scan, [choice], masses, count)[0], choice.windows, scan, scan.totals(masses))
+    return Probe(_votes(scan, [choice], masses)[0], choice.windows, scan, scan.totals(masses))
 
 
 def probe_several(cells: Cells, queries: Sequence[QueryWindows], count: int) -> NDArray[np.float64]:
@@ -197,8 +197,8 @@ def probe_several(cells: Cells, queries: Sequence[QueryWindows], count: int) -> 
     Needs 5 bytes for each window and cell, and 4 for each query, image and thread.
     """
     choices = [_choose(cells, windows, DEFAULT_PROBES) for windows in queries]
-    scan = _scan(cells, choices, None)
-    return _votes(scan, choices, scan.masses(), count)
+    scan = _scan(cells, choices, count, None)
+    return _votes(scan, choices, scan.masses())
 
 
 def _choose(cells: Cells, windows: QueryWindows, probes: int) -> _Choice:
@@ -234,9 +234,10 @@ def _choose(cells: Cells, windows: QueryWindows, probes: int) -> _Choice:
     return _Choice(windows, scanned, constants, masses, is_flat, chosen, flat_total)
 
 
-def _scan(cells: Cells, choices: Sequence[_Choice], allowed: NDArray[np.bool_] | None) -> _Scan:
+def _scan(cells: Cells, choices: Sequence[_Choice], count: int, allowed: NDArray[np.bool_] | None) -> _Scan:
     return _Scan(
         cells,
+        count,
         allowed,
         _by_cell(np.concatenate([choice.cells for choice in choices])),
         np.concatenate([choice.vectors for choice in choices]),
@@ -244,7 +245,7 @@ def _scan(cells: Cells, choices: Sequence[_Choice], allowed: NDArray[np.bool_] |
     )
 
 
-def _votes(scan: _Scan, choices: Sequence[_Choice], masses: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+def _votes(scan: _Scan, choices: Sequence[_Choice], masses: NDArray[np.float64]) -> NDArray[np.float64]:
     """Votes of each query: [Q, N]. masses [V] are of the visits of all of them."""
     even = np.empty((len(choices), len(scan.cells.counts)))  # [Q, C]
     log_weights = []
@@ -257,7 +258,7 @@ def _votes(scan: _Scan, choices: Sequence[_Choice], masses: NDArray[np.float64],
         log_weights.append(np.log2(choice.windows.weights) - normaliser[owners])
         kernels.flat_weights(choice.masses, choice.is_flat, log_weights[-1], scan.cells.counts, out)
     queries = np.repeat(np.arange(len(choices)), sizes)
-    return scan.votes(masses, np.concatenate(log_weights), queries, np.ascontiguousarray(even.T, np.float32), count)
+    return scan.votes(masses, np.concatenate(log_weights), queries, np.ascontiguousarray(even.T, np.float32))
 
 
 def _groups(variances: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
 LANES = 16
@@ -148,6 +149,50 @@ def any_below(_typing: Any, a: Any, b: Any) -> Any:
         return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
 
     return types.boolean(a, a), code
+
+
+@_intrinsic
+def transpose(_typing: Any, source: Any, stride: Any, target: Any) -> Any:
+    """Of a flat array's sixteen rows, `stride` elements apart, each sixteen columns into sixteen elements of another.
+
+    The element at row * stride + column, column < stride, goes to column * 16 + row; stride is a multiple of 16.
+    """
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector, integer = ir.VectorType(_element(source.dtype), LANES), arguments[1].type
+        align = source.dtype.bitwidth // 8
+
+        def address(array_type: Any, array: Any, index: Any) -> Any:
+            return _pointer(context, builder, array_type, array, index)
+
+        with cgutils.for_range_slice(
+            builder, ir.Constant(integer, 0), arguments[1], ir.Constant(integer, LANES), integer
+        ) as (column, _):
+            rows = [
+                builder.load(
+                    address(
+                        signature.args[0],
+                        arguments[0],
+                        builder.add(builder.mul(arguments[1], ir.Constant(integer, row)), column),
+                    ),
+                    align=align,
+                )
+                for row in range(LANES)
+            ]
+            for half in (1, 2, 4, 8):  # swap the off-diagonal halves of blocks twice as large
+                low = [lane if not lane & half else LANES + lane - half for lane in range(LANES)]
+                high = [lane + half if not lane & half else LANES + lane for lane in range(LANES)]
+                masks = [ir.Constant(ir.VectorType(ir.IntType(32), LANES), mask) for mask in (low, high)]
+                for row in range(LANES):
+                    if not row & half:
+                        pair = rows[row], rows[row + half]
+                        rows[row], rows[row + half] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+            for lane, row in enumerate(rows):
+                index = builder.mul(builder.add(column, ir.Constant(integer, lane)), ir.Constant(integer, LANES))
+                builder.store(row, address(signature.args[2], arguments[2], index), align=align)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, target), code
 
 
 @_intrinsic

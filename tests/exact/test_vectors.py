@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nda_index.exact.vectors import LANES, any_below, exp2, fma, larger, load, smaller, splat, store
+from nda_index.exact.vectors import LANES, any_below, exp2, fma, larger, load, smaller, splat, store, transpose
 
 
 @numba.njit
@@ -41,6 +41,20 @@ def test_arithmetic_is_that_of_numpy_at_any_alignment(dtype: Any) -> None:
     x: NDArray[Any] = a[1:]
     expected = [x + b, x - b, x * b, x * b + a[0], np.minimum(x, b), np.maximum(x, b)]
     np.testing.assert_allclose(out.reshape(6, LANES), expected, rtol=4 * np.finfo(dtype).eps, atol=1e-7)
+
+
+@numba.njit
+def transposed(a: Any, stride: int, out: Any) -> None:
+    transpose(a, stride, out)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("stride", [LANES, 3 * LANES])
+def test_transpose_turns_rows_into_columns(stride: int, dtype: Any) -> None:
+    rows = np.arange(LANES * stride).reshape(LANES, stride).astype(dtype)
+    out = np.zeros(LANES * stride, dtype)
+    transposed(rows.reshape(-1), stride, out)
+    np.testing.assert_array_equal(out.reshape(stride, LANES), rows.T)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
