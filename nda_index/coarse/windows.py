@@ -11,9 +11,9 @@ from nda_index.diffusion import NoisyImage
 from nda_index.embedding import Embedding, embed_noisy
 from nda_index.scales import Scale
 
-# By how much the variance of a window's posterior grows, as a part of what a window changes over a pixel: the index
-# knows training windows at every second pixel, by few coordinates. Measured: docs/method.md.
-MISALIGNMENT = 0.03
+# By how much the variance of a window's posterior grows, for each of its pixels, as a part of what it changes over a
+# pixel: the index knows training windows at every second pixel, by few coordinates. Measured: docs/method.md.
+MISALIGNMENT = 1.5e-4
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ def _of_one(
     if still is None:
         still = embed_noisy(embedding, clean, clean / 127.5 - 1.0)  # [P, d]
     change = _change_over_a_pixel(still, embedding.scale, shape)[taken]  # [W]
-    broadened = noisy.sigma**2 / signal**2 + MISALIGNMENT * stride / 2 * (change + change.mean())  # [W]
+    part = MISALIGNMENT * embedding.scale.patch**2 * stride / 2
+    broadened = noisy.sigma**2 / signal**2 + part * (change + change.mean())  # [W]
     return vectors[taken], broadened
 
 
