@@ -109,12 +109,13 @@ def score(
     shards = len(offsets) - 1
     votes, allowed = coarse_votes(conversation, offsets)
     top = choose(allowed)
-    ids = np.flatnonzero(allowed)
     sample: OutsideSample | None = None
-    if votes is not None:
-        asked, ids = ids, shortlist(votes, candidates, top, None if allowed.all() else allowed)
-        outside = np.setdiff1d(asked, ids, assume_unique=True)
-        sample = draw_outside(outside, votes, seed) if len(outside) else None
+    if votes is None:
+        ids = np.flatnonzero(allowed)
+    else:
+        ids, others = shortlist(votes, candidates, top, None if allowed.all() else allowed), allowed.copy()
+        others[ids] = False
+        sample = draw_outside(np.flatnonzero(others), votes, seed) if others.any() else None
     where = None if sample is None else np.searchsorted(offsets, sample.ids, side="right") - 1
     messages = [
         (part, None if sample is None else sample.ids[where == shard] - offsets[shard])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nda_index.embedding import Embedding
 
-Census: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]"
+Census: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]"
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,15 @@ class Segment:
         offsets: int64 [C + 1], where each cell's members start.
         codes: uint8 [T, bytes of a member].
         image_ids: int32 [T].
-        means, variances: float32 [C, d], of the members' decoded vectors in each cell.
+        means, variances: float64 [C, d], of the members' decoded vectors in each cell: so precise that those of several
+            segments or shards together do not depend on how the members are divided.
     """
 
     offsets: NDArray[np.int64]
     codes: NDArray[np.uint8]
     image_ids: NDArray[np.int32]
-    means: NDArray[np.float32]
-    variances: NDArray[np.float32]
+    means: NDArray[np.float64]
+    variances: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ class Cells:
         return np.asarray(sum(np.diff(segment.offsets) for segment in self.segments), np.int64)
 
     @cached_property
-    def moments(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Means and variances of each cell's members over all segments, float32 [C, d] each."""
+    def moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Means and variances of each cell's members over all segments, float64 [C, d] each."""
         if self.census is not None:
             return self.census[1:]
         return merge_moments(
@@ -86,21 +87,23 @@ class Cells:
 
     def _moments_of(
         self, offsets: NDArray[np.int64], codes: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        means, variances = (np.zeros_like(self.centroids) for _ in range(2))
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        means, variances = (np.zeros(self.centroids.shape) for _ in range(2))
         for cell in np.flatnonzero(np.diff(offsets)).tolist():
-            members = decode(codes[offsets[cell] : offsets[cell + 1]], self.centroids[cell], self.codebook)  # [n, d]
+            members = decode(codes[offsets[cell] : offsets[cell + 1]], self.centroids[cell], self.codebook).astype(
+                np.float64
+            )
             means[cell], variances[cell] = members.mean(axis=0), members.var(axis=0)
         return means, variances
 
 
 def merge_moments(
-    counts: Sequence[NDArray[np.int64]], means: Sequence[NDArray[np.float32]], variances: Sequence[NDArray[np.float32]]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    counts: Sequence[NDArray[np.int64]], means: Sequence[NDArray[np.float64]], variances: Sequence[NDArray[np.float64]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Means and variances of several groups together.
 
     Example:
-        >>> one = np.ones((1, 1), np.float32)
+        >>> one = np.ones((1, 1))
         >>> mean, variance = merge_moments([np.array([1]), np.array([1])], [one, 3 * one], [0 * one, 0 * one])
         >>> mean.item(), variance.item()
         (2.0, 1.0)
@@ -108,7 +111,7 @@ def merge_moments(
     weights = [count[:, None] / np.maximum(sum(counts), 1)[:, None] for count in counts]  # [C, 1] each
     mean = sum(w * m for w, m in zip(weights, means, strict=True))  # [C, d]
     variance = sum(w * (v + (m - mean) ** 2) for w, m, v in zip(weights, means, variances, strict=True))  # [C, d]
-    return np.asarray(mean, np.float32), np.asarray(variance, np.float32)
+    return np.asarray(mean, np.float64), np.asarray(variance, np.float64)
 
 
 def merge_census(parts: Sequence[Census]) -> Census:

@@ -138,12 +138,13 @@ def flat_weights(masses: Any, is_flat: Any, log_weights: Any, counts: Any, out: 
 @numba.njit(**_IN_ORDER)  # type: ignore[untyped-decorator]
 def _load_members(
     codes: Any, image_ids: Any, first: int, last: int, allowed: Any, images: int, centroid: Any, codebook: Any,
-    alike: Any, members: Any, rows: Any,
+    alike: Any, members: Any, columns: Any, rows: Any,
 ) -> bool:  # fmt: skip
     """Up to sixteen members from `first` on into the lanes of `rows`, and whether any of them takes part.
 
     rows [d + 3] holds the d coordinates, two squared norms (without the last two coordinates, the overhang, and of
-    these), and 0, or NOTHING where a lane has no member or one that does not take part. members is room for them.
+    these), and 0, or NOTHING where a lane has no member or one that does not take part. members and columns are room to
+    work in.
     """
     dimensions, stride = codebook.shape[1], len(members) // LANES
     overhang = dimensions - 2
@@ -151,8 +152,15 @@ def _load_members(
     width = 1 if by_coordinate else dimensions // codes.shape[1]
     taking_part = False
     for lane in range(LANES):
-        at = min(first + lane, last - 1)
-        start = lane * stride
+        # A damaged file may name an image that is not there.
+        image = image_ids[min(first + lane, last - 1)]
+        there = first + lane < last and 0 <= image < images and (len(allowed) == 0 or allowed[image])
+        rows[(dimensions + 2) * LANES + lane] = 0.0 if there else NOTHING
+        taking_part = taking_part or there
+    if not taking_part:
+        return False
+    for lane in range(LANES):
+        at, start = min(first + lane, last - 1), lane * stride
         if by_coordinate:
             for i in range(dimensions):
                 members[start + i] = np.float32(codes[at, i])
@@ -166,16 +174,10 @@ def _load_members(
             for part in range(codes.shape[1]):
                 for i in range(part * width, (part + 1) * width):
                     members[start + i] = codebook[codes[at, part], i]
-    transpose(members, stride, rows)
-    for lane in range(LANES):
-        # A damaged file may name an image that is not there.
-        image = image_ids[min(first + lane, last - 1)]
-        there = first + lane < last and 0 <= image < images and (len(allowed) == 0 or allowed[image])
-        rows[(dimensions + 2) * LANES + lane] = 0.0 if there else NOTHING
-        taking_part = taking_part or there
+    transpose(members, stride, columns)
     inner, outside = splat(np.float32(0)), splat(np.float32(0))
     for i in range(dimensions):
-        value = load(rows, i * LANES)
+        value = load(columns, i * LANES)
         if by_coordinate:
             value = fma(value, splat(codebook[1, i]), splat(centroid[i] + codebook[0, i]))
         else:
@@ -187,14 +189,15 @@ def _load_members(
         store(rows, i * LANES, value * splat(alike) if i == overhang - 1 else value)
     store(rows, dimensions * LANES, inner)
     store(rows, (dimensions + 1) * LANES, outside)
-    return taking_part
+    return True
 
 
 @numba.njit(**_IN_ORDER)  # type: ignore[untyped-decorator]
 def _room(size: int) -> Any:
-    """What `_load_members` fills, for rows of `size` and one more."""
+    """What `_load_members` works in and fills, for rows of `size` and one more."""
     stride = (size + LANES - 1) // LANES * LANES
-    return np.zeros(stride * LANES, np.float32), np.empty((stride + 1) * LANES, np.float32)
+    members, columns = np.zeros(stride * LANES, np.float32), np.empty(stride * LANES, np.float32)
+    return members, columns, np.empty((size + 1) * LANES, np.float32)
 
 
 @numba.njit(**_IN_ORDER)  # type: ignore[untyped-decorator]
@@ -222,7 +225,7 @@ def sum_visits(
     vectors [W, d + 2]. allowed [N] may be empty: all.
     """
     for part in numba.prange(parts):
-        members, rows = _room(vectors.shape[1])
+        members, columns, rows = _room(vectors.shape[1])
         for a in range(part, len(cells), parts):
             c, first, last = cells[a], starts[a], starts[a + 1]
             tops = np.full((last - first) * LANES, np.float32(NOTHING))
@@ -230,7 +233,7 @@ def sum_visits(
             end = offsets[c + 1]
             for at in range(offsets[c], end, LANES):
                 if not _load_members(
-                    codes, image_ids, at, end, allowed, images, centroids[c], codebook, alike, members, rows
+                    codes, image_ids, at, end, allowed, images, centroids[c], codebook, alike, members, columns, rows
                 ):  # fmt: skip
                     continue
                 for visit in range(last - first):
@@ -263,7 +266,7 @@ def add_votes(
     """
     parts, several = votes.shape[0], votes.shape[2]
     for part in numba.prange(parts):
-        members, rows = _room(vectors.shape[1])
+        members, columns, rows = _room(vectors.shape[1])
         lanes = np.empty(LANES, np.float32)
         for a in range(part, len(cells), parts):
             c, first, last = cells[a], starts[a], starts[a + 1]
@@ -277,7 +280,7 @@ def add_votes(
                 continue
             for at in range(offsets[c], end, LANES):
                 if not _load_members(
-                    codes, image_ids, at, end, allowed, images, centroids[c], codebook, alike, members, rows
+                    codes, image_ids, at, end, allowed, images, centroids[c], codebook, alike, members, columns, rows
                 ):  # fmt: skip
                     continue
                 summed, found = splat(np.float32(0)), False

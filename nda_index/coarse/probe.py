@@ -211,7 +211,8 @@ def _choose(cells: Cells, windows: QueryWindows, probes: int) -> _Choice:
     units[-2:] = np.sqrt(max(1.0, OVERHANG_VARIANCES * float(variances.max())))
     vectors = windows.vectors * units  # [W, d]
     rest = len(units) - 3
-    means, spreads = cells.moments[0] * units, cells.moments[1] * units**2  # [C, d]
+    means, spreads = (part.astype(np.float32) for part in cells.moments)  # [C, d]
+    means, spreads = means * units, spreads * units**2
     extra = (1 - REST_ALIKE**2) * (means[:, rest] ** 2 + spreads[:, rest])  # [C]
     means[:, rest] *= REST_ALIKE
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 COVERED_VOTES = 0.9  # candidates are taken until they hold this fraction of the votes
 FEWEST_CANDIDATES = 256
-MOST_CANDIDATES = 2500
+MOST_CANDIDATES = 1500
 
 
 def shortlist(
@@ -18,14 +18,27 @@ def shortlist(
     Args:
         votes: float64 [N].
         candidates: how many; None takes images until they hold 90% of the votes, so that a broad posterior gets more,
-            up to 2,500.
+            up to 1,500.
         top: at least this many.
         allowed: bool [N], the images to choose from; all by default.
     """
-    eligible = np.arange(len(votes)) if allowed is None else np.flatnonzero(allowed)
-    order = eligible[np.argsort(-votes[eligible], kind="stable")]
+    mine = votes if allowed is None else votes[allowed]
     if candidates is None:
-        held = np.cumsum(votes[order])
-        wanted = int(np.searchsorted(held, COVERED_VOTES * held[-1])) + 1
-        candidates = min(max(wanted, FEWEST_CANDIDATES), MOST_CANDIDATES)
-    return np.sort(order[: max(candidates, top)])
+        candidates = min(max(_wanted(mine), FEWEST_CANDIDATES), MOST_CANDIDATES)
+    places = _best(mine, max(candidates, top))
+    return places if allowed is None else np.flatnonzero(allowed)[places]
+
+
+def _wanted(votes: NDArray[np.float64]) -> int:
+    """How many of the images hold `COVERED_VOTES`; more than `MOST_CANDIDATES` are not counted."""
+    held = np.cumsum(np.sort(votes[_best(votes, MOST_CANDIDATES)])[::-1])
+    return int(np.searchsorted(held, COVERED_VOTES * votes.sum())) + 1
+
+
+def _best(votes: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """Places of the most votes, ascending; of equal ones the first."""
+    if count >= len(votes):
+        return np.arange(len(votes))
+    least = np.partition(votes, -count)[-count]
+    more = np.flatnonzero(votes > least)
+    return np.sort(np.concatenate([more, np.flatnonzero(votes == least)[: count - len(more)]]))

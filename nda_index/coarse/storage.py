@@ -81,13 +81,13 @@ def write_lists(path: Path, index: Any, codec: Codec) -> None:
     image_ids = np.empty(sizes.sum(), np.int32)
     codes = np.empty((sizes.sum(), lists.code_size), np.uint8)
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    means, variances = (np.zeros((lists.nlist, index.d), np.float32) for _ in range(2))
+    means, variances = (np.zeros((lists.nlist, index.d)) for _ in range(2))
     centroids, codebook = index.quantizer.reconstruct_n(0, index.nlist), read_codebook(index, codec)
     for i in np.flatnonzero(sizes).tolist():
         here = slice(offsets[i], offsets[i + 1])
         image_ids[here] = faiss.rev_swig_ptr(lists.get_ids(i), int(sizes[i]))
         codes[here] = faiss.rev_swig_ptr(lists.get_codes(i), int(sizes[i]) * lists.code_size).reshape(sizes[i], -1)
-        members = decode(codes[here], centroids[i], codebook)  # [n, d]
+        members = decode(codes[here], centroids[i], codebook).astype(np.float64)  # [n, d]
         means[i], variances[i] = members.mean(axis=0), members.var(axis=0)
     write_segment(path, Segment(offsets, codes, image_ids, means, variances))
 

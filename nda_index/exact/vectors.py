@@ -159,7 +159,7 @@ def transpose(_typing: Any, source: Any, stride: Any, target: Any) -> Any:
     """
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        vector, integer = ir.VectorType(_element(source.dtype), LANES), arguments[1].type
+        integer = arguments[1].type
         align = source.dtype.bitwidth // 8
 
         def address(array_type: Any, array: Any, index: Any) -> Any:

@@ -70,7 +70,7 @@ def test_votes_are_the_softmax_over_all_members_where_all_cells_are_visited(
         np.testing.assert_allclose(found, softmax_over_all_members(cells, windows, 300), rtol=2e-3, atol=2e-4)
 
 
-@pytest.mark.parametrize("timestep", [10, 100, 300, 600, 900])
+@pytest.mark.parametrize("timestep", [100, 300, 600, 900])
 def test_tables_and_few_visits_come_close_to_all_members(
     index: nda.Index, pictures: NDArray[np.uint8], timestep: int
 ) -> None:
@@ -82,7 +82,19 @@ def test_tables_and_few_visits_come_close_to_all_members(
         assert found.sum() == pytest.approx(exact.sum(), rel=0.1)
         assert np.abs(found - exact).sum() < 0.1 * exact.sum()
         if timestep <= 300:  # above, all images count the same
-            assert set(np.argsort(-exact)[:10]) <= set(np.argsort(-found)[:20])
+            kept, best = (exact[np.argsort(-votes)[:20]].sum() for votes in (found, exact))
+            assert kept > 0.98 * best
+
+
+def test_the_source_of_a_sharp_posterior_is_found_by_few_visits(index: nda.Index, pictures: NDArray[np.uint8]) -> None:
+    query = np.ascontiguousarray(pictures[5].transpose(2, 0, 1))
+    for cells in coarse_of(index):
+        windows = windows_of(cells, query, 10, noise="none")
+        found = probe.probe(cells, windows, 300, allowed=None).votes
+        exact = softmax_over_all_members(cells, windows, 300)
+        assert found.sum() == pytest.approx(exact.sum(), rel=0.1)
+        assert found.argmax() == exact.argmax() == 5
+        assert found[5] == pytest.approx(exact[5], rel=0.1)
 
 
 @pytest.mark.parametrize("timestep", [30, 200, 800])
