@@ -201,16 +201,35 @@ def _room(size: int) -> Any:
 
 
 @numba.njit(**_IN_ORDER)  # type: ignore[untyped-decorator]
-def _logits(rows: Any, vectors: Any, window: int, constant: Any) -> Any:
-    """Of sixteen members and one window."""
+def _logits(rows: Any, vectors: Any, constants: Any, one: int, other: int) -> Any:
+    """Of sixteen members and two windows: together they load the members once."""
     size = vectors.shape[1]
-    even, odd = load(rows, size * LANES) + splat(constant), splat(np.float32(0))
-    for i in range(0, size - 1, 2):  # two sums, so that one need not wait for the other
-        even = fma(splat(vectors[window, i]), load(rows, i * LANES), even)
-        odd = fma(splat(vectors[window, i + 1]), load(rows, (i + 1) * LANES), odd)
-    if size % 2:
-        odd = fma(splat(vectors[window, size - 1]), load(rows, (size - 1) * LANES), odd)
-    return even + odd
+    bias = load(rows, size * LANES)
+    first, second = bias + splat(constants[one]), bias + splat(constants[other])
+    for i in range(size):
+        row = load(rows, i * LANES)
+        first, second = fma(splat(vectors[one, i]), row, first), fma(splat(vectors[other, i]), row, second)
+    return first, second
+
+
+@numba.njit(**_IN_ORDER)  # type: ignore[untyped-decorator]
+def _add_weights(logit: Any, place: int, tops: Any, sums: Any) -> None:
+    """Add 2^logit to sums that are relative to the highest logit so far, in each lane."""
+    top = load(tops, place)
+    if any_below(top, logit):
+        higher = larger(top, logit)
+        store(sums, place, load(sums, place) * exp2(top - higher) + exp2(logit - higher))
+        store(tops, place, higher)
+    elif any_below(top + splat(np.float32(FAINT)), logit):
+        store(sums, place, load(sums, place) + exp2(logit - top))
+
+
+@numba.njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+def _room(size: int) -> Any:
+    """What `_load_members` works in and fills, for rows of `size` and one more."""
+    stride = (size + LANES - 1) // LANES * LANES
+    members, columns = np.zeros(stride * LANES, np.float32), np.empty(stride * LANES, np.float32)
+    return members, columns, np.empty((size + 1) * LANES, np.float32)
 
 
 @numba.njit(parallel=True, **_IN_ORDER)  # type: ignore[untyped-decorator]
@@ -236,15 +255,12 @@ def sum_visits(
                     codes, image_ids, at, end, allowed, images, centroids[c], codebook, alike, members, columns, rows
                 ):  # fmt: skip
                     continue
-                for visit in range(last - first):
-                    window, place = windows[first + visit], visit * LANES
-                    logit, top = _logits(rows, vectors, window, constants[window]), load(tops, place)
-                    if any_below(top, logit):
-                        higher = larger(top, logit)
-                        store(sums, place, load(sums, place) * exp2(top - higher) + exp2(logit - higher))
-                        store(tops, place, higher)
-                    elif any_below(top + splat(np.float32(FAINT)), logit):
-                        store(sums, place, load(sums, place) + exp2(logit - top))
+                for visit in range(0, last - first, 2):
+                    other = min(visit + 1, last - first - 1)
+                    logits = _logits(rows, vectors, constants, windows[first + visit], windows[first + other])
+                    _add_weights(logits[0], visit * LANES, tops, sums)
+                    if other > visit:
+                        _add_weights(logits[1], other * LANES, tops, sums)
             for visit in range(last - first):
                 mine, summed = slice(visit * LANES, (visit + 1) * LANES), 0.0
                 top = max(highest[first + visit], tops[mine].max())
@@ -284,14 +300,17 @@ def add_votes(
                 ):  # fmt: skip
                     continue
                 summed, found = splat(np.float32(0)), False
-                for visit in range(first, last):
-                    window = windows[visit]
-                    logit = _logits(rows, vectors, window, constants[window])
-                    if any_below(splat(np.float32(FAINT)), logit):
-                        summed, found = summed + exp2(smaller(logit, splat(np.float32(16)))), True
-                    if found and (visit + 1 == last or queries[windows[visit + 1]] != queries[window]):
-                        store(lanes, 0, summed)
-                        for lane in range(min(LANES, end - at)):
-                            if rows[(vectors.shape[1]) * LANES + lane] == 0.0:
-                                votes[part, image_ids[at + lane], queries[window]] += lanes[lane]
-                        summed, found = splat(np.float32(0)), False
+                for pair in range(first, last, 2):
+                    other = min(pair + 1, last - 1)
+                    logits = _logits(rows, vectors, constants, windows[pair], windows[other])
+                    for visit in range(pair, other + 1):
+                        logit = logits[0] if visit == pair else logits[1]
+                        if any_below(splat(np.float32(FAINT)), logit):
+                            summed, found = summed + exp2(smaller(logit, splat(np.float32(16)))), True
+                        query = queries[windows[visit]]
+                        if found and (visit + 1 == last or queries[windows[visit + 1]] != query):
+                            store(lanes, 0, summed)
+                            for lane in range(min(LANES, end - at)):
+                                if rows[vectors.shape[1] * LANES + lane] == 0.0:
+                                    votes[part, image_ids[at + lane], query] += lanes[lane]
+                            summed, found = splat(np.float32(0)), False
