@@ -224,14 +224,6 @@ def _add_weights(logit: Any, place: int, tops: Any, sums: Any) -> None:
         store(sums, place, load(sums, place) + exp2(logit - top))
 
 
-@numba.njit(**_OPTIONS)  # type: ignore[untyped-decorator]
-def _room(size: int) -> Any:
-    """What `_load_members` works in and fills, for rows of `size` and one more."""
-    stride = (size + LANES - 1) // LANES * LANES
-    members, columns = np.zeros(stride * LANES, np.float32), np.empty(stride * LANES, np.float32)
-    return members, columns, np.empty((size + 1) * LANES, np.float32)
-
-
 @numba.njit(parallel=True, **_IN_ORDER)  # type: ignore[untyped-decorator]
 def sum_visits(
     codes: Any, image_ids: Any, offsets: Any, allowed: Any, images: int, centroids: Any, codebook: Any, alike: Any,

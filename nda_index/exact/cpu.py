@@ -109,9 +109,10 @@ def train_maps(
     """What `nda_index.exact.reference.train_map` gives for several images at `mask_value=inf`: [N, rows, columns]."""
     setup = _sweep([query], train, scale, None)
     with np.errstate(invalid="ignore"):
-        reference = (-log_normaliser / np.log(2) / setup.bits[0])[None].astype(setup.queries.dtype)
+        reference = (-log_normaliser / np.log(2))[None].astype(setup.queries.dtype)
     possible = np.isfinite(reference)
-    cut = np.where(possible, reference + _bits_left_out(setup) / setup.bits[0], -np.inf).astype(setup.queries.dtype)
+    farthest = (reference + _bits_left_out(setup)) / setup.bits[0]
+    cut = np.where(possible, farthest, -np.inf).astype(setup.queries.dtype)
     maps, _, _ = setup.run(ONTO_TRAIN, np.where(possible, reference, 0).astype(setup.queries.dtype), cut)
     return np.asarray(maps[0], np.float64).reshape(len(train), *setup.plan.train_shape)
 
@@ -138,7 +139,7 @@ def _masses(
         again = replace(setup, train=setup.train[overflow])
         match = np.minimum(match, _nearest(again, again.plan).min(axis=1))
         before, (reference, cut) = reference, _limits(setup, match)
-        exponent = np.maximum((reference - before) * setup.bits[:, None], -1000.0)[:, None]  # [V, 1, P]
+        exponent = np.maximum(reference - before, -1000.0)[:, None]  # [V, 1, P]
         half = np.exp2(exponent / 2).astype(
             total.dtype
         )  # in two steps: the whole factor may be below the smallest float
@@ -151,20 +152,22 @@ def _masses(
         total[:, overflow] = sums[0]
         if k:
             best[:, overflow] = sums[1]
-    log_unit = reference.astype(np.float64) * setup.bits[:, None].astype(np.float64) * -np.log(2)
+    log_unit = reference.astype(np.float64) * -np.log(2)
     left_out = 2.0**-LEFT_OUT_BITS if skipped else 0.0
     return [Masses(total[v], best[v] if k else total[v], log_unit[v], left_out, "cpu") for v in range(len(queries))]
 
 
 def _limits(setup: _Sweep, match: Block) -> tuple[Block, Block]:
-    """Distances [V, P]: that of weight 1, and the one from which on pairs are left out, of weight 2^-125.
+    """For each position, [V, P]: bits of a distance of weight 1; the distance of weight 2^-125, the last that counts.
 
     The good match itself weighs little, to leave room in the exponent for matches that the first pass has not seen.
+    Bits are whole: a weight differs in its exponent alone by what it is relative to, so that sums do not depend on
+    which images are computed together.
     """
     left_out = _bits_left_out(setup)
     bits = setup.bits[:, None].astype(np.float64)
-    reference, cut = match - max(0.0, 125.0 - left_out) / bits, match + left_out / bits
-    return reference.astype(match.dtype), cut.astype(match.dtype)
+    reference = np.floor(match * bits - max(0.0, 125.0 - left_out))
+    return reference.astype(match.dtype), (match + left_out / bits).astype(match.dtype)
 
 
 def _bits_left_out(setup: _Sweep) -> float:

@@ -153,9 +153,9 @@ def _insert(best: Any, first: int, k: int, distance: Any) -> None:
 
 @_kernel
 def _sum_of_best(best: Any, first: int, k: int, reference: Any, bits: Any) -> Any:
-    total = exp2((splat(reference) - load(best, first * LANES)) * splat(bits))
+    total = exp2(splat(reference) - load(best, first * LANES) * splat(bits))
     for i in range(first + 1, first + k):
-        total = total + exp2((splat(reference) - load(best, i * LANES)) * splat(bits))
+        total = total + exp2(splat(reference) - load(best, i * LANES) * splat(bits))
     return total
 
 
@@ -206,7 +206,7 @@ def _weigh(
                     target = p
                     if purpose == ONTO_TRAIN:
                         target = train_rows[i] + (c + dx) // train_stride
-                    weight = exp2((splat(references[p + offset]) - distance) * splat(bits))
+                    weight = exp2(splat(references[p + offset]) - distance * splat(bits))
                     store(found, target * LANES, load(found, target * LANES) + weight)
                     if purpose == BEST:
                         _insert(best, p * k, k, distance)
@@ -225,7 +225,7 @@ def sweep(
     """Distances of all planned pairs of windows, of all queries and images, and what `purpose` makes of them.
 
     train [N, C, H, W]; queries [V, H', C, W'], block means of the padded query; bits [V]; reference and cut [V, P].
-    With w = 2 ** ((reference[p] - D(p, q)) * bits), and 0 where D is not below cut[p] in any of up to `taps` pairs one
+    With w = 2 ** (reference[p] - D(p, q) * bits), and 0 where D is not below cut[p] in any of up to `taps` pairs one
     below the other of sixteen images:
     SUM: out [parts, V, >= N, P], the sum of w over an image's windows q. BEST: also best_out, over its k nearest.
     ONTO_TRAIN: out [parts, V, >= N, Q], the sum over p. NEAREST: out [parts, V, >= N, P], the smallest distance.
