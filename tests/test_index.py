@@ -218,7 +218,7 @@ def test_saved_forms_agree_with_the_answer(index: nda.Index, pictures: NDArray[n
     assert pq.read_table(tmp_path / "a.parquet").to_pylist() == answer.to_table().to_pylist()
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.width > 600
-    with pytest.raises(nda.ConfigError, match=r"must end in .html, .json, .parquet, .png"):
+    with pytest.raises(nda.ConfigError, match=r"must end in .arrow, .html, .json, .parquet, .png"):
         answer.save(tmp_path / "a.docx")
     with pytest.raises(nda.StorageError, match="cannot be written"):
         answer.save(tmp_path / "absent" / "a.html")
