@@ -1,0 +1,76 @@
+/** The one place where the page says what it is doing and what went wrong. */
+
+import { announce, byId, element } from "./dom.js";
+import { plural } from "./words.js";
+
+/** Titles of refusals, by status. The server's own sentence follows. */
+const TITLES = {
+  0: "No connection",
+  400: "The server does not accept these settings",
+  404: "This answer is no longer kept",
+  413: "This picture is too large",
+  415: "This file cannot be read as a picture",
+  422: "This question cannot be answered",
+  503: "The server did not answer in time",
+};
+
+export class Notice {
+  constructor() {
+    this.box = byId("notice");
+  }
+
+  /**
+   * Says what is being done, and for how long already.
+   *
+   * @returns {Object} `busy(seconds, error)`, told of each second for which the server lets the page wait, and `end()`
+   */
+  work(words, onCancel) {
+    const text = element("span", {}, words);
+    const clock = element("span", { class: "soft figure", "aria-hidden": "true" });
+    const cancel = element("button", { type: "button", class: "text", onclick: onCancel }, "Cancel");
+    this.set("working", element("div", { class: "activity" }), element("p", {}, text, " ", clock), cancel);
+    announce(words);
+    const started = performance.now();
+    let waiting = false;
+    const timer = setInterval(() => {
+      if (!waiting) clock.textContent = `${Math.round((performance.now() - started) / 1000)} s`;
+    }, 1000);
+    return {
+      busy: (seconds, error) => {
+        const reason = error.status === 429 ? "The server is busy." : "The server is still starting.";
+        text.textContent = seconds > 0 ? `${reason} Trying again in ${plural(seconds, "second")}.` : words;
+        clock.textContent = "";
+        if (!waiting) announce(text.textContent);
+        waiting = seconds > 0;
+      },
+      end: () => {
+        clearInterval(timer);
+        this.clear();
+      },
+    };
+  }
+
+  /** Says in plain words what went wrong. */
+  error(error, onRetry) {
+    this.refuse(TITLES[error.status] ?? "Something went wrong", error.message, onRetry);
+  }
+
+  refuse(title, words, onRetry) {
+    const again = onRetry && element("button", { type: "button", class: "button quiet", onclick: onRetry }, "Try again");
+    const close = element("button", { type: "button", class: "text", onclick: () => this.clear() }, "Close");
+    const text = element("div", { role: "alert" }, element("p", {}, element("strong", {}, title)), element("p", {}, words));
+    this.set("error", text, ...(again ? [again] : []), close);
+  }
+
+  clear() {
+    this.box.hidden = true;
+    this.box.replaceChildren();
+  }
+
+  set(kind, ...children) {
+    this.box.className = kind;
+    this.box.replaceChildren(...children);
+    this.box.hidden = false;
+    this.box.scrollIntoView({ block: "nearest" });
+  }
+}

@@ -1,0 +1,49 @@
+/** The verdicts of an answer in words: whether a match is more than what unrelated pictures find. */
+
+import { name } from "./dom.js";
+import { plural } from "./words.js";
+
+const NUMBERS = ["No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten"];
+
+/** A percentile that claims no more than it is. */
+const placeWords = (percentile) => `${(Math.floor(percentile * 1000 + 1e-9) / 10).toFixed(1)}%`;
+
+/** The headline of an answer. Near-duplicates count once. */
+export function headline({ images }) {
+  const judged = images.filter(({ verdict }) => verdict);
+  if (!judged.length) return "A best match, not judged";
+  const strong = new Set(judged.filter(({ verdict }) => verdict.strong).map(({ group }) => group)).size;
+  return `${NUMBERS[strong] ?? strong} strong match${strong > 1 ? "es" : ""}`;
+}
+
+/** The image that an answer is about: the first strong one, or the best where none is strong. */
+export const leading = ({ images }) => images.find(({ verdict }) => verdict?.strong) ?? images[0];
+
+/** What is behind the headline, as nodes. */
+export function explanation(answer) {
+  const { images } = answer;
+  const [best] = images;
+  if (!best.verdict) {
+    return ["The best match is ", name(best.key), ". It cannot be said whether it is strong: the collection was indexed without unrelated pictures to compare it with."];
+  }
+  const strong = leading(answer);
+  if (!strong.verdict?.strong) {
+    const place = placeWords(best.verdict.percentile);
+    return ["The best match, ", name(best.key), `, fits your picture better than the best match of ${place} of unrelated pictures does. Matches are called strong from 99% on.`];
+  }
+  const copies = images.filter(({ group, rank }) => group === strong.group && rank !== strong.rank).length;
+  const beside = copies ? ` The collection holds ${plural(copies, "near-duplicate")} of it.` : "";
+  return [name(strong.key), ` fits your picture better than the best match of ${placeWords(strong.verdict.percentile)} of unrelated pictures does.${beside}`];
+}
+
+/** The verdict on one image, in a few words; empty without one. */
+export function shortVerdict({ verdict }) {
+  if (!verdict) return "";
+  return verdict.strong ? "Strong match" : "No strong match";
+}
+
+/** The verdict on one image, as a sentence; empty without one. */
+export function longVerdict(image) {
+  if (!image.verdict) return "";
+  return `${shortVerdict(image)}: it fits better than the best match of ${placeWords(image.verdict.percentile)} of unrelated pictures.`;
+}
