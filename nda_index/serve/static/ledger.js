@@ -47,18 +47,16 @@ export class Ledger {
     const overlay = element("span", { class: "regions", "aria-hidden": "true" });
     this.regions.set(rank, new Regions(overlay, (cell, how) => this.on.region(rank, cell, how)));
     const off = shareMargin(image);
-    const verdict = element("span", { class: image.verdict?.strong ? "mark strong" : "mark" }, shortVerdict(image));
-    const facts = Object.values(image.metadata).filter((value) => value !== null).slice(0, COLUMNS).map(valueText).join(" · ");
     const pick = element(
       "button",
       { type: "button", class: "pick", onclick: () => this.on.select(rank) },
       element("span", { class: "rank" }, String(rank)),
       element("span", { class: "picture" }, picture, overlay),
-      element("span", { class: "words" }, element("span", { class: "key" }, name(key)), verdict, element("span", { class: "soft small" }, facts)),
+      element("span", { class: "words" }, element("span", { class: "key" }, name(key)), factsOf(image), bar(share, off ?? 0, highest)),
       element("span", { class: "figure" }, element("span", { class: "share" }, percent(share)), element("span", { class: "soft small" }, off === null ? "" : margin(off))),
     );
     const use = element("button", { type: "button", class: "text small use", "aria-label": `Use image ${rank} as query`, onclick: () => this.on.use(image.image_id) }, "Use as query");
-    const line = element("div", { class: "line", "data-rank": rank }, pick, bar(share, off ?? 0, highest), use);
+    const line = element("div", { class: "line", "data-rank": rank }, pick, use);
     this.lines.set(rank, line);
     return line;
   }
@@ -73,6 +71,13 @@ export class Ledger {
   }
 }
 
+function factsOf(image) {
+  const verdict = element("span", { class: image.verdict?.strong ? "strong" : "weak" }, shortVerdict(image));
+  const values = Object.values(image.metadata).filter((value) => value !== null).slice(0, COLUMNS);
+  const parts = [...(image.verdict ? [verdict] : []), ...values.map((value) => name(valueText(value)))];
+  return element("span", { class: "soft small" }, ...parts.flatMap((part, number) => (number ? [" · ", part] : [part])));
+}
+
 /** A share as a bar, relative to the longest, with a whisker for what it may be off by. */
 function bar(share, off, highest) {
   const place = (value) => `${(100 * Math.max(0, value)) / highest}%`;
@@ -81,7 +86,7 @@ function bar(share, off, highest) {
   const whisker = element("span", { class: "whisker" });
   whisker.style.left = place(share - off);
   whisker.style.width = place(share + off - Math.max(0, share - off));
-  return element("span", { class: "bar", "aria-hidden": "true" }, filled, ...(off > 0 ? [whisker] : []));
+  return element("span", { class: "share-bar", "aria-hidden": "true" }, filled, ...(off > 0 ? [whisker] : []));
 }
 
 function grouped(first, copies, { images }) {

@@ -3,7 +3,11 @@
 import { announce } from "./dom.js";
 import { percent, plural } from "./words.js";
 
-const HINT = "Point at a region of a picture to see where it comes from. With the keyboard: Tab to a picture, then arrow keys.";
+const TOUCH = matchMedia("(hover: none)").matches;
+const HINT = TOUCH
+  ? "Tap a region of a picture to see where it comes from."
+  : "Point at a region of a picture to see where it comes from. With the keyboard: Tab to a picture, then arrow keys.";
+const SEARCHING = "Looking up this region …";
 const NAMED = 3; // images that are named for a region
 
 export class Spotlight {
@@ -66,13 +70,13 @@ export class Spotlight {
     for (const { rank, weights } of found) {
       for (const regions of this.pictures.train(rank)) regions.light(weights, highest);
     }
-    this.tell(this.queryWords(found), found.length === this.pictures.all.length);
+    const complete = found.length === this.pictures.all.length;
+    this.tell(complete ? this.queryWords(found) : SEARCHING, complete);
   }
 
   /** The shares of the images in one region, among those that are shown. */
   queryWords(found) {
     const sum = found.reduce((total, one) => total + one.sum, 0);
-    if (!found.length) return "Looking up this region …";
     if (sum === 0) return "None of the images shown has a notable part in this region.";
     const best = found.filter((one) => one.sum / sum >= 0.01).sort((a, b) => b.sum - a.sum).slice(0, NAMED);
     const parts = best.map((one) => `${percent(one.sum / sum)} image ${one.rank}`);
@@ -83,7 +87,7 @@ export class Spotlight {
     const { cell, rank } = this.place;
     for (const regions of this.pictures.train(rank)) regions.mark(cell);
     if (!this.links.of(rank)) {
-      this.tell("Looking up this region …", false);
+      this.tell(SEARCHING, false);
       return;
     }
     const weights = this.links.toQuery(rank, cell);

@@ -58,10 +58,10 @@ function completeWords(answer) {
     ? ` A match is called strong if it fits better than the best match of 99% of ${count(answer.null_pictures)} unrelated pictures does.`
     : "";
   if (scored >= collection) return `All ${plural(collection, "image")} were compared in every detail.${null_}${lost}`;
-  const off = Math.max(200 * error, 1).toFixed(0);
+  const off = plural(Math.max(Math.round(200 * error), 1), "point");
   return (
     `${count(scored)} of ${count(collection)} images were compared in every detail: those that a fast search found most alike. ` +
-    `Judged by a sample of the others, they hold ${(100 * covered).toFixed(0)}% (give or take ${off} points) of all likeness. ` +
+    `Judged by a sample of the others, they hold ${(100 * covered).toFixed(0)}% (give or take ${off}) of all likeness. ` +
     `Shares are parts of the likeness of the whole collection.${null_}${lost}`
   );
 }
