@@ -68,6 +68,11 @@ class Index:
         """Ids of its images, ascending: 0 to N-1 unless some were removed."""
         return np.flatnonzero(self._present)
 
+    @property
+    def null_pictures(self) -> int:
+        """Number of unrelated pictures that verdicts are set against; 0: there are no verdicts."""
+        return len(self._null)
+
     def __enter__(self) -> Index:
         return self
 
