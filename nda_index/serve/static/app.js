@@ -63,20 +63,24 @@ async function working(words, request, retry) {
 }
 
 async function ask(next) {
+  if (!settings.check()) return;
   source = next;
   input.showSource(next);
+  const { values } = settings;
   const found = await working(
     `Comparing with ${plural(images, "image")} …`,
-    (options) => api.attribute(next, settings.values, options),
+    (options) => api.attribute(next, values, options),
     () => ask(next),
   );
   if (!found) return;
   history.pushState(null, "", `#r=${found.id}`);
+  settings.answered(values);
   show(found);
 }
 
 /** The same picture with other settings. An answer that was opened by its address brings its picture along. */
 async function askAgain() {
+  if (!settings.check()) return;
   const { url } = answer.query;
   const next = source ?? (await working("Fetching the picture …", (options) => api.blob(url, options), askAgain));
   if (next) ask(next instanceof Blob ? { blob: next } : next);
@@ -85,7 +89,9 @@ async function askAgain() {
 async function open(id) {
   source = null;
   const found = await working("Opening the answer …", (options) => api.result(id, options), () => open(id));
-  if (found) show(found);
+  if (!found) return;
+  settings.restore(found.settings, found.images.length);
+  show(found);
 }
 
 function show(found) {
@@ -100,8 +106,6 @@ function show(found) {
     chosen: () => stage.chosen.rank,
     all: found.images.map(({ rank }) => rank),
   });
-  settings.restore(found.settings, found.images.length);
-  settings.fold();
   showSummary(found);
   select(leading(found).rank);
   sharing.show(found);

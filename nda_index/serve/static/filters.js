@@ -2,50 +2,39 @@
 
 import { byId, element } from "./dom.js";
 
+const EMPTY = [["empty", "is empty"], ["given", "is not empty"]];
+const DATE = [[">=", "is on or after"], ["<", "is before"], ...EMPTY];
 const OPERATORS = {
-  text: [["=", "is"], ["<>", "is not"], ["contains", "contains"], ["empty", "is empty"], ["given", "is not empty"]],
-  number: [["=", "is"], ["<>", "is not"], [">=", "is at least"], ["<=", "is at most"], ["empty", "is empty"], ["given", "is not empty"]],
-  truth: [["true", "is true"], ["false", "is false"], ["empty", "is empty"]],
-  date: [[">=", "is on or after"], ["<", "is before"], ["empty", "is empty"], ["given", "is not empty"]],
-};
+  string: [["=", "is"], ["<>", "is not"], ["contains", "contains"], ...EMPTY],
+  number: [["=", "is"], ["<>", "is not"], [">=", "is at least"], ["<=", "is at most"], ...EMPTY],
+  boolean: [["true", "is true"], ["false", "is false"], EMPTY[0]],
+  date: DATE,
+  timestamp: DATE,
+}; // of the types of columns that the server tells; others cannot be asked about
 const WITHOUT_VALUE = new Set(["true", "false", "empty", "given"]);
 
-/** How a column is compared, from its Arrow type; null if the page cannot. */
-export function columnKind(type) {
-  if (/^(large_)?string$|^(large_)?utf8$|^dictionary</.test(type)) return "text";
-  if (/^u?int\d+$/.test(type)) return "number";
-  if (/^(half_?|)float(16|32|64)?$|^double$/.test(type)) return "number";
-  if (type === "bool") return "truth";
-  if (/^(date|timestamp)/.test(type)) return "date";
-  return null;
-}
-
 /**
- * One condition as SQL. Values are written as literals of their column's kind, so that no value can become SQL.
+ * One condition as SQL. Values are written as literals of their column's type, so that no value can become SQL.
  *
- * @returns {string} or null if the value is none of the column's kind
+ * @returns {string|null} null if the value is none of the column's type
  */
 export function conditionSql({ name, type }, operator, value) {
-  const kind = columnKind(type);
   const column = `\`${name}\``;
   if (operator === "empty") return `${column} IS NULL`;
   if (operator === "given") return `${column} IS NOT NULL`;
-  if (kind === "truth") return `${column} = ${operator}`;
-  const literal = sqlLiteral(kind, type, value);
-  if (literal === null) return null;
-  return operator === "contains" ? `contains(lower(${column}), lower(${literal}))` : `${column} ${operator} ${literal}`;
+  if (type === "boolean") return `${column} = ${operator}`;
+  if (operator === "contains") return `${column} LIKE ${quoted(`%${value.replace(/[\\%_]/g, "\\$&")}%`)}`;
+  const literal = sqlLiteral(type, value.trim());
+  return literal === null ? null : `${column} ${operator} ${literal}`;
 }
 
-function sqlLiteral(kind, type, value) {
-  if (kind === "text") return `'${value.replaceAll("'", "''")}'`;
-  if (kind === "date") {
-    if (!/^\d{4}-\d{2}-\d{2}$/.test(value)) return null;
-    return type.startsWith("date") ? `date '${value}'` : `timestamp '${value} 00:00:00'`;
-  }
-  const number = value.trim();
-  if (type.includes("int")) return /^-?\d{1,19}$/.test(number) ? number : null;
-  return number !== "" && Number.isFinite(Number(number)) ? String(Number(number)) : null;
+function sqlLiteral(type, value) {
+  if (type === "string") return quoted(value);
+  if (type === "number") return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(value) ? value : null;
+  return /^\d{4}-\d{2}-\d{2}$/.test(value) ? quoted(value) : null;
 }
+
+const quoted = (text) => `'${text.replaceAll("'", "''")}'`;
 
 export class Filters {
   constructor(onChange) {
@@ -61,9 +50,8 @@ export class Filters {
 
   /** Offers the collection's columns. A name with a backtick cannot be written in SQL. */
   describe({ columns, filters }) {
-    const known = columns.some(({ name }) => name === "key") ? columns : [{ name: "key", type: "string" }, ...columns];
-    this.columns = known.filter(({ name, type }) => columnKind(type) && !name.includes("`"));
-    byId("filters").hidden = filters === false;
+    this.columns = columns.filter(({ name, type }) => type in OPERATORS && !name.includes("`"));
+    byId("filters").hidden = !filters;
   }
 
   /** The conditions as one SQL expression; null if there are none. */
@@ -83,22 +71,25 @@ export class Filters {
     this.changed();
   }
 
+  /** The fields whose value does not fit their column. */
+  get wrong() {
+    const rows = [...this.list.children].filter((row) => row.querySelector(".operator") && this.sql(row) === null);
+    return rows.map((row) => row.querySelector("input"));
+  }
+
   /** Whether each condition has a value; the first that has none is shown to the person. */
   check() {
-    for (const row of this.list.children) {
-      const input = row.querySelector("input");
-      if (input?.hidden !== false) continue;
-      input.setCustomValidity(this.sql(row) === null ? "Give a value of the kind that this column holds." : "");
-      if (!input.reportValidity()) return false;
-    }
-    return true;
+    const [first] = this.wrong;
+    first?.setCustomValidity("Give a value of the kind that this column holds.");
+    first?.reportValidity();
+    return first === undefined;
   }
 
   add() {
     const options = this.columns.map(({ name }, number) => element("option", { value: number }, name));
     const column = element("select", { class: "column", "aria-label": "Column" }, ...options);
     const operator = element("select", { class: "operator", "aria-label": "Comparison" });
-    const value = element("input", { "aria-label": "Value", required: true });
+    const value = element("input", { "aria-label": "Value" });
     const row = element("li", {}, column, operator, value, this.removeButton());
     column.addEventListener("change", () => this.offerOperators(row));
     operator.addEventListener("change", () => this.offerValue(row));
@@ -123,16 +114,16 @@ export class Filters {
 
   offerOperators(row) {
     const { type } = this.column(row);
-    const options = OPERATORS[columnKind(type)].map(([value, words]) => element("option", { value }, words));
+    const options = OPERATORS[type].map(([value, words]) => element("option", { value }, words));
     row.querySelector(".operator").replaceChildren(...options);
     this.offerValue(row);
   }
 
   offerValue(row) {
-    const kind = columnKind(this.column(row).type);
+    const { type } = this.column(row);
     const input = row.querySelector("input");
-    input.type = kind === "date" ? "date" : "text";
-    input.inputMode = kind === "number" ? "decimal" : "text";
+    input.type = OPERATORS[type] === DATE ? "date" : "text";
+    input.inputMode = type === "number" ? "decimal" : "text";
     input.hidden = WITHOUT_VALUE.has(row.querySelector(".operator").value);
     input.setCustomValidity("");
     this.changed();

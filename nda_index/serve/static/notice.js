@@ -3,15 +3,17 @@
 import { announce, byId, element } from "./dom.js";
 import { plural } from "./words.js";
 
-/** Titles of refusals, by status. The server's own sentence follows. */
+/** Titles of refusals, by their code. The server's own sentence follows. */
 const TITLES = {
-  0: "No connection",
-  400: "The server does not accept these settings",
-  404: "This answer is no longer kept",
-  413: "This picture is too large",
-  415: "This file cannot be read as a picture",
-  422: "This question cannot be answered",
-  503: "The server did not answer in time",
+  connection: "No connection",
+  image: "This file cannot be read as a picture",
+  bytes: "This picture is too large",
+  pixels: "This picture is too large",
+  option: "These settings are not accepted",
+  where: "This condition is not understood",
+  question: "This question cannot be answered",
+  result: "This answer is no longer kept",
+  deadline: "The server did not answer in time",
 };
 
 export class Notice {
@@ -52,7 +54,7 @@ export class Notice {
 
   /** Says in plain words what went wrong. */
   error(error, onRetry) {
-    this.refuse(TITLES[error.status] ?? "Something went wrong", error.message, onRetry);
+    this.refuse(TITLES[error.code] ?? "Something went wrong", sentence(error.message), onRetry);
   }
 
   refuse(title, words, onRetry) {
@@ -74,3 +76,6 @@ export class Notice {
     this.box.scrollIntoView({ block: "nearest" });
   }
 }
+
+/** The server's messages begin small and end without a stop, as those of its command line. */
+const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;

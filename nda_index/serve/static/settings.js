@@ -22,7 +22,7 @@ export class Settings {
     this.form.addEventListener("input", () => this.changed());
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
-      if (this.filters.check()) onAgain();
+      onAgain();
     });
   }
 
@@ -34,6 +34,12 @@ export class Settings {
     this.filters.describe(index);
     this.restore({ where: null, mirror: false, mode: "ann", ...index.defaults }, index.defaults.top);
     this.forget();
+  }
+
+  /** Whether they can be asked with; if not, the person is shown why. */
+  check() {
+    if (this.filters.wrong.length) byId("how").open = true;
+    return this.filters.check();
   }
 
   /** The settings as the server takes them. */
@@ -59,13 +65,14 @@ export class Settings {
     const offered = [...byId("top").options].map(({ value }) => Number(value));
     byId("top").value = offered.includes(top) ? top : offered.find((value) => value >= top) ?? offered.at(-1);
     this.filters.restore(where ?? null);
-    this.asked = JSON.stringify(this.values);
-    this.changed();
+    this.answered(this.values);
   }
 
-  /** An answer is shown: on a narrow page it comes before the settings, which fold. */
-  fold() {
+  /** An answer to a question with these values is shown: on a narrow page it comes before the settings, which fold. */
+  answered(values) {
+    this.asked = JSON.stringify(values);
     byId("how").open = WIDE.matches;
+    this.changed();
   }
 
   /** No answer is shown any more. */
@@ -80,7 +87,8 @@ export class Settings {
     const words = `${timestepWords(timesteps[0])} (t = ${timesteps.join(", ")})`;
     byId("timestep-words").textContent = words;
     this.slider.setAttribute("aria-valuetext", words);
-    byId("again").disabled = this.asked === null || JSON.stringify(this.values) === this.asked;
+    const same = JSON.stringify(this.values) === this.asked && this.filters.wrong.length === 0;
+    byId("again").disabled = this.asked === null || same;
   }
 }
 
