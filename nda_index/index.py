@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -172,14 +172,15 @@ class Index:
             pixels = decode_image(image, self.shape[1:], self.shape[0])
         return Query(pixels, question, top, progress, clock.seconds["decode"])
 
-    def attribute_batch(self, queries: Sequence[Query]) -> list[Attribution | Exception]:
-        """Answer several queries at once.
+    def attribute_batch(self, queries: Sequence[Query]) -> Iterator[Attribution | Exception]:
+        """Answer several queries together.
 
         Args:
             queries: from `query`.
 
-        Returns:
-            For each its answer, or the error that ended it: as `attribute`, and whatever its `progress` raises.
+        Yields:
+            For each, in their order and as soon as it is known, its answer or the error that ended it: those of
+            `attribute`, or whatever its `progress` raises.
 
         Example:
             >>> import numpy as np, tempfile, nda_index as nda
@@ -190,13 +191,11 @@ class Index:
             >>> [int(answer.image_ids[0]) for answer in answers]
             [0, 1]
         """
-        return [self._outcome(query) for query in queries]
-
-    def _outcome(self, query: Query) -> Attribution | Exception:
-        try:
-            return self._answer(query)
-        except Exception as error:  # one query's failure is not the others'
-            return error
+        for query in queries:
+            try:
+                yield self._answer(query)
+            except Exception as error:  # one query's failure is not the others'
+                yield error
 
     def _answer(self, asked: Query) -> Attribution:
         question, query, top = asked.question, asked.pixels, asked.top

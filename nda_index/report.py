@@ -140,14 +140,14 @@ def as_json(answer: Attribution) -> bytes:
     return (strict_json(answer.to_dict()) + "\n").encode()
 
 
-def strict_json(values: dict[str, Any]) -> str:
+def strict_json(values: dict[str, Any], indent: int | None = 1) -> str:
     """JSON that any parser reads: dates become text, and NaN, which metadata may hold, null.
 
     Example:
         >>> strict_json({"a": float("nan")})
         '{\\n "a": null\\n}'
     """
-    return json.dumps(json.loads(json.dumps(values, default=str), parse_constant=lambda _: None), indent=1)
+    return json.dumps(json.loads(json.dumps(values, default=str), parse_constant=lambda _: None), indent=indent)
 
 
 def as_parquet(answer: Attribution) -> bytes:

@@ -30,5 +30,6 @@ def limit_threads(count: int) -> None:
     Their loops run one after the other, never at once, so each may have all of them. It must be called on the thread
     that will compute: Numba and OpenMP keep the number by thread. BLAS takes the environment's (OPENBLAS_NUM_THREADS).
     """
-    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+    most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # it is set when Numba is imported
+    numba.set_num_threads(min(count, most))
     torch.set_num_threads(count)

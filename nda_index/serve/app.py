@@ -154,7 +154,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         answer = await service.result(identity)
         _check(answer, rank, scale)
         found = await service.in_files(answer.links, rank - 1, scale)
-        return _cached(request, strict_json(links_values(found, float(answer.scores[rank - 1]))).encode())
+        return _cached(request, strict_json(links_values(found, float(answer.scores[rank - 1])), indent=None).encode())
 
 
 def _add_pictures(app: FastAPI, service: Service) -> None:
@@ -239,4 +239,4 @@ def _cached(
 
 
 def _result_json(answer: Any, identity: str) -> str:
-    return strict_json(result_values(answer, identity))
+    return strict_json(result_values(answer, identity), indent=None)

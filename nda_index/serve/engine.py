@@ -135,15 +135,11 @@ class Engine:
             if not batch:
                 self._work.clear()
                 continue
-            generation = batch[0].generation
-            queries = [replace(job.query, progress=job.check) for job in batch]
             self._metrics.batches.observe(len(batch))
             start = time.monotonic()
-            with generation.used() as index:
-                outcomes = await loop.run_in_executor(self.thread, index.attribute_batch, queries)
+            with batch[0].generation.used() as index:
+                await loop.run_in_executor(self.thread, self._answer_batch, index, batch, loop)
             self._pace += 0.2 * ((time.monotonic() - start) / len(batch) - self._pace)
-            for job, outcome in zip(batch, outcomes, strict=True):
-                self._deliver(job, outcome)
 
     def close(self) -> None:
         """End the thread after the batch that it is at."""
@@ -164,6 +160,16 @@ class Engine:
             else:
                 self._metrics.ended.labels("cancelled").inc()
         return batch
+
+    def _answer_batch(self, index: Index, batch: list[_Job], loop: asyncio.AbstractEventLoop) -> None:
+        """On the engine's thread."""
+        try:
+            outcomes = index.attribute_batch([replace(job.query, progress=job.check) for job in batch])
+            for job, outcome in zip(batch, outcomes, strict=True):
+                loop.call_soon_threadsafe(self._deliver, job, outcome)
+        except Exception as error:  # what a single query cannot be blamed for; those that are answered stay so
+            for job in batch:
+                loop.call_soon_threadsafe(self._deliver, job, error)
 
     def _deliver(self, job: _Job, outcome: Attribution | Exception) -> None:
         if isinstance(outcome, Attribution):

@@ -155,7 +155,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 
 def content(*media_types: str) -> dict[int | str, dict[str, Any]]:
     """A successful response of one of these types, and one for a client that has it already."""
-    types = {name.partition(";")[0]: {} for name in media_types}
+    types: dict[str, Any] = {name.partition(";")[0]: {} for name in media_types}
     return {200: {"content": types}, 304: {"description": "Not changed.", "content": {}}}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
@@ -244,7 +244,7 @@ def _image_png(index: Index, image_id: int, side: int | None) -> bytes:
     return png_bytes(enlarged(pixels, side or min(pixels.shape[:2])))
 
 
-async def _unless_gone(request: Request, work: Any) -> Any:
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
     """The result of some work, which is cancelled when the client hangs up."""
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnection(request))
