@@ -10,9 +10,14 @@ export class ApiError extends Error {
     Object.assign(this, { status, code, retryAfter });
   }
 
-  /** Whether asking again in a while helps. */
+  /** Whether asking again in a while helps, so that the page does it by itself. */
   get passes() {
     return this.status === 429 || (this.status === 503 && this.code === "not_ready");
+  }
+
+  /** Whether asking again may help: the fault is not in what was asked. */
+  get mayPass() {
+    return this.status === 0 || this.status === 408 || this.status >= 500;
   }
 }
 

@@ -17,6 +17,9 @@ import { plural } from "./words.js";
 
 const TITLE = document.title;
 
+let tellKnown;
+const known = new Promise((resolve) => { tellKnown = resolve; }); // the collection has been described
+
 const api = new Api(askToken);
 const notice = new Notice();
 const input = new QueryInput(api, (source) => ask(source), (title, words) => notice.refuse(title, words));
@@ -63,6 +66,7 @@ async function working(words, request, retry) {
 }
 
 async function ask(next) {
+  await known; // a picture may be dropped before
   if (!settings.check()) return;
   source = next;
   input.showSource(next);
@@ -159,6 +163,7 @@ async function start() {
   stage.describe(index);
   window.addEventListener("popstate", followAddress);
   followAddress();
+  tellKnown();
 }
 
 start();

@@ -109,7 +109,7 @@ export class Filters {
       byId("add-condition").focus();
       this.changed();
     };
-    return element("button", { type: "button", class: "text", "aria-label": "Remove this condition", onclick: remove }, "Remove");
+    return element("button", { type: "button", class: "remove", "aria-label": "Remove this condition", onclick: remove }, "×");
   }
 
   offerOperators(row) {

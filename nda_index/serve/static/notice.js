@@ -54,7 +54,7 @@ export class Notice {
 
   /** Says in plain words what went wrong. */
   error(error, onRetry) {
-    this.refuse(TITLES[error.code] ?? "Something went wrong", sentence(error.message), onRetry);
+    this.refuse(TITLES[error.code] ?? "Something went wrong", sentence(error.message), error.mayPass ? onRetry : null);
   }
 
   refuse(title, words, onRetry) {
@@ -73,7 +73,6 @@ export class Notice {
     this.box.className = kind;
     this.box.replaceChildren(...children);
     this.box.hidden = false;
-    this.box.scrollIntoView({ block: "nearest" });
   }
 }
 

@@ -23,7 +23,7 @@ export class QueryInput {
   /** What the collection accepts, and its examples. */
   describe({ limits, examples, shape }) {
     this.largest = limits.bytes;
-    byId("limits").textContent = `${limits.formats.join(", ")}, up to ${fileSize(limits.bytes)}`;
+    byId("limits").textContent = `${limits.formats.join(", ")}, up to ${fileSize(limits.bytes, Math.floor)}`;
     const buttons = examples.map((imageId) => {
       const image = element("img", { alt: "", class: "pixels", width: shape[2], height: shape[1] });
       enlarge(image);
@@ -50,7 +50,7 @@ export class QueryInput {
     if (file.size > this.largest) {
       this.onRefusal(
         "This file is too large",
-        `It has ${fileSize(file.size)}; the server takes up to ${fileSize(this.largest)}. Save the picture smaller and try again.`,
+        `It has ${fileSize(file.size, Math.ceil)}; the server takes up to ${fileSize(this.largest, Math.floor)}. Save the picture smaller and try again.`,
       );
     } else {
       this.onSource({ blob: file });

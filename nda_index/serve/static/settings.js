@@ -5,6 +5,7 @@ import { Filters } from "./filters.js";
 import { count, timestepWords } from "./words.js";
 
 const STOPS = [5, 10, 20, 35, 50, 75, 100, 150, 200, 300, 400, 600, 800]; // timesteps that the slider offers
+const CARRIED = ["seed", "draws", "temper", "candidates", "per_image_topk"]; // settings without a control
 const WIDE = matchMedia("(min-width: 56rem)"); // as in style.css
 const TOPS = [5, 10, 20, 50, 100];
 
@@ -15,6 +16,7 @@ export class Settings {
     this.slider = byId("timestep");
     this.asked = null; // settings of the answer that is shown, as text
     this.timesteps = null; // those of an opened answer that the slider cannot show
+    this.carried = {}; // settings of an opened answer that have no control, so that it can be asked again alike
     this.filters = new Filters(() => this.changed());
     WIDE.addEventListener("change", () => { byId("how").open ||= WIDE.matches; });
     this.slider.max = STOPS.length - 1;
@@ -32,7 +34,7 @@ export class Settings {
     if (!tops.length) tops.push(Math.min(index.limits.top, index.images)); // a tiny collection
     byId("top").replaceChildren(...tops.map((top) => element("option", { value: top }, count(top))));
     this.filters.describe(index);
-    this.restore({ where: null, mirror: false, mode: "ann", ...index.defaults }, index.defaults.top);
+    this.restore(index.defaults, index.defaults.top);
     this.forget();
   }
 
@@ -45,6 +47,7 @@ export class Settings {
   /** The settings as the server takes them. */
   get values() {
     return {
+      ...this.carried,
       timestep: (this.timesteps ?? [STOPS[this.slider.value]]).join(","),
       top: Number(byId("top").value),
       noise: byId("noise").value,
@@ -55,7 +58,10 @@ export class Settings {
   }
 
   /** Takes over the settings of an answer. */
-  restore({ timestep, noise, mode, mirror, where }, top) {
+  restore(settings, top) {
+    const { timestep, noise, mode, mirror, where } = settings;
+    const carried = CARRIED.filter((name) => (settings[name] ?? null) !== null);
+    this.carried = Object.fromEntries(carried.map((name) => [name, settings[name]]));
     const timesteps = [timestep].flat();
     this.slider.value = closestStop(timesteps[0]);
     this.timesteps = timesteps.length === 1 && STOPS.includes(timesteps[0]) ? null : timesteps;
@@ -78,6 +84,7 @@ export class Settings {
   /** No answer is shown any more. */
   forget() {
     byId("how").open = true;
+    this.carried = {};
     this.asked = null;
     this.changed();
   }

@@ -3,6 +3,7 @@
 import { announce, byId, element } from "./dom.js";
 
 const FORMS = { html: "Report", png: "Picture", json: "JSON", parquet: "Parquet" };
+const COPY = "Copy link";
 const SAID = 2500; // milliseconds for which the button says that the address was copied
 
 export class Sharing {
@@ -36,12 +37,11 @@ export class Sharing {
 
   async copy() {
     const button = byId("copy-link");
-    const words = button.textContent;
     try {
       await navigator.clipboard.writeText(location.href);
       button.textContent = "Copied";
       announce("The link is copied.");
-      setTimeout(() => { button.textContent = words; }, SAID);
+      setTimeout(() => { button.textContent = COPY; }, SAID);
     } catch {
       // Browsers give pages without https no clipboard.
       window.prompt("Copy this address:", location.href);

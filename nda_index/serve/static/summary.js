@@ -24,17 +24,18 @@ function askedWords({ collection, settings }) {
   const timesteps = [settings.timestep].flat();
   const parts = [`Compared with ${plural(collection, "image")}`, `${timestepWords(timesteps[0])} (t = ${timesteps.join(", ")})`];
   if (settings.where) parts.push(`only where ${settings.where}`);
+  if (settings.temper !== 1) parts.push(`temper ${settings.temper}`);
   if (settings.mirror) parts.push("mirrored too");
   return parts.join(" · ");
 }
 
 function figures(answer) {
   const [best] = answer.images;
-  const strong = answer.images.filter(({ verdict }) => verdict?.strong);
-  const several = new Set(strong.map(({ group }) => group)).size > 1;
+  const groups = new Set(answer.images.filter(({ verdict }) => verdict?.strong).map(({ group }) => group));
+  const strong = answer.images.filter(({ group }) => groups.has(group)); // with their near-duplicates
   const facts = [
     strong.length
-      ? [`goes to the strong match${several ? "es" : ""}`, sumOf(strong), strong.length > 1 ? null : shareMargin(strong[0])]
+      ? [`goes to the strong match${groups.size > 1 ? "es" : ""}`, sumOf(strong), strong.length > 1 ? null : shareMargin(strong[0])]
       : ["goes to the best match", best.share, shareMargin(best)],
     [`goes to the ${count(answer.images.length)} shown`, sumOf(answer.images), null],
     ["of all likeness compared in detail", answer.mass_covered, answer.mass_error > 0 ? 2 * answer.mass_error : null],

@@ -33,7 +33,10 @@ export function explanation(answer) {
   }
   const copies = images.filter(({ group, rank }) => group === strong.group && rank !== strong.rank).length;
   const beside = copies ? ` The collection holds ${plural(copies, "near-duplicate")} of it.` : "";
-  return [name(strong.key), ` fits your picture better than the best match of ${placeWords(strong.verdict.percentile)} of unrelated pictures does.${beside}`];
+  const first =
+    strong.rank === 1 ? [] : [" The largest share goes to ", name(best.key), ", whose fit is not rare enough to be called strong."];
+  const place = placeWords(strong.verdict.percentile);
+  return [name(strong.key), ` fits your picture better than the best match of ${place} of unrelated pictures does.${beside}`, ...first];
 }
 
 /** The verdict on one image, in a few words; empty without one. */

@@ -24,10 +24,9 @@ export function margin(fraction) {
   return points < 0.05 ? "± under 0.1" : `± ${points.toFixed(1)}`;
 }
 
-/** Bytes as people count them. */
-export function fileSize(bytes) {
-  if (bytes < 1e6) return `${Math.max(1, Math.round(bytes / 1e3))} kB`;
-  return `${(bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 1 })} MB`;
+/** Bytes as people count them. `round` is Math.floor for what is allowed and Math.ceil for what is there. */
+export function fileSize(bytes, round) {
+  return bytes < 1e6 ? `${round(bytes / 1e3)} kB` : `${round(bytes / 1e6)} MB`;
 }
 
 /** What a timestep looks at. */
@@ -47,5 +46,6 @@ export function scaleWords({ patch, downscale }) {
 /** A metadata value. */
 export function valueText(value) {
   if (value === null || value === undefined) return "";
+  if (Array.isArray(value)) return value.map(valueText).join(", ");
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
