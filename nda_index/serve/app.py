@@ -21,7 +21,7 @@ from nda_index.index import Index
 from nda_index.report import FORMS, strict_json
 from nda_index.serve import schema
 from nda_index.serve.describe import links_values, result_values
-from nda_index.serve.guard import Guard
+from nda_index.serve.guard import FAILURE, Guard
 from nda_index.serve.refusal import Refusal, refusal_of
 from nda_index.serve.results import ID
 from nda_index.serve.service import LOG, Service, map_png, query_png
@@ -198,7 +198,7 @@ def _add_errors(app: FastAPI) -> None:
         if refusal is not None:
             return refusal.response()
         LOG.error("%s: %s", type(error).__name__, error)
-        return Refusal(500, "index", "the index cannot answer; its operator finds the reason in the log").response()
+        return FAILURE.response()
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -211,10 +211,6 @@ def _add_errors(app: FastAPI) -> None:
     async def failed(request: Request, error: HTTPException) -> Response:
         message = f"{request.method} {request.url.path[:100]} is not served: {error.detail}; see /openapi.json"
         return Refusal(error.status_code, "request", message, dict(error.headers or {})).response()
-
-    @app.exception_handler(Exception)
-    async def broken(request: Request, error: Exception) -> Response:
-        return Refusal(500, "internal", "the service failed; its operator finds the reason in the log").response()
 
 
 def _check(answer: Any, rank: int, scale: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -29,7 +30,10 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 PROTECTED = ("/v1", "/metrics")  # what a token is needed for
+PATIENCE = 8  # times the longest body that is read: a refused one up to there is waited for
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+FAILURE = Refusal(500, "internal", "the service failed; its operator finds the reason in the log")
+LOG = logging.getLogger(__name__)
 
 
 class Guard:
@@ -47,12 +51,19 @@ class Guard:
             await self._app(scope, receive, send)
             return
         start = time.monotonic()
+        body = _Body(receive, _length(scope), self._body_bytes, self._settings)
+
+        started = False
 
         async def send_guarded(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value
+                if body.endless:  # who sends more than anybody reads is hung up on
+                    headers["Connection"] = "close"
                 route = getattr(scope.get("route"), "path", "other")
                 self._metrics.requests.labels(route, str(message["status"])).inc()
                 self._metrics.seconds.labels(route).observe(time.monotonic() - start)
@@ -60,10 +71,14 @@ class Guard:
 
         try:
             self._check(scope)
+            await self._app(scope, body.receive, send_guarded)
         except Refusal as refusal:
             await refusal.response()(scope, receive, send_guarded)
-        else:
-            await self._app(scope, self._measured(receive), send_guarded)
+        except Exception:
+            LOG.exception("%s %s failed", scope["method"], scope["path"][:100])
+            if started:
+                raise  # the server cuts the connection, so that nobody takes half a response for a whole one
+            await FAILURE.response()(scope, receive, send_guarded)
 
     def _check(self, scope: Scope) -> None:
         headers, path = Headers(scope=scope), scope["path"]
@@ -84,27 +99,47 @@ class Guard:
                 raise Refusal(
                     401, "token", f"{what}; send the header Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
                 )
-        length = headers.get("content-length", "")
-        if length.isdecimal() and int(length[:20]) > self._body_bytes:
+        if (_length(scope) or 0) > self._body_bytes:
             raise too_long(self._settings)
 
     @property
     def _body_bytes(self) -> int:
         return self._settings.upload_bytes * 4 // 3 + TEXT_BYTES  # base64 takes a third more
 
-    def _measured(self, receive: Receive) -> Receive:
-        """`receive`, which refuses a body that turns out too long."""
-        received = 0
 
-        async def receive_measured() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._body_bytes:
-                raise too_long(self._settings)
-            return message
+class _Body:
+    """The body of a request while it comes in."""
 
-        return receive_measured
+    def __init__(self, receive: Receive, length: int | None, most: int, settings: ServeSettings) -> None:
+        self._receive = receive
+        self._length = length
+        self._most = most
+        self._settings = settings
+        self._received = 0
+        self._whole = length == 0
+
+    @property
+    def endless(self) -> bool:
+        """Whether more is to come than is worth waiting for, so that the connection could be used again."""
+        return not self._whole and (self._length is None or self._length > PATIENCE * self._most)
+
+    async def receive(self) -> Message:
+        """The next part; raises `Refusal` where the body turns out too long."""
+        message = await self._receive()
+        self._received += len(message.get("body", b""))
+        self._whole = self._whole or not message.get("more_body", False)
+        if self._received > self._most:
+            raise too_long(self._settings)
+        return message
+
+
+def _length(scope: Scope) -> int | None:
+    """The length of a request's body by its headers; None if they do not tell."""
+    headers = Headers(scope=scope)
+    if "transfer-encoding" in headers:
+        return None
+    length = headers.get("content-length", "0")
+    return int(length[:20]) if length.isdecimal() else None
 
 
 def _under(path: str, places: Sequence[str]) -> bool:

@@ -26,7 +26,7 @@ def opened_picture(data: bytes, pixels: int) -> Image.Image:
             warnings.simplefilter("ignore")  # Pillow warns of large pictures at another size; ours is checked below
             picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise Refusal(413, "pixels", f"the picture is too large: {error}; send at most {pixels:,} pixels") from error
+        raise Refusal(413, "pixels", f"the picture has too many pixels; send at most {pixels:,} in all") from error
     except Exception as error:  # parsers of damaged files raise almost anything
         what = "the upload is empty" if not data else "the upload is no picture that can be read"
         raise Refusal(415, "image", f"{what}; send one of {', '.join(FORMATS)}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import socket
 
 import uvicorn
@@ -54,6 +55,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 def run(app: FastAPI, listening: socket.socket, grace: float) -> None:
     """Serve until the process is told to end; questions in the house have `grace` seconds to be answered."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s:     %(message)s")
     config = uvicorn.Config(
         app,
         limit_concurrency=CONNECTIONS,
