@@ -25,7 +25,6 @@ from nda_index.serve.settings import ServeSettings
 
 SCREENS = {1440: 1180, 390: 844}  # width and height
 REGION = 26  # of the query, which is pointed at
-COLOURS = 256  # of a picture: half the bytes
 WAIT = 120_000  # milliseconds for an answer
 
 
@@ -61,9 +60,9 @@ def picture(browser: Browser, address: str, width: int, query: bytes) -> Image.I
     page.locator(f"#query-figure [data-cell='{REGION}']").hover()
     page.locator("#readout", has_text="Of what the images shown").wait_for()
     page.wait_for_load_state("networkidle")
-    shot = Image.open(io.BytesIO(page.screenshot()))
+    shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     page.close()
-    return shot.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    return shot
 
 
 @contextmanager

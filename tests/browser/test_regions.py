@@ -59,6 +59,10 @@ def test_keyboard(visit: Visit, collage: bytes) -> None:
     visit.give(collage)
     visit.answered()
 
+    page.get_by_role("button", name="Another picture").focus()
+    with page.expect_file_chooser():
+        page.keyboard.press("Enter")
+
     page.locator("#copy-link").focus()
     for _ in range(5):  # past the four files
         page.keyboard.press("Tab")

@@ -71,7 +71,12 @@ export class Api {
   async request(path, { method = "GET", body, signal, onWait = () => {} } = {}) {
     for (;;) {
       const sent = this.token;
-      const response = await this.send(path, { method, body, signal, headers: sent ? { Authorization: `Bearer ${sent}` } : {} });
+      const response = await this.send(path, {
+        method,
+        body,
+        signal,
+        headers: sent ? { Authorization: `Bearer ${sent}` } : {},
+      });
       if (response.ok) return response;
       const error = await refusal(response);
       if (error.status === 401) await this.renewToken(sent);
@@ -101,9 +106,10 @@ export class Api {
 }
 
 async function refusal(response) {
-  const { code = "", message = `The server answered with status ${response.status}.` } = await response
-    .json()
-    .then((body) => body.error ?? {}, () => ({}));
+  const { code = "", message = `The server answered with status ${response.status}.` } = await response.json().then(
+    (body) => body.error ?? {},
+    () => ({}),
+  );
   return new ApiError(response.status, code, message, Number(response.headers.get("Retry-After")) || null);
 }
 

@@ -18,11 +18,17 @@ import { plural } from "./words.js";
 const TITLE = document.title;
 
 let tellKnown;
-const known = new Promise((resolve) => { tellKnown = resolve; }); // the collection has been described
+const known = new Promise((resolve) => {
+  tellKnown = resolve;
+}); // the collection has been described
 
 const api = new Api(askToken);
 const notice = new Notice();
-const input = new QueryInput(api, (source) => ask(source), (title, words) => notice.refuse(title, words));
+const input = new QueryInput(
+  api,
+  (source) => ask(source),
+  (title, words) => notice.refuse(title, words),
+);
 const settings = new Settings(() => askAgain());
 const sharing = new Sharing(api, (error) => notice.error(error));
 const stage = new Stage(api, {
@@ -92,7 +98,11 @@ async function askAgain() {
 
 async function open(id) {
   source = null;
-  const found = await working("Opening the answer …", (options) => api.result(id, options), () => open(id));
+  const found = await working(
+    "Opening the answer …",
+    (options) => api.result(id, options),
+    () => open(id),
+  );
   if (!found) return;
   settings.restore(found.settings, found.images.length);
   show(found);
@@ -156,7 +166,8 @@ async function start() {
   const index = await working("Looking at the collection …", (options) => api.index(options), start);
   if (!index) return;
   images = index.images;
-  byId("collection").textContent = `${plural(index.images, "image")}, compared at ${index.shape[2]} × ${index.shape[1]} pixels`;
+  byId("collection").textContent =
+    `${plural(index.images, "image")}, compared at ${index.shape[2]} × ${index.shape[1]} pixels`;
   byId("version").textContent = `nda-index ${index.version} · index ${index.index_hash.slice(0, 12)}`;
   input.describe(index);
   settings.describe(index);

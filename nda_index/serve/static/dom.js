@@ -14,13 +14,14 @@ export function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
-    else if (value !== false && value !== null && value !== undefined) made.setAttribute(key, value === true ? "" : value);
+    else if (value !== false && value !== null && value !== undefined)
+      made.setAttribute(key, value === true ? "" : value);
   }
   made.append(...children);
   return made;
 }
 
-/** A name of a file or a value: its direction stands apart from what is around it, and it may break after separators. */
+/** A file's name or a value: its direction stands apart from what is around it, and it may break after separators. */
 export function name(text) {
   const parts = text.split(/(?<=[/_.-])/).flatMap((part, number) => (number ? [element("wbr"), part] : [part]));
   return element("bdi", {}, ...parts);

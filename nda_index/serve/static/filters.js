@@ -2,7 +2,10 @@
 
 import { byId, element } from "./dom.js";
 
-const EMPTY = [["empty", "is empty"], ["given", "is not empty"]];
+const EMPTY = [
+  ["empty", "is empty"],
+  ["given", "is not empty"],
+];
 const DATE = [[">=", "is on or after"], ["<", "is before"], ...EMPTY];
 const OPERATORS = {
   string: [["=", "is"], ["<>", "is not"], ["contains", "contains"], ...EMPTY],
@@ -99,7 +102,14 @@ export class Filters {
   }
 
   fixedRow(where) {
-    return element("li", {}, element("code", {}, where), this.removeButton(() => { this.fixed = null; }));
+    return element(
+      "li",
+      {},
+      element("code", {}, where),
+      this.removeButton(() => {
+        this.fixed = null;
+      }),
+    );
   }
 
   removeButton(forget = () => {}) {
@@ -109,7 +119,11 @@ export class Filters {
       byId("add-condition").focus();
       this.changed();
     };
-    return element("button", { type: "button", class: "remove", "aria-label": "Remove this condition", onclick: remove }, "×");
+    return element(
+      "button",
+      { type: "button", class: "remove", "aria-label": "Remove this condition", onclick: remove },
+      "×",
+    );
   }
 
   offerOperators(row) {

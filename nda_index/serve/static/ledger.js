@@ -8,6 +8,8 @@ import { margin, percent, plural, shareMargin, valueText } from "./words.js";
 
 const COLUMNS = 2; // metadata values that a line has room for
 
+const span = (kind, ...children) => element("span", { class: kind }, ...children);
+
 export class Ledger {
   /**
    * @param {Api} api
@@ -50,12 +52,18 @@ export class Ledger {
     const pick = element(
       "button",
       { type: "button", class: "pick", onclick: () => this.on.select(rank) },
-      element("span", { class: "rank" }, String(rank)),
-      element("span", { class: "picture" }, picture, overlay),
-      element("span", { class: "words" }, element("span", { class: "key" }, name(key)), factsOf(image), bar(share, off ?? 0, highest)),
-      element("span", { class: "figure" }, element("span", { class: "share" }, percent(share)), element("span", { class: "soft small" }, off === null ? "" : margin(off))),
+      span("rank", String(rank)),
+      span("picture", picture, overlay),
+      span("words", span("key", name(key)), factsOf(image), bar(share, off ?? 0, highest)),
+      span("figure", span("share", percent(share)), span("soft small", off === null ? "" : margin(off))),
     );
-    const use = element("button", { type: "button", class: "text small use", "aria-label": `Use image ${rank} as query`, onclick: () => this.on.use(image.image_id) }, "Use as query");
+    const ask = () => this.on.use(image.image_id);
+    const label = `Use image ${rank} as query`;
+    const use = element(
+      "button",
+      { type: "button", class: "text small use", "aria-label": label, onclick: ask },
+      "Use as query",
+    );
     const line = element("div", { class: "line", "data-rank": rank }, pick, use);
     this.lines.set(rank, line);
     return line;
@@ -72,18 +80,20 @@ export class Ledger {
 }
 
 function factsOf(image) {
-  const verdict = element("span", { class: image.verdict?.strong ? "strong" : "weak" }, shortVerdict(image));
-  const values = Object.values(image.metadata).filter((value) => value !== null).slice(0, COLUMNS);
+  const verdict = span(image.verdict?.strong ? "strong" : "weak", shortVerdict(image));
+  const values = Object.values(image.metadata)
+    .filter((value) => value !== null)
+    .slice(0, COLUMNS);
   const parts = [...(image.verdict ? [verdict] : []), ...values.map((value) => name(valueText(value)))];
-  return element("span", { class: "soft small" }, ...parts.flatMap((part, number) => (number ? [" · ", part] : [part])));
+  return span("soft small", ...parts.flatMap((part, number) => (number ? [" · ", part] : [part])));
 }
 
 /** A share as a bar, relative to the longest, with a whisker for what it may be off by. */
 function bar(share, off, highest) {
   const place = (value) => `${(100 * Math.max(0, value)) / highest}%`;
-  const filled = element("span", { class: "filled" });
+  const filled = span("filled");
   filled.style.width = place(share);
-  const whisker = element("span", { class: "whisker" });
+  const whisker = span("whisker");
   whisker.style.left = place(share - off);
   whisker.style.width = place(share + off - Math.max(0, share - off));
   return element("span", { class: "share-bar", "aria-hidden": "true" }, filled, ...(off > 0 ? [whisker] : []));
@@ -92,14 +102,20 @@ function bar(share, off, highest) {
 function grouped(first, copies, { images }) {
   if (!copies.length) return element("li", {}, first);
   const { group_share: together } = images[first.dataset.rank - 1];
-  const summary = element("summary", { class: "small" }, `${plural(copies.length, "near-duplicate")}, ${percent(together)} together`);
+  const summary = element(
+    "summary",
+    { class: "small" },
+    `${plural(copies.length, "near-duplicate")}, ${percent(together)} together`,
+  );
   return element("li", {}, first, element("details", { class: "copies" }, summary, ...copies));
 }
 
 function noteOf({ images, collection }) {
   const shown = images.reduce((sum, { share }) => sum + share, 0);
   const others = collection - images.length;
-  const rest = others > 0 ? ` The other ${plural(others, "image")} of the collection share the remaining ${percent(Math.max(0, 1 - shown))}.` : "";
+  const remaining = percent(Math.max(0, 1 - shown));
+  const rest =
+    others > 0 ? ` The other ${plural(others, "image")} of the collection share the remaining ${remaining}.` : "";
   const errors = images.some((image) => shareMargin(image) !== null) ? " ± is two standard errors." : "";
   return `Bars are relative to the longest.${errors}${rest}`;
 }

@@ -58,9 +58,15 @@ export class Notice {
   }
 
   refuse(title, words, onRetry) {
-    const again = onRetry && element("button", { type: "button", class: "button quiet", onclick: onRetry }, "Try again");
+    const again =
+      onRetry && element("button", { type: "button", class: "button quiet", onclick: onRetry }, "Try again");
     const close = element("button", { type: "button", class: "text", onclick: () => this.clear() }, "Close");
-    const text = element("div", { role: "alert" }, element("p", {}, element("strong", {}, title)), element("p", {}, words));
+    const text = element(
+      "div",
+      { role: "alert" },
+      element("p", {}, element("strong", {}, title)),
+      element("p", {}, words),
+    );
     this.set("error", text, ...(again ? [again] : []), close);
   }
 

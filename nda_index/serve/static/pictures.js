@@ -1,6 +1,6 @@
 /** Pictures of the server in the page. */
 
-const PIXELATED_UNDER = 128; // pixels of the shorter side: such pictures are enlarged so much that smoothing would invent detail
+const PIXELATED_UNDER = 128; // pixels of the shorter side: enlarged smoothly, such pictures would show invented detail
 
 /** Shows a picture of the server in an image element. */
 export async function show(api, image, path) {

@@ -29,9 +29,15 @@ export class QueryInput {
       enlarge(image);
       show(this.api, image, `/v1/images/${imageId}`);
       const ask = () => this.onSource({ imageId });
-      return element("li", {}, element("button", { type: "button", "aria-label": `Ask about image ${count(imageId)}`, onclick: ask }, image));
+      return element(
+        "li",
+        {},
+        element("button", { type: "button", "aria-label": `Ask about image ${count(imageId)}`, onclick: ask }, image),
+      );
     });
-    byId("examples").querySelector("ul").replaceChildren(...buttons);
+    byId("examples")
+      .querySelector("ul")
+      .replaceChildren(...buttons);
     byId("examples").hidden = examples.length === 0;
   }
 
@@ -48,9 +54,10 @@ export class QueryInput {
 
   give(file) {
     if (file.size > this.largest) {
+      const [has, takes] = [fileSize(file.size, Math.ceil), fileSize(this.largest, Math.floor)];
       this.onRefusal(
         "This file is too large",
-        `It has ${fileSize(file.size, Math.ceil)}; the server takes up to ${fileSize(this.largest, Math.floor)}. Save the picture smaller and try again.`,
+        `It has ${has}; the server takes up to ${takes}. Save the picture smaller and try again.`,
       );
     } else {
       this.onSource({ blob: file });
@@ -59,6 +66,7 @@ export class QueryInput {
 
   listenToFiles() {
     const input = byId("file");
+    byId("another").addEventListener("click", () => input.click());
     input.addEventListener("change", () => {
       const [file] = input.files;
       if (file) this.give(file);

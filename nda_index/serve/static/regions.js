@@ -13,7 +13,9 @@ export class Regions {
    */
   constructor(overlay, onCell) {
     Object.assign(this, { overlay, onCell, pinned: false, marked: null });
-    this.cells = Array.from({ length: SIDE * SIDE }, (_, cell) => element("span", { class: "region", "data-cell": cell }));
+    this.cells = Array.from({ length: SIDE * SIDE }, (_, cell) =>
+      element("span", { class: "region", "data-cell": cell }),
+    );
     overlay.replaceChildren(...this.cells);
     overlay.addEventListener("pointerover", (event) => this.point(cellOf(event)));
     overlay.addEventListener("pointerleave", () => this.point(null));
@@ -73,7 +75,8 @@ export class Regions {
 
   focus(cell) {
     // A click focuses too, and is told by itself.
-    if (cell !== null && !this.pinned && this.cells[cell].matches(":focus-visible")) this.onCell(cell, { keyboard: true });
+    if (cell !== null && !this.pinned && this.cells[cell].matches(":focus-visible"))
+      this.onCell(cell, { keyboard: true });
   }
 
   leave(event) {

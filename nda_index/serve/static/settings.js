@@ -18,9 +18,13 @@ export class Settings {
     this.timesteps = null; // those of an opened answer that the slider cannot show
     this.carried = {}; // settings of an opened answer that have no control, so that it can be asked again alike
     this.filters = new Filters(() => this.changed());
-    WIDE.addEventListener("change", () => { byId("how").open ||= WIDE.matches; });
+    WIDE.addEventListener("change", () => {
+      byId("how").open ||= WIDE.matches;
+    });
     this.slider.max = STOPS.length - 1;
-    this.slider.addEventListener("input", () => { this.timesteps = null; });
+    this.slider.addEventListener("input", () => {
+      this.timesteps = null;
+    });
     this.form.addEventListener("input", () => this.changed());
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -69,7 +73,7 @@ export class Settings {
     byId("exact").checked = mode === "exact";
     byId("mirror").checked = mirror;
     const offered = [...byId("top").options].map(({ value }) => Number(value));
-    byId("top").value = offered.includes(top) ? top : offered.find((value) => value >= top) ?? offered.at(-1);
+    byId("top").value = offered.includes(top) ? top : (offered.find((value) => value >= top) ?? offered.at(-1));
     this.filters.restore(where ?? null);
     this.answered(this.values);
   }

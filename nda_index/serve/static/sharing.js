@@ -41,7 +41,9 @@ export class Sharing {
       await navigator.clipboard.writeText(location.href);
       button.textContent = "Copied";
       announce("The link is copied.");
-      setTimeout(() => { button.textContent = COPY; }, SAID);
+      setTimeout(() => {
+        button.textContent = COPY;
+      }, SAID);
     } catch {
       // Browsers give pages without https no clipboard.
       window.prompt("Copy this address:", location.href);

@@ -40,7 +40,8 @@ export class Spotlight {
   draw() {
     this.darken();
     if (this.place === null) this.readout.textContent = HINT;
-    else if (this.links.failed) this.readout.textContent = `The regions could not be loaded. ${this.links.failed.message}`;
+    else if (this.links.failed)
+      this.readout.textContent = `The regions could not be loaded. ${this.links.failed.message}`;
     else if (this.place.rank === undefined) this.drawFromQuery();
     else this.drawFromTrain();
   }
@@ -62,10 +63,12 @@ export class Spotlight {
   drawFromQuery() {
     const { cell } = this.place;
     this.pictures.query.mark(cell);
-    const found = this.pictures.all.filter((rank) => this.links.of(rank)).map((rank) => {
-      const weights = this.links.toTrain(rank, cell);
-      return { rank, weights, highest: Math.max(...weights), sum: weights.reduce((a, b) => a + b) };
-    });
+    const found = this.pictures.all
+      .filter((rank) => this.links.of(rank))
+      .map((rank) => {
+        const weights = this.links.toTrain(rank, cell);
+        return { rank, weights, highest: Math.max(...weights), sum: weights.reduce((a, b) => a + b) };
+      });
     const highest = Math.max(0, ...found.map((one) => one.highest));
     for (const { rank, weights } of found) {
       for (const regions of this.pictures.train(rank)) regions.light(weights, highest);
@@ -78,7 +81,10 @@ export class Spotlight {
   queryWords(found) {
     const sum = found.reduce((total, one) => total + one.sum, 0);
     if (sum === 0) return "None of the images shown has a notable part in this region.";
-    const best = found.filter((one) => one.sum / sum >= 0.01).sort((a, b) => b.sum - a.sum).slice(0, NAMED);
+    const best = found
+      .filter((one) => one.sum / sum >= 0.01)
+      .sort((a, b) => b.sum - a.sum)
+      .slice(0, NAMED);
     const parts = best.map((one) => `${percent(one.sum / sum)} image ${one.rank}`);
     return `Of what the images shown hold in this region: ${parts.join(", ")}.`;
   }

@@ -1,4 +1,4 @@
-/** Two pictures side by side, the query and one image, with heat maps and regions; what is known of that image below. */
+/** The query and one image side by side, with heat maps and regions; below, what is known of that image. */
 
 import { byId, element, name } from "./dom.js";
 import { enlarge, show } from "./pictures.js";
@@ -11,7 +11,7 @@ const UNFOLDED = 6; // metadata columns that are shown at once
 export class Stage {
   /**
    * @param {Api} api
-   * @param {Object} on `query(cell, how)`, `train(cell, how)`: a region is pointed at; `scale(name)`: a scale is chosen;
+   * @param {Object} on `query(cell, how)`, `train(cell, how)`: a region is pointed at; `scale(name)`: one is chosen;
    *     `use(imageId)`: an image is to be the next query
    */
   constructor(api, on) {
@@ -26,7 +26,17 @@ export class Stage {
   /** Offers a tab for each scale, and one for all together. */
   describe({ scales }) {
     const tab = (scale, words) =>
-      element("button", { type: "button", role: "tab", "data-scale": scale ?? "", "aria-controls": "query-figure train-figure", onclick: () => this.choose(scale) }, words);
+      element(
+        "button",
+        {
+          type: "button",
+          role: "tab",
+          "data-scale": scale ?? "",
+          "aria-controls": "query-figure train-figure",
+          onclick: () => this.choose(scale),
+        },
+        words,
+      );
     const tabs = scales.map((scale) => tab(scale.name, scaleWords(scale)));
     byId("scales").replaceChildren(...(tabs.length > 1 ? [tab(null, "All patches"), ...tabs] : []));
     byId("scales").hidden = tabs.length < 2;
@@ -93,10 +103,16 @@ export class Stage {
 
   describeChosen() {
     const image = this.chosen;
-    const use = element("button", { type: "button", class: "button quiet", onclick: () => this.on.use(image.image_id) }, "Use as query");
+    const use = element(
+      "button",
+      { type: "button", class: "button quiet", onclick: () => this.on.use(image.image_id) },
+      "Use as query",
+    );
     const values = Object.entries(image.metadata).filter(([, value]) => value !== null);
     const more = values.slice(UNFOLDED);
-    const folded = more.length ? [element("details", {}, element("summary", {}, `${more.length} more`), factList(more))] : [];
+    const folded = more.length
+      ? [element("details", {}, element("summary", {}, `${more.length} more`), factList(more))]
+      : [];
     byId("chosen").replaceChildren(
       element("p", {}, longVerdict(image)),
       factList([...figuresOf(image, this.answer), ...values.slice(0, UNFOLDED)]),

@@ -22,7 +22,10 @@ export function showSummary(answer) {
 
 function askedWords({ collection, settings }) {
   const timesteps = [settings.timestep].flat();
-  const parts = [`Compared with ${plural(collection, "image")}`, `${timestepWords(timesteps[0])} (t = ${timesteps.join(", ")})`];
+  const parts = [
+    `Compared with ${plural(collection, "image")}`,
+    `${timestepWords(timesteps[0])} (t = ${timesteps.join(", ")})`,
+  ];
   if (settings.where) parts.push(`only where ${settings.where}`);
   if (settings.temper !== 1) parts.push(`temper ${settings.temper}`);
   if (settings.mirror) parts.push("mirrored too");
@@ -35,7 +38,11 @@ function figures(answer) {
   const strong = answer.images.filter(({ group }) => groups.has(group)); // with their near-duplicates
   const facts = [
     strong.length
-      ? [`goes to the strong match${groups.size > 1 ? "es" : ""}`, sumOf(strong), strong.length > 1 ? null : shareMargin(strong[0])]
+      ? [
+          `goes to the strong match${groups.size > 1 ? "es" : ""}`,
+          sumOf(strong),
+          strong.length > 1 ? null : shareMargin(strong[0]),
+        ]
       : ["goes to the best match", best.share, shareMargin(best)],
     [`goes to the ${count(answer.images.length)} shown`, sumOf(answer.images), null],
     ["of all likeness compared in detail", answer.mass_covered, answer.mass_error > 0 ? 2 * answer.mass_error : null],
@@ -54,15 +61,19 @@ const sumOf = (images) => images.reduce((sum, { share }) => sum + share, 0);
 
 function completeWords(answer) {
   const { scored, collection, missing, mass_covered: covered, mass_error: error } = answer;
-  const lost = missing ? ` ${plural(missing, "image")} could not be asked about: the server that holds them was not there.` : "";
-  const null_ = answer.null_pictures
-    ? ` A match is called strong if it fits better than the best match of 99% of ${count(answer.null_pictures)} unrelated pictures does.`
+  const lost = missing
+    ? ` ${plural(missing, "image")} could not be asked about: the server that holds them was not there.`
     : "";
-  if (scored >= collection) return `All ${plural(collection, "image")} were compared in every detail.${null_}${lost}`;
+  const strong = answer.null_pictures
+    ? " A match is called strong if it fits better than the best match of 99% of " +
+      `${count(answer.null_pictures)} unrelated pictures does.`
+    : "";
+  if (scored >= collection) return `All ${plural(collection, "image")} were compared in every detail.${strong}${lost}`;
   const off = plural(Math.max(Math.round(200 * error), 1), "point");
   return (
-    `${count(scored)} of ${count(collection)} images were compared in every detail: those that a fast search found most alike. ` +
-    `Judged by a sample of the others, they hold ${(100 * covered).toFixed(0)}% (give or take ${off}) of all likeness. ` +
-    `Shares are parts of the likeness of the whole collection.${null_}${lost}`
+    `${count(scored)} of ${count(collection)} images were compared in every detail: ` +
+    "those that a fast search found most alike. Judged by a sample of the others, they hold " +
+    `${(100 * covered).toFixed(0)}% (give or take ${off}) of all likeness. ` +
+    `Shares are parts of the likeness of the whole collection.${strong}${lost}`
   );
 }

@@ -5,13 +5,16 @@ import { plural } from "./words.js";
 
 const NUMBERS = ["No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten"];
 
-/** A percentile that claims no more than it is. */
-const placeWords = (percentile) => `${(Math.floor(percentile * 1000 + 1e-9) / 10).toFixed(1)}%`;
+/** How well an image fits. The percentile claims no more than it is. */
+function fitWords({ verdict }) {
+  const place = (Math.floor(verdict.percentile * 1000 + 1e-9) / 10).toFixed(1);
+  return `fits your picture better than the best match of ${place}% of unrelated pictures does`;
+}
 
 /** The headline of an answer. Near-duplicates count once. */
 export function headline({ images }) {
   const judged = images.filter(({ verdict }) => verdict);
-  if (!judged.length) return "A best match, not judged";
+  if (!judged.length) return "A best match, without a verdict";
   const strong = new Set(judged.filter(({ verdict }) => verdict.strong).map(({ group }) => group)).size;
   return `${NUMBERS[strong] ?? strong} strong match${strong > 1 ? "es" : ""}`;
 }
@@ -24,19 +27,18 @@ export function explanation(answer) {
   const { images } = answer;
   const [best] = images;
   if (!best.verdict) {
-    return ["The best match is ", name(best.key), ". It cannot be said whether it is strong: the collection was indexed without unrelated pictures to compare it with."];
+    const why = "the collection was indexed without unrelated pictures to compare it with";
+    return ["The best match is ", name(best.key), `. It cannot be said whether it is strong: ${why}.`];
   }
   const strong = leading(answer);
   if (!strong.verdict?.strong) {
-    const place = placeWords(best.verdict.percentile);
-    return ["The best match, ", name(best.key), `, fits your picture better than the best match of ${place} of unrelated pictures does. Matches are called strong from 99% on.`];
+    return ["The best match, ", name(best.key), `, ${fitWords(best)}. Matches are called strong from 99% on.`];
   }
   const copies = images.filter(({ group, rank }) => group === strong.group && rank !== strong.rank).length;
   const beside = copies ? ` The collection holds ${plural(copies, "near-duplicate")} of it.` : "";
-  const first =
-    strong.rank === 1 ? [] : [" The largest share goes to ", name(best.key), ", whose fit is not rare enough to be called strong."];
-  const place = placeWords(strong.verdict.percentile);
-  return [name(strong.key), ` fits your picture better than the best match of ${place} of unrelated pictures does.${beside}`, ...first];
+  const why = ", whose fit is not rare enough to be called strong.";
+  const first = strong.rank === 1 ? [] : [" The largest share goes to ", name(best.key), why];
+  return [name(strong.key), ` ${fitWords(strong)}.${beside}`, ...first];
 }
 
 /** The verdict on one image, in a few words; empty without one. */
@@ -48,5 +50,5 @@ export function shortVerdict({ verdict }) {
 /** The verdict on one image, as a sentence; empty without one. */
 export function longVerdict(image) {
   if (!image.verdict) return "";
-  return `${shortVerdict(image)}: it fits better than the best match of ${placeWords(image.verdict.percentile)} of unrelated pictures.`;
+  return `${shortVerdict(image)}: it ${fitWords(image)}.`;
 }
