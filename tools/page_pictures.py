@@ -24,6 +24,7 @@ from nda_index.serve.app import create_app
 from nda_index.serve.settings import ServeSettings
 
 SCREENS = {1440: 1180, 390: 844}  # width and height
+COLOURS = 256  # of a picture: a third of the bytes
 REGION = 26  # of the query, which is pointed at
 WAIT = 120_000  # milliseconds for an answer
 
@@ -62,7 +63,7 @@ def picture(browser: Browser, address: str, width: int, query: bytes) -> Image.I
     page.wait_for_load_state("networkidle")
     shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     page.close()
-    return shot
+    return shot.quantize(COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
 
 
 @contextmanager
