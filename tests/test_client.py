@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -130,12 +130,8 @@ def test_a_busy_service_says_when_to_ask_again() -> None:
         client.index()
 
 
-def test_a_missing_httpx_names_the_remedy() -> None:
-    code = (
-        "import sys; sys.modules['httpx'] = None\n"
-        "import nda_index\n"
-        "try: import nda_index.client\n"
-        "except nda_index.MissingDependencyError as error: print(error)\n"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "pip install 'nda-index[serve]'" in result.stdout
+def test_a_missing_httpx_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    monkeypatch.delitem(sys.modules, "nda_index.client")
+    with pytest.raises(nda.MissingDependencyError, match=r"pip install 'nda-index\[serve\]'"):
+        importlib.import_module("nda_index.client")

@@ -46,10 +46,12 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         ConfigError: the address is taken or not this machine's.
     """
+    if not 0 <= port < 1 << 16:
+        raise ConfigError(f"port is {port}; it must be from 0 to 65535")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=CONNECTIONS)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise ConfigError(f"cannot listen on {host}:{port}: {error}; choose another host or port") from error
 
 

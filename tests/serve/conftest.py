@@ -125,9 +125,7 @@ def served(index_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture(scope="session")
 def collage(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Halves of pictures 3 and 250."""
-    halves = pictures[3].copy()
-    halves[:, 10:] = pictures[250][:, 10:]
-    return halves
+    return np.concatenate([pictures[3][:, :10], pictures[250][:, 10:]], axis=1)
 
 
 @pytest.fixture(scope="session")
