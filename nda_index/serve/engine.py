@@ -26,9 +26,17 @@ class Abandoned(Exception):
 
 @dataclass(eq=False)
 class Generation:
-    """An open index, from when it was opened until another took its place and its last user left."""
+    """An open index, from when it was opened until another took its place and its last user left.
+
+    Attributes:
+        index: the index.
+        collection: from `nda_index.serve.reload.state`.
+        columns: kind of each column that a condition may name.
+    """
 
     index: Index
+    collection: str
+    columns: dict[str, str]
     users: int = 0
     retired: bool = False
 

@@ -75,7 +75,7 @@ class Guard:
         except Refusal as refusal:
             await refusal.response()(scope, receive, send_guarded)
         except Exception:
-            LOG.exception("%s %s failed", scope["method"], scope["path"][:100])
+            LOG.exception("%s %r failed", scope["method"], scope["path"][:100])
             if started:
                 raise  # the server cuts the connection, so that nobody takes half a response for a whole one
             await FAILURE.response()(scope, receive, send_guarded)

@@ -6,7 +6,9 @@ import hashlib
 import json
 from pathlib import Path
 
+from nda_index.index import Index, open_index
 from nda_index.manifest import MANIFEST, read_manifest
+from nda_index.shard import whole_manifest
 
 Stamp = tuple[tuple[int, int, int], ...]
 
@@ -18,16 +20,31 @@ def stamp(folder: Path) -> Stamp:
     return tuple((status.st_ino, status.st_mtime_ns, status.st_size) for status in found)
 
 
-def collection(folder: Path) -> str:
-    """Changes when images are removed or compacted away, not when some are added.
+def state(folder: Path) -> tuple[str, str]:
+    """What is on disk: the index hash, and a text that changes when images are removed, not when some are added.
 
     Raises:
-        NdaIndexError: as `read_manifest`.
+        NdaIndexError: as `open_index`.
     """
     manifest = read_manifest(folder)
-    parts = [manifest, *(read_manifest(folder / name) for name in manifest.shards)]
+    parts = [read_manifest(folder / name) for name in manifest.shards]
+    whole = whole_manifest(folder, parts) if parts else manifest
     facts = [
-        (part.config, part.table.get("name"), part.files.get(part.removed, {}).get("sha256"), part.shards)
-        for part in parts
+        (part.config, part.table.get("name"), part.files.get(part.removed, {}).get("sha256"))
+        for part in (parts or [manifest])
     ]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return whole.index_hash, hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def open_state(folder: Path, device: str) -> tuple[Index, str]:
+    """The index on disk and the collection that it belongs to, of one moment.
+
+    Raises:
+        NdaIndexError: as `open_index`.
+    """
+    while True:
+        index = open_index(folder, device)
+        index_hash, collection = state(folder)
+        if index_hash == index.manifest.index_hash:
+            return index, collection
+        index.close()  # it has changed in between

@@ -70,28 +70,28 @@ class Results:
         Args:
             collection: a text that changes when images are removed.
         """
-        marker = self._folder / _COLLECTION
         with self._lock:
-            try:
-                known = json.loads(marker.read_text()).get("collection")
-            except (OSError, ValueError, AttributeError):
-                known = None
-            if known == collection:
+            if self._collection() == collection:
                 return
+            write_atomically(self._folder / _COLLECTION, json.dumps({"collection": collection}).encode())
             for path, _, _ in self._files():
                 path.unlink(missing_ok=True)
             self._bytes = 0
-            write_atomically(marker, json.dumps({"collection": collection}).encode())
 
-    def put(self, identity: str, answer: Attribution) -> None:
-        """Keep an answer.
+    def put(self, identity: str, answer: Attribution, collection: str) -> None:
+        """Keep an answer, unless images have been removed since it was asked for.
+
+        Args:
+            identity: its name.
+            answer: the answer.
+            collection: that was asked, as for `belong_to`.
 
         Raises:
             StorageError: the disk is full or cannot be written.
         """
         path, data = self._path(identity), answer_bytes(answer)
         with self._lock:
-            if path.exists():
+            if path.exists() or self._collection() != collection:
                 return
             write_replacing(path, data)
             self._bytes += len(data)
@@ -116,6 +116,13 @@ class Results:
         except AnswerFormatError as error:  # damaged on disk: as good as absent, and asking again writes it anew
             LOG.warning("the stored answer %s is damaged and is deleted: %s", identity, error)
             path.unlink(missing_ok=True)
+            return None
+
+    def _collection(self) -> str | None:
+        """The collection that the answers are of: on disk, since several processes may share the folder."""
+        try:
+            return str(json.loads((self._folder / _COLLECTION).read_text())["collection"])
+        except (OSError, ValueError, LookupError, TypeError):
             return None
 
     def _path(self, identity: str) -> Path:

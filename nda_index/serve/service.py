@@ -8,14 +8,15 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from starlette.requests import Request
 
 from nda_index.attribution import Attribution
-from nda_index.errors import StorageError
-from nda_index.index import Index, open_index
+from nda_index.errors import NdaIndexError, StorageError, VersionError
+from nda_index.index import Index
 from nda_index.question import Query
 from nda_index.report import enlarged, heat_layer, png_bytes
 from nda_index.serve.describe import columns_of, index_values
@@ -25,7 +26,7 @@ from nda_index.serve.forms import Asked, read_question
 from nda_index.serve.limits import opened_picture
 from nda_index.serve.metrics import Metrics
 from nda_index.serve.refusal import Refusal, later
-from nda_index.serve.reload import collection, stamp
+from nda_index.serve.reload import open_state, stamp, state
 from nda_index.serve.results import Results, result_id
 from nda_index.serve.settings import ServeSettings
 
@@ -50,14 +51,16 @@ class Service:
         self.results = Results(settings.results, settings.results_bytes)
         self._device = device
         self._stamp = stamp(index.path)
-        self.results.belong_to(collection(index.path))
-        self._current = Generation(index)
-        self._columns = columns_of(index)
+        self._current = _generation(index, device)
+        self.results.belong_to(self._current.collection)
         self._engine = Engine(settings, self.metrics)
         self._decoder = ThreadPoolExecutor(1, "decode")  # one at a time: a picture takes much memory while decoded
         self._files = ThreadPoolExecutor(2, "files")
         self._house = 0
         self.metrics.watch("nda_index_queue_length", "Questions in the house.", lambda: self._house)
+        self.metrics.watch(
+            "nda_index_line_length", "Questions that are asked or wait for it.", lambda: len(self._engine)
+        )
         self.metrics.watch("nda_index_results_bytes", "Answers on disk.", lambda: self.results.bytes)
         self.metrics.watch("nda_index_images", "Images of the index.", lambda: len(self._current.index))
         self.metrics.watch("nda_index_ready", "1 after the warm-up query.", lambda: self.ready)
@@ -101,7 +104,10 @@ class Service:
         Raises:
             Refusal: there is none.
         """
-        answer = await self.in_files(self.results.get, identity)
+        try:
+            answer = await self.in_files(self.results.get, identity)
+        except VersionError as error:
+            raise Refusal(404, "result", str(error)) from error
         if answer is None:
             raise Refusal(404, "result", f"there is no answer {identity}; it may have been dropped, ask again")
         return answer
@@ -118,7 +124,7 @@ class Service:
 
     def describe(self) -> dict[str, Any]:
         """What `GET /v1/index` answers."""
-        return index_values(self._current.index, self._columns, self.settings)
+        return index_values(self._current.index, self._current.columns, self.settings)
 
     async def in_files(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """Do something with files or pictures, off the event loop."""
@@ -146,26 +152,35 @@ class Service:
         generation = self._current
         with generation.used() as index:
             if asked.options["where"] is not None:
-                asked.options["where"] = checked_condition(asked.options["where"], self._columns)
-            loop = asyncio.get_running_loop()
-            query = await loop.run_in_executor(self._decoder, _query, index, asked, self.settings.pixels)
+                asked.options["where"] = checked_condition(asked.options["where"], generation.columns)
+            query = await self._decoded(index, asked)
             identity = result_id(query, index.manifest.index_hash)
-            known = await self.in_files(self.results.get, identity)
+            known = await self._known(identity)
             self.metrics.stored.labels("miss" if known is None else "hit").inc()
             if known is not None:
                 return identity, known
             answer = await self._engine.ask(identity, query, generation, deadline)
-            if generation is self._current:  # else images of the answer may have been removed since
-                try:
-                    await self.in_files(self.results.put, identity, answer)
-                except StorageError as error:  # the answer is there all the same
-                    LOG.error("an answer cannot be stored: %s", error)
+            try:
+                await self.in_files(self.results.put, identity, answer, generation.collection)
+            except StorageError as error:  # the answer is there all the same
+                LOG.error("an answer cannot be stored: %s", error)
             return identity, answer
+
+    async def _known(self, identity: str) -> Attribution | None:
+        try:
+            return await self.in_files(self.results.get, identity)
+        except VersionError:
+            return None
 
     async def _start(self) -> None:
         """Warm up, then follow the index."""
-        await self._warm_up(self._current)
-        self.ready = True
+        while not self.ready:
+            try:
+                await self._warm_up(self._current)
+                self.ready = True
+            except NdaIndexError:
+                LOG.exception("the index does not answer")
+                await asyncio.sleep(self.settings.reload_seconds)
         while True:
             await asyncio.sleep(self.settings.reload_seconds)
             try:
@@ -179,26 +194,28 @@ class Service:
         index = generation.index
         if len(index) == 0:
             return
-        pixels = await self.in_files(index.pixels, index.image_ids[:1])
-        query = index.query(pixels[0].transpose(1, 2, 0), top=1)
+        asked = Asked(None, int(index.image_ids[0]), {"top": 1})
+        query = await self._decoded(index, asked)
         await self._engine.ask(f"warm-up {index.manifest.index_hash}", query, generation, float("inf"))
+
+    async def _decoded(self, index: Index, asked: Asked) -> Query:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._decoder, _query, index, asked, self.settings.pixels)
 
     async def _follow(self) -> None:
         """Open the index again if it has changed; questions that were asked before are answered by the old one."""
-        path = self._current.index.path
+        old, path = self._current, self._current.index.path
         now = await self.in_files(stamp, path)
         if now == self._stamp:
             return
         self._stamp = now  # also where it fails: it is tried again at the next change
-        index = await self.in_files(open_index, path, self._device)
-        fresh = Generation(index)
-        columns = await self.in_files(columns_of, index)
+        fresh = await self.in_files(_opened, path, self._device)
         await self._warm_up(fresh)
-        old, self._current, self._columns = self._current, fresh, columns
-        await self.in_files(lambda: self.results.belong_to(collection(path)))
+        await self.in_files(self.results.belong_to, fresh.collection)
+        self._current = fresh
         old.retire()
         self.metrics.reloads.labels("done").inc()
-        LOG.info("serving %s images, index %s", len(index), index.manifest.index_hash[:12])
+        LOG.info("serving %s images, index %s", len(fresh.index), fresh.index.manifest.index_hash[:12])
 
 
 def query_png(answer: Attribution, side: int | None) -> bytes:
@@ -222,6 +239,20 @@ def map_png(answer: Attribution, rank: int, which: str, scale: str | None, side:
     heat = answer.query_map(rank, scale) if which == "query" else answer.train_map(rank, scale)
     size = enlarged(answer.query, side).size if side else enlarged(answer.query).size
     return png_bytes(heat_layer(heat, size))
+
+
+def _opened(folder: Path, device: str) -> Generation:
+    index, collection = open_state(folder, device)
+    return Generation(index, collection, columns_of(index))
+
+
+def _generation(index: Index, device: str) -> Generation:
+    """The generation of an open index; of what is on disk now where that is another one already."""
+    index_hash, collection = state(index.path)
+    if index_hash == index.manifest.index_hash:
+        return Generation(index, collection, columns_of(index))
+    index.close()
+    return _opened(index.path, device)
 
 
 def _query(index: Index, asked: Asked, pixels: int) -> Query:
