@@ -1,10 +1,7 @@
 """An answer in one file, whole: what another process needs to have the same `Attribution`.
 
 The file is an Arrow IPC stream of one record batch, a row for each image, followed by the 32 bytes of its sha256. Any
-Arrow reader opens it; this one also finds a changed byte. Pixels and maps are flat lists; metadata columns have names
-that begin with "metadata.". In the schema's metadata stand "nda_index.answer", a JSON object of all that has one value,
-"nda_index.query", the picture's bytes [H, W, C], and "nda_index.log_normalisers", little-endian float64 of one view
-after the other.
+Arrow reader opens it; this one also finds a changed byte. docs/format.md has its columns.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ from nda_index.question import Mode
 try:
     import httpx
 except ImportError as error:
-    raise MissingDependencyError("httpx is not installed; run: pip install 'nda-index[serve]'") from error
+    raise MissingDependencyError("httpx is not installed; run: pip install 'nda-index[client]'") from error
 
 TIMEOUT = 300.0  # seconds for an answer
 

@@ -133,5 +133,5 @@ def test_a_busy_service_says_when_to_ask_again() -> None:
 def test_a_missing_httpx_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "httpx", None)
     monkeypatch.delitem(sys.modules, "nda_index.client")
-    with pytest.raises(nda.MissingDependencyError, match=r"pip install 'nda-index\[serve\]'"):
+    with pytest.raises(nda.MissingDependencyError, match=r"pip install 'nda-index\[client\]'"):
         importlib.import_module("nda_index.client")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -63,14 +63,15 @@ def _view_links(
     links = np.zeros((GRID, GRID, GRID**2))
     for rows, other_rows in _alike(height, scale):
         for columns, other_columns in _alike(width, scale):
-            candidates = others[np.ix_(other_rows, other_columns)]  # [k, l, D]
-            step = max(1, PAIRS // (len(columns) * len(other_rows) * len(other_columns)))
-            for some in (rows[i : i + step] for i in range(0, len(rows), step)):
-                asked = query[np.ix_(some, columns)]  # [i, j, D]
-                weights = _weights(asked, candidates, log_total[np.ix_(some, columns)], noisy.sigma, topk)
+            candidates = others[other_rows, other_columns]  # [k, l, D]
+            wide = columns.stop - columns.start
+            step = max(1, PAIRS // (wide * candidates.shape[0] * candidates.shape[1]))
+            for some in (slice(i, min(i + step, rows.stop)) for i in range(rows.start, rows.stop, step)):
+                asked, total = query[some, columns], log_total[some, columns]  # [i, j, D], [i, j]
+                weights = _weights(asked, candidates, total, noisy.sigma, topk)  # [i j, k, l]
                 there = train_rows[:, other_rows] @ (weights @ train_columns[:, other_columns].T)  # [i j, 8, 8]
-                there = there.reshape(len(some), len(columns), -1)  # [i, j, 64]
-                here = (query_columns[:, columns] @ there).reshape(len(some), -1)  # [i, 8 64]
+                there = there.reshape(-1, wide, GRID**2)  # [i, j, 64]
+                here = (query_columns[:, columns] @ there).reshape(-1, GRID**3)  # [i, 8 64]
                 links += (query_rows[:, some] @ here).reshape(links.shape)
     return links.reshape(GRID**2, GRID**2)
 
@@ -105,17 +106,17 @@ def _windows(image: NDArray[np.float64], scale: Scale, stride: int) -> NDArray[n
     return np.asarray(windows.reshape(*windows.shape[:2], -1), np.float64)
 
 
-def _alike(size: int, scale: Scale) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _alike(size: int, scale: Scale) -> list[tuple[slice, slice]]:
     """Along an axis, places on the query's and on the training grid whose windows stick out alike."""
     here = range(0, scale.positions(size), scale.query_stride)
     there = range(0, scale.positions(size), scale.train_stride)
     interior = scale.interior(size)
-    inside = [np.array([i for i, p in enumerate(grid) if p in interior], np.int64) for grid in (here, there)]
-    if all(map(len, inside)):
-        yield inside[0], inside[1]
+    inside = [[i for i, p in enumerate(grid) if p in interior] for grid in (here, there)]
+    alike = [(slice(inside[0][0], inside[0][-1] + 1), slice(inside[1][0], inside[1][-1] + 1))] if all(inside) else []
     for i, p in enumerate(here):
         if p not in interior and p in there:
-            yield np.array([i]), np.array([there.index(p)])
+            alike.append((slice(i, i + 1), slice(there.index(p), there.index(p) + 1)))
+    return alike
 
 
 def _cells(size: int, scale: Scale, stride: int) -> NDArray[np.float64]:
