@@ -23,7 +23,7 @@ from playwright.sync_api import Browser, sync_playwright
 import nda_index as nda
 from nda_index.serve.app import create_app
 from nda_index.serve.settings import ServeSettings
-from tests.browser.visit import Visit, png, visiting
+from tests.browser.visit import Visit, key, png, visiting
 from tests.conftest import photographs
 
 TOKEN = "a token that the tests know"
@@ -54,8 +54,10 @@ def collection_index(tmp_path_factory: pytest.TempPathFactory, collection: NDArr
     """The collection's index, with metadata of several types."""
     folder = tmp_path_factory.mktemp("browser")
     number = np.arange(len(collection))
-    labels = np.array(["cat", "dog", "it's 100%"])[number % 3]
-    np.savez(folder / "pictures.npz", images=collection, label=labels, year=2000 + number // 20, sold=number % 2 == 0)
+    labels = np.array(["cat", "dog", "<b>it's 100%</b>"])[number % 3]
+    keys = np.array([key(image_id) for image_id in range(len(collection))])
+    columns = {"keys": keys, "label": labels, "year": 2000 + number // 20, "sold": number % 2 == 0}
+    np.savez(folder / "pictures.npz", images=collection, **columns)
     scales = [nda.Scale(5), nda.Scale(8, 2)]
     nda.build_index(folder / "pictures.npz", folder / "pictures.nda", image_size=(24, 20), scales=scales)
     return folder / "pictures.nda"

@@ -46,8 +46,9 @@ def test_a_click_holds_a_region(visit: Visit, collage: bytes) -> None:
 
 
 def test_keyboard(visit: Visit, collage: bytes) -> None:
-    visit.open()
     page = visit.page
+    page.on("filechooser", lambda chooser: None)  # Chromium tells of them only some time after the first listener
+    visit.open()
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
@@ -62,6 +63,11 @@ def test_keyboard(visit: Visit, collage: bytes) -> None:
     page.get_by_role("button", name="Another picture").focus()
     with page.expect_file_chooser():
         page.keyboard.press("Enter")
+
+    page.locator(".skip").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
+    assert "/#r=" in page.url  # the address still names the answer
 
     page.locator("#copy-link").focus()
     for _ in range(5):  # past the four files

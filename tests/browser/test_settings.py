@@ -24,7 +24,7 @@ def test_timestep_in_words(visit: Visit, collage: bytes) -> None:
 def test_filters(visit: Visit, browser: Browser, collage: bytes) -> None:
     visit.ask(collage)
     page = visit.page
-    visit.add_condition(0, "label", "is", "it's 100%")
+    visit.add_condition(0, "label", "is", "<b>it's 100%</b>")
     visit.add_condition(1, "year", "is at least", "2002")
     visit.add_condition(2, "sold", "is true", None)
     visit.compare_again()
@@ -34,11 +34,12 @@ def test_filters(visit: Visit, browser: Browser, collage: bytes) -> None:
     assert visit.keys() and set(visit.keys()) <= {key(number) for number in kept}
     expect(page.locator("#asked")).to_contain_text(f"Compared with {len(kept)} images")
     expect(page.locator("#conditions li")).to_have_count(3)
+    expect(page.locator("#matches .line").first).to_contain_text("<b>it's 100%</b>")  # as text, never as HTML
     # Whoever opens the link sees the condition, and can take it away.
     with visiting(browser, visit.address) as other:
         other.open(page.url.removeprefix(visit.address))
         other.answered()
-        expect(other.page.locator("#conditions code")).to_contain_text("it''s 100%")
+        expect(other.page.locator("#conditions code")).to_contain_text("<b>it''s 100%</b>")
         other.page.get_by_role("button", name="Remove this condition").click()
         other.compare_again()
         expect(other.page.locator("#asked")).to_contain_text(f"Compared with {COUNT + COPIES} images")

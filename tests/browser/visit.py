@@ -13,7 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, Page, Response, expect
 
+WAIT = 15_000  # milliseconds for anything that is expected
 LIT = ".regions.lit"  # regions of a picture of which some are lit
+
+
+expect.set_options(timeout=WAIT)
 
 
 @dataclass
@@ -91,7 +95,7 @@ def visiting(browser: Browser, address: str, width: int = 1440, dark: bool = Fal
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", reduced_motion="reduce"
     )
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(WAIT)
     one = Visit(context.new_page(), address)
     one.watch()
     yield one
@@ -100,8 +104,8 @@ def visiting(browser: Browser, address: str, width: int = 1440, dark: bool = Fal
 
 
 def key(image_id: int) -> str:
-    """The name of an image of the collection."""
-    return f"{image_id:08}"
+    """The name of an image of the collection; some are hard to fit on a narrow screen."""
+    return f"{image_id:03}/{'long-name' if image_id % 2 else 'o' * 60}.png"
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:

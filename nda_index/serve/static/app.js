@@ -161,6 +161,12 @@ function followAddress() {
   else if (id !== answer?.id) open(id);
 }
 
+/** The address names the answer, so that the skip link must not change it. */
+function skip(event) {
+  event.preventDefault();
+  byId("main").focus();
+}
+
 async function start() {
   setView("start");
   const index = await working("Looking at the collection …", (options) => api.index(options), start);
@@ -177,4 +183,5 @@ async function start() {
   tellKnown();
 }
 
+document.querySelector(".skip").addEventListener("click", skip);
 start();

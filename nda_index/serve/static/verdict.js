@@ -1,8 +1,9 @@
 /** The verdicts of an answer in words: whether a match is more than what unrelated pictures find. */
 
 import { name } from "./dom.js";
-import { plural } from "./words.js";
+import { count, plural } from "./words.js";
 
+const FEWEST = 99; // unrelated pictures: with fewer no image can stand above 99% of them
 const NUMBERS = ["No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten"];
 
 /** How well an image fits. The percentile claims no more than it is. */
@@ -24,7 +25,7 @@ export const leading = ({ images }) => images.find(({ verdict }) => verdict?.str
 
 /** What is behind the headline, as nodes. */
 export function explanation(answer) {
-  const { images } = answer;
+  const { images, null_pictures: unrelated } = answer;
   const [best] = images;
   if (!best.verdict) {
     const why = "the collection was indexed without unrelated pictures to compare it with";
@@ -32,7 +33,11 @@ export function explanation(answer) {
   }
   const strong = leading(answer);
   if (!strong.verdict?.strong) {
-    return ["The best match, ", name(best.key), `, ${fitWords(best)}. Matches are called strong from 99% on.`];
+    const limit =
+      unrelated < FEWEST
+        ? `With only ${count(unrelated)} of them to compare with, no match can be called strong.`
+        : "Matches are called strong from 99% on.";
+    return ["The best match, ", name(best.key), `, ${fitWords(best)}. ${limit}`];
   }
   const copies = images.filter(({ group, rank }) => group === strong.group && rank !== strong.rank).length;
   const beside = copies ? ` The collection holds ${plural(copies, "near-duplicate")} of it.` : "";

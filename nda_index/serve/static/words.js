@@ -8,7 +8,7 @@ export const plural = (number, noun) => `${count(number)} ${noun}${number === 1 
 
 /** A share: 41.2%, never a false zero. */
 export function percent(share) {
-  if (share > 0 && share < 0.001) return "under 0.1%";
+  if (share > 0 && share < 0.001) return "< 0.1%";
   return `${(100 * share).toFixed(1)}%`;
 }
 
