@@ -90,7 +90,9 @@ class Guard:
                 f"the host {host[:100]!r} is not served here; use {', '.join(sorted(self._settings.hosts))}",
             )
         origin = headers.get("origin")
-        if headers.get("sec-fetch-site") == "cross-site" or (origin and urlsplit(origin).netloc != host):
+        link = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"  # that somebody has followed
+        foreign = headers.get("sec-fetch-site") == "cross-site" and not link
+        if foreign or (origin and urlsplit(origin).netloc != host):
             raise Refusal(403, "origin", "the request comes from another site; open the page of this service itself")
         if self._settings.tokens and _under(path, PROTECTED):
             sent = headers.get("authorization", "")

@@ -48,10 +48,14 @@ def test_pages_of_other_sites_cannot_ask(served: Served, upload: bytes) -> None:
         ({"Origin": "null"}, 403),
         ({"Origin": "http://127.0.0.1:1"}, 403),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 403),
         ({"Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}, 200),
     ):
         files = {"image": ("a", upload)}
         assert served.http.post("/v1/attribute", files=files, headers=headers).status_code == status
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert served.http.get("/", headers=link).status_code == 200
+    assert served.http.get("/v1/images/3", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
     preflight = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
     assert served.http.options("/v1/attribute", headers=preflight).status_code == 403
 
