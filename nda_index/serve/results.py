@@ -8,6 +8,8 @@ import logging
 import os
 import re
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from nda_index.archive import answer_bytes
@@ -19,6 +21,7 @@ from nda_index.report import write_replacing
 from nda_index.version import __version__
 
 ID = "[0-9a-f]{32}"
+LEFT_OVER = 3600.0  # seconds after which a file that is being written is not: another process may share the folder
 LOG = logging.getLogger(__name__)
 
 _SUFFIX = ".arrow"
@@ -55,8 +58,10 @@ class Results:
         self._lock = threading.Lock()
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            for part in folder.glob(".*.part"):  # of a process that was killed
-                part.unlink(missing_ok=True)
+            for part in folder.glob(".*.part"):
+                with suppress(FileNotFoundError):
+                    if part.stat().st_mtime < time.time() - LEFT_OVER:  # of a process that was killed
+                        part.unlink()
         self._bytes = sum(size for _, size, _ in self._files())
 
     @property

@@ -55,13 +55,19 @@ def test_an_answer_larger_than_the_budget_is_still_kept(tmp_path: Path, answer: 
 
 def test_another_process_finds_them_and_leftovers_go(tmp_path: Path, answer: nda.Attribution) -> None:
     opened(tmp_path / "r").put(name(1), answer, HERE)
-    (tmp_path / "r" / ".0123.part").write_bytes(b"half an answer")
+    for part in (".old.part", ".new.part"):
+        (tmp_path / "r" / part).write_bytes(b"half an answer")
+    os.utime(tmp_path / "r" / ".old.part", (1000, 1000))
     again = opened(tmp_path / "r")
     found = again.get(name(1))
     assert found is not None
     np.testing.assert_array_equal(found.scores, answer.scores)
     assert again.bytes == len(answer_bytes(answer))
-    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == [f"{name(1)}.arrow", "collection.json"]
+    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == [
+        ".new.part",  # another process may be writing it
+        f"{name(1)}.arrow",
+        "collection.json",
+    ]
 
 
 def test_a_damaged_file_is_as_good_as_none_and_a_newer_one_is_refused(tmp_path: Path, answer: nda.Attribution) -> None:
