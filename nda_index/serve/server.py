@@ -57,7 +57,8 @@ def listen(host: str, port: int) -> socket.socket:
 
 def run(app: FastAPI, listening: socket.socket, grace: float) -> None:
     """Serve until the process is told to end; questions in the house have `grace` seconds to be answered."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s:     %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s:     %(message)s")
+    logging.getLogger("nda_index").setLevel(logging.INFO)
     config = uvicorn.Config(
         app,
         limit_concurrency=CONNECTIONS,
