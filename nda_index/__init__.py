@@ -1,10 +1,11 @@
 """nda_index tells which training images a generated image is made of."""
 
 from nda_index import exact
-from nda_index.attribution import Attribution
+from nda_index.attribution import Attribution, read_answer
 from nda_index.build import estimate_build
 from nda_index.edits import EditSummary, add_images, compact, remove_images
 from nda_index.errors import (
+    AnswerFormatError,
     ConfigError,
     CorruptIndexError,
     ImageDecodeError,
@@ -15,6 +16,7 @@ from nda_index.errors import (
     NdaIndexError,
     NotAnIndexError,
     QueryError,
+    ServiceError,
     ShardLostError,
     SourceError,
     StorageError,
@@ -28,6 +30,7 @@ from nda_index.verdict import Verdict
 from nda_index.version import __version__
 
 __all__ = [
+    "AnswerFormatError",
     "Attribution",
     "ConfigError",
     "CorruptIndexError",
@@ -43,6 +46,7 @@ __all__ = [
     "NotAnIndexError",
     "QueryError",
     "Scale",
+    "ServiceError",
     "ShardLostError",
     "SourceError",
     "StorageError",
@@ -57,6 +61,7 @@ __all__ = [
     "estimate_build",
     "exact",
     "open_index",
+    "read_answer",
     "remove_images",
     "tune",
 ]

@@ -11,8 +11,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nda_index import report
-from nda_index.errors import ConfigError, QueryError
+from nda_index.archive import answer_fields
+from nda_index.errors import AnswerFormatError, ConfigError, QueryError
+from nda_index.exact.evidence import views_of
+from nda_index.exact.links import cell_links
+from nda_index.question import Question
+from nda_index.report import FORMS, write_replacing
+from nda_index.scales import Scale
 from nda_index.verdict import STRONG, Verdict
 
 
@@ -29,8 +34,9 @@ class Attribution:
         metadata: one row for each image, with the columns given at build.
         images: uint8 [top, H, W, C], the images.
         query: uint8 [H, W, C], the picture as it was compared: resized and cropped to the index's size.
-        query_maps: float32 [top, H, W], where on the query the score comes from; each sums to the score.
-        train_maps: float32 [top, H, W], where on the training image it comes from; each sums to the score.
+        query_maps: float32 [scales, top, H, W], where on the query the score comes from; summed over scales, each sums
+            to the score.
+        train_maps: float32 [scales, top, H, W], where on the training image it comes from; likewise.
         mass_covered: estimated fraction of the whole posterior that the scored images hold; 1 with mode "exact".
         mass_error: its standard error. `scores` and `shares` are parts of the whole posterior, by the same estimate.
         score_errors: float64 [top], standard error of each score because of what was not scored; 0 with mode "exact".
@@ -46,6 +52,9 @@ class Attribution:
         collection: number of images that were asked about: the index's, or those that `where` leaves.
         missing: number of images that could not be asked about, because their shard was lost; 0 on one machine.
         settings: the question's options, as JSON values.
+        scales: the index's scales, in the order of the maps.
+        log_normalisers: float64 [P] each, log of the whole posterior at every position of the query, for each scale and
+            each noisy version of the query.
         index_hash: sha256 of the index's manifest: names the data that was asked.
         version: version of nda_index that answered.
         seconds: time spent, by stage.
@@ -72,6 +81,8 @@ class Attribution:
     collection: int
     missing: int
     settings: dict[str, Any]
+    scales: tuple[Scale, ...]
+    log_normalisers: tuple[NDArray[np.float64], ...]
     index_hash: str
     version: str
     seconds: dict[str, float] = field(default_factory=dict)
@@ -102,23 +113,53 @@ class Attribution:
             )
         return Verdict(float(self.evidence[rank]), place, place >= STRONG, self.null_pictures)
 
-    def query_map(self, rank: int) -> NDArray[np.float32]:
-        """Where on the query the image at `rank` (0 is the best) is found: float32 [H, W], summing to its score.
+    def query_map(self, rank: int, scale: str | None = None) -> NDArray[np.float32]:
+        """Where on the query the image at `rank` (0 is the best) is found.
+
+        Args:
+            rank: of the image.
+            scale: name of a scale, as "p7r1"; None for all together.
+
+        Returns:
+            float32 [H, W], summing to the image's score, or to what the scale adds to it.
 
         Raises:
-            QueryError: no image has this rank.
+            QueryError: no image has this rank, or no scale this name.
         """
-        self._check_rank(rank)
-        return np.asarray(self.query_maps[rank])
+        return self._map(self.query_maps, rank, scale)
 
-    def train_map(self, rank: int) -> NDArray[np.float32]:
-        """Where on the training image at `rank` (0 is the best) the match lies: float32 [H, W], summing to its score.
+    def train_map(self, rank: int, scale: str | None = None) -> NDArray[np.float32]:
+        """Where on the training image at `rank` the match lies; as `query_map`."""
+        return self._map(self.train_maps, rank, scale)
+
+    def links(self, rank: int, scale: str | None = None) -> NDArray[np.float64]:
+        """Which part of the training image at `rank` (0 is the best) explains which part of the query.
+
+        Both are cut into 8 x 8 cells, numbered row * 8 + column.
+
+        Args:
+            rank: of the image.
+            scale: name of a scale, as "p7r1"; None for all together.
+
+        Returns:
+            float64 [64, 64], from cell of the query to cell of the image: the score that the one gets from the other.
+            Summed over the second axis it is the query's map, summed over cells.
 
         Raises:
-            QueryError: no image has this rank.
+            QueryError: no image has this rank, or no scale this name.
         """
         self._check_rank(rank)
-        return np.asarray(self.train_maps[rank])
+        chosen = self._chosen_scales(scale)
+        question = Question.from_settings(self.settings)
+        views = views_of(question.noisy_versions(np.ascontiguousarray(self.query.transpose(2, 0, 1))), self.scales)
+        asked = [i for i, view in enumerate(views) if self.scales.index(view.scale) in chosen]
+        links = cell_links(
+            [views[i] for i in asked],
+            [self.log_normalisers[i] for i in asked],
+            self.images[rank].transpose(2, 0, 1),
+            question.posterior,
+        )
+        return np.asarray(links.sum(axis=0), np.float64)
 
     def to_table(self) -> pa.Table:
         """One row for each image: rank (from 1), image_id, key, score, score_error, share, group (rank of its first
@@ -164,20 +205,48 @@ class Attribution:
 
         Args:
             path: ".html" is a report in one file for a person, ".png" its picture alone, ".json" all numbers,
-                ".parquet" the table of images.
+                ".parquet" the table of images, ".arrow" all of it, for `read_answer`.
 
         Raises:
             ConfigError: another ending.
             StorageError: the file cannot be written.
         """
         path = Path(path)
-        writer = report.WRITERS.get(path.suffix.lower())
-        if writer is None:
-            raise ConfigError(
-                f"cannot save an answer as {path.name!r}: its name must end in {', '.join(sorted(report.WRITERS))}"
-            )
-        writer(self, path)
+        form = path.suffix.lower().removeprefix(".")
+        if form not in FORMS:
+            endings = ", ".join(f".{name}" for name in sorted(FORMS))
+            raise ConfigError(f"cannot save an answer as {path.name!r}: its name must end in {endings}")
+        write_replacing(path, FORMS[form](self))
+
+    def _map(self, maps: NDArray[np.float32], rank: int, scale: str | None) -> NDArray[np.float32]:
+        self._check_rank(rank)
+        return np.asarray(maps[self._chosen_scales(scale), rank].sum(axis=0))
+
+    def _chosen_scales(self, name: str | None) -> list[int]:
+        names = [scale.name for scale in self.scales]
+        if name is not None and name not in names:
+            raise QueryError(f"scale is {name!r}; this answer has {', '.join(names)}, or None for all together")
+        return [i for i, known in enumerate(names) if name in (None, known)]
 
     def _check_rank(self, rank: int) -> None:
         if not 0 <= rank < len(self):
             raise QueryError(f"rank is {rank}; this answer has ranks 0 to {len(self) - 1}, ask for more with top=")
+
+
+def read_answer(source: str | PathLike[str] | bytes) -> Attribution:
+    """The answer that was saved as ".arrow".
+
+    Args:
+        source: the file, or its content.
+
+    Raises:
+        AnswerFormatError: there is no such file, it is no answer, or a byte of it was changed.
+        VersionError: a newer nda_index wrote it.
+    """
+    if isinstance(source, bytes):
+        return Attribution(**answer_fields(source, f"the {len(source)} bytes"))
+    try:
+        data = Path(source).read_bytes()
+    except OSError as error:
+        raise AnswerFormatError(f"{str(source)!r} cannot be read: {error.strerror}; give a saved answer") from error
+    return Attribution(**answer_fields(data, repr(str(source))))

@@ -1,4 +1,4 @@
-"""The command line: nda-index build | query | add | remove | compact | tune | info | verify."""
+"""The command line: nda-index build | query | add | remove | compact | tune | serve | token | info | verify."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from nda_index.manifest import read_manifest, verify
 from nda_index.plan import Estimate
 from nda_index.report import strict_json
 from nda_index.scales import parse_scale
+from nda_index.serve.commands import serve, token
 from nda_index.tune import tune, tuning_summary
 from nda_index.version import __version__
 
@@ -313,6 +314,10 @@ def tune_command(
         )
     console.print(table)
     console.print(f"Chosen: {tuning_summary(read_manifest(index).tuning)}. Questions use it unless they say otherwise.")
+
+
+app.command("serve")(serve)
+app.command("token")(token)
 
 
 @app.command()

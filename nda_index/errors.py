@@ -8,11 +8,13 @@
         - `VersionError`: it was written by a newer nda_index.
         - `CorruptIndexError`: a file of it is missing, damaged or was changed.
         - `MismatchError`: its parts do not belong together.
+    - `AnswerFormatError`: a file is no answer of this package.
     - `QueryError`: a question cannot be answered as asked.
         - `ImageDecodeError`: the picture cannot be read.
     - `ShardLostError`: a part of the collection cannot be reached.
     - `StorageError`: the disk refuses to hold what must be written.
         - `LockedError`: another process writes to the index.
+    - `ServiceError`: a service of nda_index refused, or did not answer.
     - `MissingDependencyError`: an optional package is needed and absent.
 
     try:
@@ -67,6 +69,12 @@ class MismatchError(IndexFormatError):
     """Parts of the index do not belong together."""
 
 
+class AnswerFormatError(NdaIndexError):
+    """A file is no answer of nda_index, or a byte of it was changed."""
+
+    exit_code = 4
+
+
 class QueryError(NdaIndexError, ValueError):
     """A question cannot be answered as asked."""
 
@@ -91,6 +99,22 @@ class StorageError(NdaIndexError):
 
 class LockedError(StorageError):
     """Another process writes to the index; there is one writer at a time."""
+
+
+class ServiceError(NdaIndexError):
+    """A service of nda_index refused to answer, or did not.
+
+    Attributes:
+        status: of the HTTP response; 0 where there was none.
+        retry_after: seconds after which the service asks to be asked again, or None.
+    """
+
+    exit_code = 9
+
+    def __init__(self, message: str, status: int = 0, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
 
 
 class MissingDependencyError(NdaIndexError, ImportError):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from nda_index.attribution import Attribution
 from nda_index.build import DEFAULT_MEMORY, DEFAULT_SCALES, Progress, build, manifest_scales
 from nda_index.clock import Clock
 from nda_index.coarse.probe import DEFAULT_PROBES
+from nda_index.corpus import Corpus
 from nda_index.coverage import errors_of_scores, mass_covered
 from nda_index.diffusion import NoiseSetting, noise_level
 from nda_index.errors import QueryError
@@ -23,7 +25,7 @@ from nda_index.images import decode_image
 from nda_index.manifest import Manifest, read_manifest
 from nda_index.merge import Named, Scored, coarse_votes, conversing, divided, named, score
 from nda_index.null import DEFAULT_PICTURES, read_null
-from nda_index.question import Mode, Question
+from nda_index.question import Mode, Query, Question
 from nda_index.scales import Scale
 from nda_index.shard import Ask, LocalShards, Shard, Shards, check_device, whole_manifest
 from nda_index.sources import Source
@@ -65,6 +67,11 @@ class Index:
     def image_ids(self) -> NDArray[np.int64]:
         """Ids of its images, ascending: 0 to N-1 unless some were removed."""
         return np.flatnonzero(self._present)
+
+    @property
+    def null_pictures(self) -> int:
+        """Number of unrelated pictures that verdicts are set against; 0: there are no verdicts."""
+        return len(self._null)
 
     def __enter__(self) -> Index:
         return self
@@ -133,12 +140,67 @@ class Index:
             >>> index.attribute(images[7], timestep=50, top=3).image_ids[0]
             np.int64(7)
         """
+        query = self.query(
+            image, timestep, top, noise=noise, seed=seed, draws=draws, temper=temper, mode=mode, candidates=candidates,
+            per_image_topk=per_image_topk, mirror=mirror, where=where, progress=progress,
+        )  # fmt: skip
+        return self._answer(query)
+
+    def query(
+        self,
+        image: Any,
+        timestep: int | Sequence[int] = 100,
+        top: int = 10,
+        *,
+        noise: NoiseSetting = "none",
+        seed: int = 0,
+        draws: int = 8,
+        temper: float = 1.0,
+        mode: Mode = "ann",
+        candidates: int | None = None,
+        per_image_topk: int | None = None,
+        mirror: bool = False,
+        where: str | None = None,
+        progress: Progress | None = None,
+    ) -> Query:
+        """What `attribute` would answer, for `attribute_batch`; arguments and errors as there."""
         question = self._question(
             timestep, noise, seed, draws, temper, mode, candidates, per_image_topk, mirror, where
         )  # fmt: skip
         clock = Clock()
         with clock.stage("decode"):
-            query = decode_image(image, self.shape[1:], self.shape[0])
+            pixels = decode_image(image, self.shape[1:], self.shape[0])
+        return Query(pixels, question, top, progress, clock.seconds["decode"])
+
+    def attribute_batch(self, queries: Sequence[Query]) -> Iterator[Attribution | Exception]:
+        """Answer several queries together.
+
+        Args:
+            queries: from `query`.
+
+        Yields:
+            For each, in their order and as soon as it is known, its answer or the error that ended it: those of
+            `attribute`, or whatever its `progress` raises.
+
+        Example:
+            >>> import numpy as np, tempfile, nda_index as nda
+            >>> images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
+            >>> folder = tempfile.mkdtemp() + "/noise.nda"
+            >>> index = nda.build_index(images, folder, image_size=16, scales=[nda.Scale(5)])
+            >>> answers = index.attribute_batch([index.query(image, timestep=50) for image in images[:2]])
+            >>> [int(answer.image_ids[0]) for answer in answers]
+            [0, 1]
+        """
+        for query in queries:
+            try:
+                yield self._answer(query)
+            except Exception as error:  # one query's failure is not the others'
+                yield error
+
+    def _answer(self, asked: Query) -> Attribution:
+        question, query, top = asked.question, asked.pixels, asked.top
+        clock = Clock()
+        with clock.stage("decode"):
             views = views_of(question.noisy_versions(query), self.scales)
 
         def choose(allowed: NDArray[np.bool_]) -> int:
@@ -147,7 +209,7 @@ class Index:
 
         def converse() -> tuple[Scored, NDArray[np.int64], Named]:
             candidates = question.candidates or self._candidates
-            with conversing(self._shards, Ask(question, query, self._probes, progress)) as conversation:
+            with conversing(self._shards, Ask(question, query, self._probes, asked.progress)) as conversation:
                 result = score(conversation, views, self._offsets, candidates, choose, question.seed, clock)
                 best = np.argsort(-result.scores, kind="stable")[:top]
                 return result, best, named(conversation, result.ids[best], self._offsets)
@@ -193,9 +255,11 @@ class Index:
                 "backend": result.backend,
                 "left_out": result.left_out,
             },
+            scales=self.scales,
+            log_normalisers=tuple(result.log_normalisers),
             index_hash=self.manifest.index_hash,
             version=__version__,
-            seconds=clock.including(found_images.seconds),
+            seconds=clock.including({**found_images.seconds, "decode": asked.decode_seconds}),
         )
 
     def scores(
@@ -296,6 +360,16 @@ class Index:
         order = np.argsort(image_ids, kind="stable")
         parts = self._shards.pixels(divided(image_ids[order], self._offsets))
         return np.concatenate(parts)[np.argsort(order)]
+
+    def metadata_schema(self) -> pa.Schema:
+        """Names and types of the metadata columns, which `where` may name beside "key".
+
+        Raises:
+            CorruptIndexError: the index is damaged.
+        """
+        folder = self.path / self.manifest.shards[0] if self.manifest.shards else self.path
+        corpus = Corpus(folder, self.shape, read_manifest(folder).table)
+        return pa.schema([corpus.schema.field(name) for name in corpus.metadata_columns])
 
     def _question(self, timestep: int | Sequence[int], *options: Any) -> Question:
         timesteps = (timestep,) if isinstance(timestep, int | np.integer | float | str) else tuple(timestep)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nda_index.build import Progress
 from nda_index.diffusion import NoiseSetting, NoisyImage, noisy_images
 from nda_index.errors import ConfigError
 from nda_index.exact.evidence import to_float
@@ -72,3 +74,36 @@ class Question:
         settings |= {"temper": self.temper, "mirror": self.mirror}
         settings |= {"candidates": self.candidates, "per_image_topk": self.per_image_topk, "where": self.where}
         return settings
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Question:
+        """The question that has these settings; what `as_settings` left out takes a value without effect.
+
+        Example:
+            >>> question = Question((100,), "none", 0, 1, 1.0, "ann", None, None, False, None)
+            >>> Question.from_settings(question.as_settings()) == question
+            True
+        """
+        names = ("noise", "temper", "mode", "candidates", "per_image_topk", "mirror", "where")
+        options = {name: settings[name] for name in names}
+        seed, draws = settings.get("seed", 0), settings.get("draws", 1)
+        return cls(timesteps=tuple(settings["timestep"]), seed=seed, draws=draws, **options)
+
+
+@dataclass(frozen=True)
+class Query:
+    """A picture with a question about it, ready to be answered.
+
+    Attributes:
+        pixels: uint8 [C, H, W], the picture as the index compares it.
+        question: how it is to be scored.
+        top: number of images in the answer.
+        progress: is called with (stage, done, total). What it raises ends this query, and no other of a batch.
+        decode_seconds: what it took to read the picture.
+    """
+
+    pixels: NDArray[np.uint8]
+    question: Question
+    top: int
+    progress: Progress | None = None
+    decode_seconds: float = 0.0

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from nda_index.archive import answer_bytes
 from nda_index.manifest import writing
 
 if TYPE_CHECKING:
@@ -56,10 +57,10 @@ def heat_layer(heat: NDArray[np.float32], size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(np.stack([*layer, 235 * np.sqrt(smooth)], axis=2).astype(np.uint8), "RGBA")
 
 
-def enlarged(image: NDArray[np.uint8]) -> Image.Image:
-    """An image uint8 [H, W, C] in RGB, its shorter side enlarged to `SIDE`."""
+def enlarged(image: NDArray[np.uint8], side: int = SIDE) -> Image.Image:
+    """An image uint8 [H, W, C] in RGB, resized so that its shorter side has `side` pixels."""
     picture = Image.fromarray(image if image.shape[2] == 3 else image[..., 0]).convert("RGB")
-    factor = SIDE / min(picture.size)
+    factor = side / min(picture.size)
     return picture.resize((round(picture.width * factor), round(picture.height * factor)), Image.Resampling.BICUBIC)
 
 
@@ -80,7 +81,7 @@ def percent(share: float) -> str:
     return f"{share:.1%}" if share >= 0.001 or share == 0 else "under 0.1%"
 
 
-def save_html(answer: Attribution, path: Path) -> None:
+def as_html(answer: Attribution) -> bytes:
     """A page in one file, without any request to elsewhere."""
     script = (Path(__file__).parent / "report.js").read_text()
     query = enlarged(answer.query)
@@ -96,8 +97,8 @@ def save_html(answer: Attribution, path: Path) -> None:
             "copies": int((answer.groups == answer.groups[rank]).sum()) - 1,
             "group_percent": percent(float(answer.group_shares[rank])),
             "image": _data_uri(enlarged(answer.images[rank])),
-            "query_heat": _data_uri(heat_layer(answer.query_maps[rank], query.size)),
-            "train_heat": _data_uri(heat_layer(answer.train_maps[rank], query.size)),
+            "query_heat": _data_uri(heat_layer(answer.query_map(rank), query.size)),
+            "train_heat": _data_uri(heat_layer(answer.train_map(rank), query.size)),
             "metadata": _known_values(answer.metadata, rank),
         }
         for rank in range(len(answer))
@@ -106,10 +107,10 @@ def save_html(answer: Attribution, path: Path) -> None:
     page = _TEMPLATES.get_template("report.html").render(
         answer=answer, matches=matches, query=_data_uri(query), script=script, script_hash=digest, shown_columns=COLUMNS
     )
-    _write(path, page.encode())
+    return page.encode()
 
 
-def save_png(answer: Attribution, path: Path) -> None:
+def as_png(answer: Attribution) -> bytes:
     """One picture: the query, then the best images with their shares, heat maps on both."""
     shown = min(len(answer), SHOWN)
     query = enlarged(answer.query)
@@ -129,44 +130,50 @@ def save_png(answer: Attribution, path: Path) -> None:
         draw.text((x, top), f"{rank + 1}.  {percent(answer.shares[rank])}", "black", small)
         draw.text((x, top + 18), _shortened(answer.keys[rank], width // 7), "#444444", small)
         canvas.paste(enlarged(answer.images[rank]), (x, y))
-        canvas.paste(with_heat(answer.query, answer.query_maps[rank]), (x, y + height + 12))
-        canvas.paste(with_heat(answer.images[rank], answer.train_maps[rank]), (x, y + 2 * (height + 12)))
-    _write(path, _png(canvas))
+        canvas.paste(with_heat(answer.query, answer.query_map(rank)), (x, y + height + 12))
+        canvas.paste(with_heat(answer.images[rank], answer.train_map(rank)), (x, y + 2 * (height + 12)))
+    return png_bytes(canvas)
 
 
-def save_json(answer: Attribution, path: Path) -> None:
+def as_json(answer: Attribution) -> bytes:
     """All numbers and settings, without pixels."""
-    _write(path, (strict_json(answer.to_dict()) + "\n").encode())
+    return (strict_json(answer.to_dict()) + "\n").encode()
 
 
-def strict_json(values: dict[str, Any]) -> str:
+def strict_json(values: dict[str, Any], indent: int | None = 1) -> str:
     """JSON that any parser reads: dates become text, and NaN, which metadata may hold, null.
 
     Example:
         >>> strict_json({"a": float("nan")})
         '{\\n "a": null\\n}'
     """
-    return json.dumps(json.loads(json.dumps(values, default=str), parse_constant=lambda _: None), indent=1)
+    return json.dumps(json.loads(json.dumps(values, default=str), parse_constant=lambda _: None), indent=indent)
 
 
-def save_parquet(answer: Attribution, path: Path) -> None:
+def as_parquet(answer: Attribution) -> bytes:
     """The table of images; index hash, version and settings stand in the file's metadata."""
     facts = {"index_hash": answer.index_hash, "version": answer.version, "settings": json.dumps(answer.settings)}
     table = answer.to_table()
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({f"nda_index.{name}": value for name, value in facts.items()}), buffer)
-    _write(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
-WRITERS: dict[str, Callable[[Any, Path], None]] = {
-    ".html": save_html,
-    ".json": save_json,
-    ".parquet": save_parquet,
-    ".png": save_png,
+FORMS: dict[str, Callable[[Any], bytes]] = {
+    "arrow": answer_bytes,
+    "html": as_html,
+    "json": as_json,
+    "parquet": as_parquet,
+    "png": as_png,
 }
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_replacing(path: Path, data: bytes) -> None:
+    """Write a file, such that it is never seen in part.
+
+    Raises:
+        StorageError: the disk is full or cannot be written.
+    """
     temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     with writing(path):
         try:
@@ -182,14 +189,15 @@ def _known_values(metadata: pa.Table, row: int) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in values if value is not None]
 
 
-def _png(image: Image.Image) -> bytes:
+def png_bytes(image: Image.Image) -> bytes:
+    """An image as a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
 def _data_uri(image: Image.Image) -> str:
-    return "data:image/png;base64," + base64.b64encode(_png(image)).decode()
+    return "data:image/png;base64," + base64.b64encode(png_bytes(image)).decode()
 
 
 def _shortened(text: str, length: int) -> str:

@@ -1,10 +1,11 @@
-"""Torch's threads, where more than one does harm."""
+"""How many threads compute: of Numba and of torch, which do not know of one another."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numba
 import torch
 
 
@@ -21,3 +22,14 @@ def one_torch_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def limit_threads(count: int) -> None:
+    """Have Numba and torch compute with at most so many threads when they are called from this thread.
+
+    Their loops run one after the other, never at once, so each may have all of them. It must be called on the thread
+    that will compute: Numba and OpenMP keep the number by thread. BLAS takes the environment's (OPENBLAS_NUM_THREADS).
+    """
+    most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # it is set when Numba is imported
+    numba.set_num_threads(min(count, most))
+    torch.set_num_threads(count)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import nda_index as nda
 from nda_index import cluster
 from nda_index.cluster_build import build_shards
 from nda_index.manifest import read_manifest, verify
+from nda_index.serve.reload import stamp, state
 
 ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -104,8 +106,6 @@ def test_a_question_that_cannot_be_answered_keeps_its_error(on_cluster: nda.Inde
 
 
 def test_a_shard_is_an_index_that_can_be_changed(sharded: Path, pictures: NDArray[np.uint8], tmp_path: Path) -> None:
-    import shutil
-
     folder = Path(shutil.copytree(sharded, tmp_path / "x.nda"))
     assert verify(folder) == []
     with pytest.raises(nda.ConfigError, match="is in shards"):
@@ -119,6 +119,23 @@ def test_a_shard_is_an_index_that_can_be_changed(sharded: Path, pictures: NDArra
     nda.build_index(pictures[:75], folder / "shards" / "00002", **OPTIONS)
     with pytest.raises(nda.MismatchError, match="other cells"):
         nda.open_index(folder)
+
+
+def test_a_service_notices_changes_of_shards(sharded: Path, pictures: NDArray[np.uint8], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(sharded, tmp_path / "copy.nda"))
+    with nda.open_index(folder) as index:
+        assert index.metadata_schema().names == ["year"]
+        before, mark = state(folder), stamp(folder)
+        assert before[0] == index.manifest.index_hash
+    np.savez(tmp_path / "more.npz", images=pictures[:3], year=[1999] * 3)
+    nda.add_images(folder / "shards" / "00003", tmp_path / "more.npz")
+    added = state(folder)
+    assert stamp(folder) != mark
+    assert (added[0] != before[0], added[1]) == (True, before[1])
+    nda.remove_images(folder / "shards" / "00001", image_ids=[5])
+    with nda.open_index(folder) as index:
+        assert state(folder)[0] == index.manifest.index_hash
+    assert state(folder)[1] != before[1]
 
 
 def kill_actor(index: nda.Index, number: int) -> None:

@@ -175,6 +175,29 @@ def test_the_number_of_candidates_grows_with_the_posterior(index: nda.Index, pic
     assert narrow.scored <= broad.scored
 
 
+def test_a_batch_has_an_answer_or_an_error_for_each_query(index: nda.Index, pictures: NDArray[np.uint8]) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(stage: str, done: int, total: int) -> None:
+        raise Stop
+
+    asked: list[dict[str, Any]] = [
+        {"top": 3},
+        {"where": "year > 3000"},
+        {"progress": stop},
+        {"top": 5, "mode": "exact"},
+    ]
+    outcomes = list(index.attribute_batch([index.query(pictures[i], 50, **asked[i]) for i in range(4)]))
+    assert [type(outcome) for outcome in outcomes] == [nda.Attribution, nda.QueryError, Stop, nda.Attribution]
+    for i in (0, 3):
+        alone, together = index.attribute(pictures[i], 50, **asked[i]), outcomes[i]
+        assert isinstance(together, nda.Attribution)
+        np.testing.assert_array_equal(together.scores, alone.scores)
+        np.testing.assert_array_equal(together.image_ids, alone.image_ids)
+        assert together.settings == alone.settings
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -218,7 +241,7 @@ def test_saved_forms_agree_with_the_answer(index: nda.Index, pictures: NDArray[n
     assert pq.read_table(tmp_path / "a.parquet").to_pylist() == answer.to_table().to_pylist()
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.width > 600
-    with pytest.raises(nda.ConfigError, match=r"must end in .html, .json, .parquet, .png"):
+    with pytest.raises(nda.ConfigError, match=r"must end in .arrow, .html, .json, .parquet, .png"):
         answer.save(tmp_path / "a.docx")
     with pytest.raises(nda.StorageError, match="cannot be written"):
         answer.save(tmp_path / "absent" / "a.html")

@@ -7,7 +7,10 @@ from pathlib import Path
 import nda_index
 
 # Not scipy: numba imports it where it is installed.
-OPTIONAL = ("faiss", "ray", "fastapi", "uvicorn", "diffusers", "triton", "matplotlib", "skimage")
+OPTIONAL = (
+    "faiss", "ray", "fastapi", "starlette", "uvicorn", "httpx", "prometheus_client", "diffusers", "triton",
+    "matplotlib", "skimage",
+)  # fmt: skip
 
 
 def imported(statement: str) -> set[str]:
@@ -18,6 +21,11 @@ def imported(statement: str) -> set[str]:
 
 def test_importing_the_package_imports_nothing_optional() -> None:
     assert not imported("import nda_index").intersection(OPTIONAL)
+
+
+def test_the_command_line_and_the_client_import_nothing_else_optional() -> None:
+    assert not imported("import nda_index.cli").intersection(OPTIONAL)
+    assert imported("import nda_index.client").intersection(OPTIONAL) == {"httpx"}
 
 
 def test_the_test_above_can_fail() -> None:

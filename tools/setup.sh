@@ -13,5 +13,5 @@ if [ "$(cat .venv/installed 2>/dev/null)" = "$wanted" ]; then exit 0; fi
 echo "Setting up .venv (a few minutes the first time) ..." >&2
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 .venv/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[$extra,ray]" --group dev
+.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[$extra,ray,serve]" --group dev
 echo "$wanted" > .venv/installed

@@ -23,6 +23,11 @@ def total_score(views: Sequence[View]) -> float:
     return sum(view.factor * view.positions for view in views)
 
 
+def scales_of(views: Sequence[View]) -> list[Scale]:
+    """The scales of views, each once, in the order of the views."""
+    return list(dict.fromkeys(view.scale for view in views))
+
+
 def evidence_maps(
     views: Sequence[View],
     log_normalisers: Sequence[NDArray[np.float64]],
@@ -38,17 +43,19 @@ def evidence_maps(
         settings: as for the scores.
 
     Returns:
-        Two float32 [n, H, W]. Each map sums to the image's score; a window's weight stands at its centre. With
-        `per_image_topk` the second shows all windows, scaled to the score.
+        Two float32 [scales, n, H, W], in the order of the views' scales. Summed over scales, each map sums to the
+        image's score; a window's weight stands at its centre. With `per_image_topk` the second shows all windows,
+        scaled to the score.
     """
     n, _, height, width = pixels.shape
     train = to_float(pixels)
-    on_query, on_train = np.zeros((n, height, width)), np.zeros((n, height, width))
+    scales = scales_of(views)
+    on_query, on_train = (np.zeros((len(scales), n, height, width)) for _ in range(2))
     for view, normaliser in zip(views, log_normalisers, strict=True):
-        scale = view.scale
+        scale, place = view.scale, scales.index(view.scale)
         counted = block_masses([view], train, settings, [normaliser])[0].weights(normaliser)  # [n, P]
         grid = counted.reshape(n, -1, len(range(0, scale.positions(width), scale.query_stride)))
-        on_query += view.factor * _on_pixels(grid, scale, scale.query_stride, height, width)
+        on_query[place] += view.factor * _on_pixels(grid, scale, scale.query_stride, height, width)
         weights = cpu.train_maps(view.noisy, train, scale, normaliser)  # [n, rows, columns]
         spread = _on_pixels(weights, scale, scale.train_stride, height, width)
         if settings.mirror:
@@ -56,7 +63,7 @@ def evidence_maps(
             spread += _on_pixels(flipped, scale, scale.train_stride, height, width)[..., ::-1]
         if settings.per_image_topk is not None:
             spread *= (counted.sum(axis=1) / np.maximum(spread.sum(axis=(1, 2)), 1e-300))[:, None, None]
-        on_train += view.factor * spread
+        on_train[place] += view.factor * spread
     return on_query.astype(np.float32), on_train.astype(np.float32)
 
 
@@ -67,11 +74,11 @@ def to_float(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def _on_pixels(grid: NDArray[np.float64], scale: Scale, stride: int, height: int, width: int) -> NDArray[np.float64]:
     """Weights at window positions [n, rows, columns] to pixels [n, H, W], sums kept."""
-    rows, columns = _spread(height, scale, stride), _spread(width, scale, stride)
+    rows, columns = on_pixels_matrix(height, scale, stride), on_pixels_matrix(width, scale, stride)
     return np.asarray(rows @ grid @ columns.T, np.float64)
 
 
-def _spread(size: int, scale: Scale, stride: int) -> NDArray[np.float64]:
+def on_pixels_matrix(size: int, scale: Scale, stride: int) -> NDArray[np.float64]:
     """Matrix [pixels, positions]: a position's weight goes to its window's centre, and to the pixels up to the next."""
     matrix = np.zeros((size, len(range(0, scale.positions(size), stride))))
     for column, position in enumerate(range(0, scale.positions(size), stride)):

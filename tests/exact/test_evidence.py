@@ -41,9 +41,19 @@ def test_maps_sum_to_the_scores(scale: Scale, settings: PosteriorSettings) -> No
     train = smooth_bytes(12)
     views, result = asked([scale], settings, train)
     on_query, on_train = evidence_maps(views, result.log_normalisers, train[:5], settings)
-    assert on_query.shape == on_train.shape == (5, 14, 12)
-    np.testing.assert_allclose(on_query.sum(axis=(1, 2)), result.scores[:5], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(on_train.sum(axis=(1, 2)), result.scores[:5], rtol=1e-4, atol=1e-5)
+    assert on_query.shape == on_train.shape == (1, 5, 14, 12)
+    np.testing.assert_allclose(on_query[0].sum(axis=(1, 2)), result.scores[:5], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(on_train[0].sum(axis=(1, 2)), result.scores[:5], rtol=1e-4, atol=1e-5)
+
+
+def test_maps_of_scales_are_those_of_each_alone() -> None:
+    train = smooth_bytes(12)
+    views, result = asked(SCALES, PosteriorSettings(), train)
+    together = evidence_maps(views, result.log_normalisers, train[:5], PosteriorSettings())
+    for place, view in enumerate(views):
+        alone = evidence_maps([view], [result.log_normalisers[place]], train[:5], PosteriorSettings())
+        for all_maps, maps in zip(together, alone, strict=True):
+            np.testing.assert_allclose(all_maps[place], maps[0], rtol=1e-6)
 
 
 def test_train_map_is_that_of_the_reference() -> None:
@@ -60,7 +70,7 @@ def test_train_map_is_that_of_the_reference() -> None:
             sigma=0.3,
             mask_value=float("inf"),
         )
-        np.testing.assert_allclose(on_train[image], expected.numpy(), rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(on_train[0, image], expected.numpy(), rtol=1e-3, atol=1e-5)
 
 
 def test_maps_point_at_the_copied_region() -> None:
@@ -72,8 +82,8 @@ def test_maps_point_at_the_copied_region() -> None:
     result = score_views(views, lambda: [to_float(train)], 10, PosteriorSettings(), lambda done, total: None)
     on_query, on_train = evidence_maps(views, result.log_normalisers, train[4:5], PosteriorSettings())
     rows, columns = slice(9, 12), slice(7, 10)
-    assert on_query[0][rows, columns].min() > 0.99
-    assert on_train[0][4:7, 3:6].min() > 0.99
+    assert on_query[0, 0][rows, columns].min() > 0.99
+    assert on_train[0, 0][4:7, 3:6].min() > 0.99
 
 
 def test_scores_of_all_images_sum_to_the_total() -> None:

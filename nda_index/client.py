@@ -1,0 +1,251 @@
+"""Ask a served index: the same answers as `Index.attribute`, over HTTP. Needs httpx.
+
+    client = Client("http://127.0.0.1:8000")
+    answer = client.attribute("picture.png", timestep=100, top=10)
+    answer.save("report.html")
+
+`AsyncClient` has the same methods, to be awaited.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from nda_index.archive import MEDIA_TYPE
+from nda_index.attribution import Attribution, read_answer
+from nda_index.diffusion import NoiseSetting
+from nda_index.errors import (
+    ConfigError,
+    ImageDecodeError,
+    MissingDependencyError,
+    NdaIndexError,
+    QueryError,
+    ServiceError,
+)
+from nda_index.images import name_of
+from nda_index.question import Mode
+
+try:
+    import httpx
+except ImportError as error:
+    raise MissingDependencyError("httpx is not installed; run: pip install 'nda-index[client]'") from error
+
+TIMEOUT = 300.0  # seconds for an answer
+
+_ERRORS: dict[int, type[NdaIndexError]] = {
+    400: ConfigError,
+    413: ImageDecodeError,
+    415: ImageDecodeError,
+    422: QueryError,
+}
+
+
+class Client:
+    """A served index.
+
+    Args:
+        url: of the service, as "http://127.0.0.1:8000".
+        token: bearer token, where the service has tokens.
+        timeout: seconds for an answer.
+        transport: how httpx reaches the service, where it is not by the network.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        timeout: float = TIMEOUT,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._http = httpx.Client(base_url=url, headers=_headers(token), timeout=timeout, transport=transport)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def attribute(
+        self,
+        image: Any,
+        timestep: int | Sequence[int] = 100,
+        top: int = 10,
+        *,
+        noise: NoiseSetting = "none",
+        seed: int = 0,
+        draws: int = 8,
+        temper: float = 1.0,
+        mode: Mode = "ann",
+        candidates: int | None = None,
+        per_image_topk: int | None = None,
+        mirror: bool = False,
+        where: str | None = None,
+    ) -> Attribution:
+        """Which training images a picture is made of; arguments and answer as `Index.attribute`.
+
+        A path is read here, not by the service.
+
+        Raises:
+            ConfigError, QueryError, ImageDecodeError: as `Index.attribute`, or the service's bounds do not allow it.
+            ServiceError: the service refuses or cannot be reached; `retry_after` says when to ask again.
+        """
+        request = _question(
+            image, timestep, top=top, noise=noise, seed=seed, draws=draws, temper=temper, mode=mode,
+            candidates=candidates, per_image_topk=per_image_topk, mirror=mirror, where=where,
+        )  # fmt: skip
+        return read_answer(self._sent("POST", "/v1/attribute", **request).content)
+
+    def result(self, identity: str) -> Attribution:
+        """An answer that the service has kept, by its name.
+
+        Raises:
+            ServiceError: there is none, or the service cannot be reached.
+        """
+        return read_answer(self._sent("GET", f"/v1/results/{_name(identity)}", params={"format": "arrow"}).content)
+
+    def index(self) -> dict[str, Any]:
+        """What is served, and the bounds of a question.
+
+        Raises:
+            ServiceError: the service refuses or cannot be reached.
+        """
+        return dict(self._sent("GET", "/v1/index").json())
+
+    def _sent(self, method: str, path: str, **request: Any) -> httpx.Response:
+        try:
+            return _checked(self._http.request(method, path, **request))
+        except httpx.HTTPError as error:
+            raise _unreached(self._http.base_url, error) from error
+
+
+class AsyncClient:
+    """A served index, asked from coroutines; arguments as `Client`."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        timeout: float = TIMEOUT,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._http = httpx.AsyncClient(base_url=url, headers=_headers(token), timeout=timeout, transport=transport)
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def attribute(
+        self,
+        image: Any,
+        timestep: int | Sequence[int] = 100,
+        top: int = 10,
+        *,
+        noise: NoiseSetting = "none",
+        seed: int = 0,
+        draws: int = 8,
+        temper: float = 1.0,
+        mode: Mode = "ann",
+        candidates: int | None = None,
+        per_image_topk: int | None = None,
+        mirror: bool = False,
+        where: str | None = None,
+    ) -> Attribution:
+        """As `Client.attribute`."""
+        request = _question(
+            image, timestep, top=top, noise=noise, seed=seed, draws=draws, temper=temper, mode=mode,
+            candidates=candidates, per_image_topk=per_image_topk, mirror=mirror, where=where,
+        )  # fmt: skip
+        return read_answer((await self._sent("POST", "/v1/attribute", **request)).content)
+
+    async def result(self, identity: str) -> Attribution:
+        """As `Client.result`."""
+        response = await self._sent("GET", f"/v1/results/{_name(identity)}", params={"format": "arrow"})
+        return read_answer(response.content)
+
+    async def index(self) -> dict[str, Any]:
+        """As `Client.index`."""
+        return dict((await self._sent("GET", "/v1/index")).json())
+
+    async def _sent(self, method: str, path: str, **request: Any) -> httpx.Response:
+        try:
+            return _checked(await self._http.request(method, path, **request))
+        except httpx.HTTPError as error:
+            raise _unreached(self._http.base_url, error) from error
+
+
+def _headers(token: str | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _question(image: Any, timestep: int | Sequence[int], **options: Any) -> dict[str, Any]:
+    """Arguments of an httpx request."""
+    timesteps = [timestep] if isinstance(timestep, int | np.integer) else list(timestep)
+    fields = {name: str(value) for name, value in options.items() if value is not None}
+    return {
+        "data": {**fields, "timestep": [str(value) for value in timesteps]},
+        "files": {"image": ("picture", _file(image))},
+        "headers": {"Accept": MEDIA_TYPE},
+    }
+
+
+def _file(image: Any) -> bytes:
+    """A picture as an image file's bytes; those of a file go as they are."""
+    try:
+        if isinstance(image, bytes | bytearray | memoryview):
+            return bytes(image)
+        if isinstance(image, str | PathLike):
+            return Path(image).read_bytes()
+        if isinstance(image, np.ndarray):
+            image = Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        return buffer.getvalue()
+    except (OSError, TypeError, ValueError, AttributeError) as error:
+        raise ImageDecodeError(
+            f"{name_of(image)} cannot be sent: {error}; give a path, bytes, a PIL image or a uint8 array [H, W, C]"
+        ) from error
+
+
+def _name(identity: str) -> str:
+    if not identity.isalnum():
+        raise ConfigError(f"{identity!r} is no answer's name; it is the hexadecimal id of a result")
+    return identity
+
+
+def _checked(response: httpx.Response) -> httpx.Response:
+    """A successful response; raises the error of any other."""
+    if response.is_success:
+        return response
+    try:
+        message = str(response.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        message = f"the service answered with status {response.status_code} and no reason; look into its log"
+    kind = _ERRORS.get(response.status_code)
+    if kind is not None:
+        raise kind(message)
+    after = response.headers.get("retry-after", "")
+    raise ServiceError(message, response.status_code, int(after) if after.isdecimal() else None)
+
+
+def _unreached(url: httpx.URL, error: httpx.HTTPError) -> ServiceError:
+    reason = str(error) or type(error).__name__
+    return ServiceError(f"the service at {url} cannot be reached: {reason}; start it with `nda-index serve`")

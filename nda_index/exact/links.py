@@ -1,0 +1,126 @@
+"""Which part of a training image explains which part of the query: posterior weights between cells of the two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from nda_index.exact.evidence import on_pixels_matrix, scales_of, to_float
+from nda_index.exact.posterior import PosteriorSettings, View
+from nda_index.scales import Scale, block_means
+
+GRID = 8  # cells along each side of an image
+PAIRS = 1 << 21  # pairs of windows weighed at a time: 16 MiB of float64
+
+
+def cell_links(
+    views: Sequence[View],
+    log_normalisers: Sequence[NDArray[np.float64]],
+    pixels: NDArray[np.uint8],
+    settings: PosteriorSettings,
+) -> NDArray[np.float64]:
+    """How much of an image's score each cell of the query gets from each cell of the image.
+
+    Windows are compared as for the scores, those of equal overhang only, and a window's weight stands at its centre, as
+    on the evidence maps.
+
+    Args:
+        views: of the query.
+        log_normalisers: float64 [P] each, from `score_views`.
+        pixels: uint8 [C, H, W], one training image.
+        settings: as for the scores; only the K largest weights count where `per_image_topk` says so.
+
+    Returns:
+        float64 [scales, 64, 64], in the order of the views' scales: from cell row * 8 + column of the query to that of
+        the image. Summed over the last axis it is the query's map, summed over cells.
+    """
+    train = to_float(pixels).astype(np.float64)
+    scales = scales_of(views)
+    links = np.zeros((len(scales), GRID**2, GRID**2))
+    for view, normaliser in zip(views, log_normalisers, strict=True):
+        place = scales.index(view.scale)
+        links[place] += view.factor * _view_links(view, normaliser, train, settings.per_image_topk, flipped=False)
+        if settings.mirror:
+            links[place] += view.factor * _view_links(view, normaliser, train, settings.per_image_topk, flipped=True)
+    return links
+
+
+def _view_links(
+    view: View, normaliser: NDArray[np.float64], train: NDArray[np.float64], topk: int | None, *, flipped: bool
+) -> NDArray[np.float64]:
+    scale, noisy = view.scale, view.noisy
+    height, width = train.shape[1:]
+    query = _windows(noisy.pixels.astype(np.float64), scale, scale.query_stride)  # [rows, columns, D]
+    others = _windows((train[..., ::-1] if flipped else train) * noisy.signal, scale, scale.train_stride)
+    log_total = normaliser.reshape(query.shape[:2])
+    query_rows, query_columns = (_cells(size, scale, scale.query_stride) for size in (height, width))  # [8, positions]
+    train_rows, train_columns = (_cells(size, scale, scale.train_stride) for size in (height, width))
+    if flipped:
+        train_columns = train_columns[::-1]
+    links = np.zeros((GRID, GRID, GRID**2))
+    for rows, other_rows in _alike(height, scale):
+        for columns, other_columns in _alike(width, scale):
+            candidates = others[other_rows, other_columns]  # [k, l, D]
+            wide = columns.stop - columns.start
+            step = max(1, PAIRS // (wide * candidates.shape[0] * candidates.shape[1]))
+            for some in (slice(i, min(i + step, rows.stop)) for i in range(rows.start, rows.stop, step)):
+                asked, total = query[some, columns], log_total[some, columns]  # [i, j, D], [i, j]
+                weights = _weights(asked, candidates, total, noisy.sigma, topk)  # [i j, k, l]
+                there = train_rows[:, other_rows] @ (weights @ train_columns[:, other_columns].T)  # [i j, 8, 8]
+                there = there.reshape(-1, wide, GRID**2)  # [i, j, 64]
+                here = (query_columns[:, columns] @ there).reshape(-1, GRID**3)  # [i, 8 64]
+                links += (query_rows[:, some] @ here).reshape(links.shape)
+    return links.reshape(GRID**2, GRID**2)
+
+
+def _weights(
+    asked: NDArray[np.float64], candidates: NDArray[np.float64], log_total: NDArray[np.float64], sigma: float,
+    topk: int | None,
+) -> NDArray[np.float64]:  # fmt: skip
+    """Posterior weights of windows [i, j, D] and [k, l, D]: [i j, k, l]."""
+    here, there = asked.reshape(-1, asked.shape[2]), candidates.reshape(-1, candidates.shape[2])
+    # Expanding the square is safe in float64: its rounding is below 1e-9 of sigma^2 at every timestep.
+    distance = here @ there.T  # [P, Q]
+    distance *= -2.0
+    distance += np.square(here).sum(axis=1)[:, None]
+    distance += np.square(there).sum(axis=1)
+    distance *= -1.0 / (2.0 * sigma**2)
+    distance -= log_total.reshape(-1, 1)
+    weights = np.exp(distance, out=distance)  # [P, Q]
+    if topk is not None and topk < weights.shape[1]:
+        rest = np.argpartition(weights, -topk, axis=1)[:, :-topk]  # [P, Q - K]
+        np.put_along_axis(weights, rest, 0.0, axis=1)
+    return np.asarray(weights.reshape(-1, *candidates.shape[:2]), np.float64)
+
+
+def _windows(image: NDArray[np.float64], scale: Scale, stride: int) -> NDArray[np.float64]:
+    """The windows at a grid of positions of an image [C, H, W]: [rows, columns, D]."""
+    r, pad = scale.downscale, scale.padding
+    blocks = block_means(np.pad(image, ((0, 0), (pad, pad), (pad, pad))), r)  # [C, H', W']
+    side = (scale.taps - 1) * r + 1
+    windows = sliding_window_view(blocks, (side, side), axis=(1, 2))
+    windows = windows[:, ::stride, ::stride, ::r, ::r].transpose(1, 2, 0, 3, 4)  # [rows, columns, C, taps, taps]
+    return np.asarray(windows.reshape(*windows.shape[:2], -1), np.float64)
+
+
+def _alike(size: int, scale: Scale) -> list[tuple[slice, slice]]:
+    """Along an axis, places on the query's and on the training grid whose windows stick out alike."""
+    here = range(0, scale.positions(size), scale.query_stride)
+    there = range(0, scale.positions(size), scale.train_stride)
+    interior = scale.interior(size)
+    inside = [[i for i, p in enumerate(grid) if p in interior] for grid in (here, there)]
+    alike = [(slice(inside[0][0], inside[0][-1] + 1), slice(inside[1][0], inside[1][-1] + 1))] if all(inside) else []
+    for i, p in enumerate(here):
+        if p not in interior and p in there:
+            alike.append((slice(i, i + 1), slice(there.index(p), there.index(p) + 1)))
+    return alike
+
+
+def _cells(size: int, scale: Scale, stride: int) -> NDArray[np.float64]:
+    """Matrix [8, positions]: which cells along an axis a window's weight goes to."""
+    cells = np.zeros((GRID, size))
+    cells[np.arange(size) * GRID // size, np.arange(size)] = 1.0
+    return cells @ on_pixels_matrix(size, scale, stride)

@@ -1,0 +1,1 @@
+"""The HTTP service: questions to an index, its page, and its operation. Needs the extra `serve`."""

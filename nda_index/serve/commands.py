@@ -1,0 +1,80 @@
+"""The commands of the service: nda-index serve | token. What needs the extra `serve` is imported when it starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nda_index.errors import MissingDependencyError
+from nda_index.index import open_index
+from nda_index.serve.tokens import VARIABLE, new_token, read_hashes
+
+
+def serve(
+    index: Annotated[Path, typer.Argument(help="Index folder.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; other machines reach 0.0.0.0.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: a free one.")] = 8000,
+    results: Annotated[
+        Path | None, typer.Option(help="Folder of the answers; by default INDEX.results, beside the index.")
+    ] = None,
+    results_mib: Annotated[int, typer.Option(help="What the answers may take; the oldest are dropped.")] = 1024,
+    token_file: Annotated[Path | None, typer.Option(help="Hashes of bearer tokens, one a line.")] = None,
+    without_tokens: Annotated[
+        bool, typer.Option("--without-tokens", help="Let everyone ask who reaches the address.")
+    ] = False,
+    queue: Annotated[int, typer.Option(help="Questions in the house at most; more are refused.")] = 64,
+    batch: Annotated[int, typer.Option(help="Questions asked at once.")] = 8,
+    deadline: Annotated[float, typer.Option(help="Seconds from a question to its answer.")] = 60.0,
+    upload_mib: Annotated[int, typer.Option(help="Size of a picture's file.")] = 20,
+    threads: Annotated[int | None, typer.Option(help="Threads of computation; one for each core by default.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Serve an index over HTTP, with a page to ask from. Hashes of tokens may also stand in NDA_INDEX_TOKENS.
+
+    Examples:
+
+      nda-index serve photos.nda
+
+      nda-index serve photos.nda --host 0.0.0.0 --token-file tokens.txt
+    """
+    try:
+        from nda_index.serve.app import create_app
+        from nda_index.serve.guard import LOCAL_HOSTS
+        from nda_index.serve.server import check_bind, is_loopback, listen, run
+        from nda_index.serve.settings import ServeSettings
+    except ImportError as error:
+        raise MissingDependencyError(f"{error.name} is not installed; run: pip install 'nda-index[serve]'") from error
+    tokens = read_hashes(token_file, os.environ.get(VARIABLE, ""))
+    check_bind(host, bool(tokens), without_tokens)
+    settings = ServeSettings(
+        results=results or index.resolve().with_name(f"{index.resolve().name}.results"),
+        results_bytes=results_mib << 20,
+        tokens=tokens,
+        hosts=LOCAL_HOSTS if is_loopback(host) else None,
+        queue=queue,
+        batch=batch,
+        deadline=deadline,
+        upload_bytes=upload_mib << 20,
+        threads=threads or os.cpu_count() or 1,
+    )
+    opened = open_index(index, device)
+    with listen(host, port) as listening:
+        shown = f"[{host}]" if ":" in host else host
+        print(f"Serving {index} at http://{shown}:{listening.getsockname()[1]}/", file=sys.stderr, flush=True)
+        run(create_app(opened, settings, device), listening, deadline)
+
+
+def token() -> None:
+    """Make a bearer token for `serve`: the token on standard error, for its owner, and its hash on standard output.
+
+    Example:
+
+      nda-index token >> tokens.txt
+    """
+    made, digest = new_token()
+    print(f"The token, shown only once: {made}", file=sys.stderr)
+    print(digest)

@@ -1,0 +1,199 @@
+"""Conditions on metadata: a small part of SQL, parsed against the columns and written anew for the index.
+
+    condition  = conjunction {"OR" conjunction}
+    conjunction = negation {"AND" negation}
+    negation   = ["NOT"] ( "(" condition ")" | test )
+    test       = column ("=" | "!=" | "<>" | "<" | "<=" | ">" | ">=") literal
+               | column ["NOT"] "IN" "(" literal {"," literal} ")"
+               | column ["NOT"] "LIKE" text
+               | column "IS" ["NOT"] "NULL"
+    literal    = number | text in single quotes, a quote in it doubled | TRUE | FALSE
+
+What the index is given is made of the names of its columns and of literals of their types, never of what was sent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import pyarrow as pa
+
+from nda_index.serve.refusal import Refusal
+from nda_index.serve.settings import CONDITION_CHARACTERS
+
+DEPTH = 30  # of parentheses and NOTs inside one another
+COMPARISONS = ("=", "!=", "<>", "<", "<=", ">", ">=")
+
+_TOKENS = re.compile(
+    r"""\s*(?:(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?![\w.])
+    |(?P<text>'(?:[^']|'')*')|(?P<quoted>"[^"]+"|`[^`]+`)|(?P<word>[^\W\d]\w*)|(?P<sign><=|>=|<>|!=|[=<>(),]))""",
+    re.VERBOSE,
+)
+_WORDS = {"and", "or", "not", "in", "like", "is", "null", "true", "false"}
+
+
+def column_kind(kind: pa.DataType) -> str:
+    """What a column holds, as people say it: "string", "number", "boolean", "date", "timestamp" or "other"."""
+    for name, fits in (
+        ("string", pa.types.is_string), ("string", pa.types.is_large_string), ("boolean", pa.types.is_boolean),
+        ("number", pa.types.is_integer), ("number", pa.types.is_floating), ("date", pa.types.is_date),
+        ("timestamp", pa.types.is_timestamp),
+    ):  # fmt: skip
+        if fits(kind):
+            return name
+    return "other"
+
+
+def checked_condition(text: str, columns: Mapping[str, str]) -> str:
+    """The condition in the form that the index is given.
+
+    Args:
+        text: as it was sent.
+        columns: kind of each column that may be named, from `column_kind`.
+
+    Raises:
+        Refusal: it is no such condition.
+
+    Example:
+        >>> checked_condition("year>=2001 and label in ('cat')", {"year": "number", "label": "string"})
+        "((`year` >= 2001) AND (`label` IN ('cat')))"
+    """
+    if len(text) > CONDITION_CHARACTERS:
+        raise _wrong(f"it has {len(text)} characters, at most {CONDITION_CHARACTERS} are read")
+    parser = _Parser(_tokens(text), columns)
+    condition = parser.condition(0)
+    parser.expect_end()
+    return condition
+
+
+@dataclass(frozen=True)
+class _Token:
+    kind: str
+    text: str
+
+    def is_word(self, word: str) -> bool:
+        return self.kind == "word" and self.text.lower() == word
+
+
+_END = _Token("end", "its end")
+
+
+def _tokens(text: str) -> list[_Token]:
+    tokens, place = [], 0
+    while text[place:].strip():
+        match = _TOKENS.match(text, place)
+        if match is None:
+            raise _wrong(f"{text[place:].strip()[:20]!r} is not understood")
+        kind = str(match.lastgroup)
+        tokens.append(_Token(kind, match[kind]))
+        place = match.end()
+    return tokens
+
+
+class _Parser:
+    """Recursive descent over the grammar above; each method returns what it has read, written anew."""
+
+    def __init__(self, tokens: list[_Token], columns: Mapping[str, str]) -> None:
+        self._tokens = tokens
+        self._columns = columns
+        self._place = 0
+
+    def condition(self, depth: int) -> str:
+        return self._joined("or", lambda: self._joined("and", lambda: self._negation(depth)))
+
+    def expect_end(self) -> None:
+        if self._next() is not _END:
+            raise _wrong(f"{self._next().text!r} stands where it should end, or go on with AND or OR")
+
+    def _joined(self, word: str, part: Callable[[], str]) -> str:
+        parts = [part()]
+        while self._took(word):
+            parts.append(part())
+        return parts[0] if len(parts) == 1 else "(" + f" {word.upper()} ".join(parts) + ")"
+
+    def _negation(self, depth: int) -> str:
+        if depth > DEPTH:
+            raise _wrong(f"it is nested deeper than {DEPTH}")
+        if self._took("not"):
+            return f"(NOT {self._negation(depth + 1)})"
+        if self._took("("):
+            inner = self.condition(depth + 1)
+            self._expect(")")
+            return inner
+        return self._test()
+
+    def _test(self) -> str:
+        name = self._column()
+        kind = self._columns[name]
+        quoted = f"`{name}`"
+        if self._took("is"):
+            negated = "NOT " if self._took("not") else ""
+            self._expect("null")
+            return f"({quoted} IS {negated}NULL)"
+        negated = "NOT " if self._took("not") else ""
+        if self._took("in"):
+            self._expect("(")
+            values = [self._literal(name, kind)]
+            while self._took(","):
+                values.append(self._literal(name, kind))
+            self._expect(")")
+            return f"({quoted} {negated}IN ({', '.join(values)}))"
+        if self._took("like"):
+            if kind != "string":
+                raise _wrong(f"LIKE takes a column of text, and {name} holds {kind}s")
+            return f"({quoted} {negated}LIKE {self._literal(name, kind)})"
+        sign = self._next().text
+        if negated or self._next().kind != "sign" or sign not in COMPARISONS:
+            raise _wrong(f"{sign!r} stands after {name}, where =, <, IN, LIKE or IS NULL is expected")
+        self._place += 1
+        return f"({quoted} {sign} {self._literal(name, kind)})"
+
+    def _column(self) -> str:
+        token = self._next()
+        name = token.text[1:-1] if token.kind == "quoted" else token.text
+        if token.kind not in ("word", "quoted") or (token.kind == "word" and name.lower() in _WORDS):
+            raise _wrong(f"{token.text!r} stands where a column is expected")
+        if name not in self._columns:
+            raise _wrong(f"{name!r} is no column; there are {', '.join(self._columns)}")
+        if "`" in name or self._columns[name] == "other":
+            raise _wrong(f"the column {name!r} cannot be asked about")
+        self._place += 1
+        return name
+
+    def _literal(self, name: str, kind: str) -> str:
+        token = self._next()
+        self._place += 1
+        if kind == "number" and token.kind == "number":
+            return token.text.removeprefix("+")
+        if kind == "boolean" and (token.is_word("true") or token.is_word("false")):
+            return token.text.lower()
+        if kind == "string" and token.kind == "text":
+            return token.text
+        if kind in ("date", "timestamp") and token.kind == "text":
+            try:
+                moment = (date if kind == "date" else datetime).fromisoformat(token.text[1:-1])
+            except ValueError:
+                raise _wrong(f"{token.text} is no {kind}, as '2024-05-31'") from None
+            return f"{kind} '{moment.isoformat()}'"
+        raise _wrong(f"{token.text!r} does not fit {name}, which holds {kind}s")
+
+    def _next(self) -> _Token:
+        return self._tokens[self._place] if self._place < len(self._tokens) else _END
+
+    def _took(self, text: str) -> bool:
+        token = self._next()
+        found = token.is_word(text) or (token.kind == "sign" and token.text == text)
+        self._place += found
+        return found
+
+    def _expect(self, text: str) -> None:
+        if not self._took(text):
+            raise _wrong(f"{self._next().text!r} stands where {text.upper()!r} is expected")
+
+
+def _wrong(why: str) -> Refusal:
+    message = f"where cannot be answered: {why}; write comparisons of columns with values, as \"license = 'CC0'\""
+    return Refusal(400, "where", message)

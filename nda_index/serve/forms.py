@@ -1,0 +1,156 @@
+"""A question as it is sent: a multipart form or JSON, with the options of `Index.attribute`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from nda_index.serve.refusal import Refusal
+from nda_index.serve.settings import CONDITION_CHARACTERS, DRAWS, PER_IMAGE_TOPK, TEXT_BYTES, TIMESTEPS, ServeSettings
+
+Timestep = Annotated[int, Field(ge=0, le=999)]
+
+
+class Options(BaseModel):
+    """The options of `Index.attribute`, with the bounds of a service."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    timestep: Annotated[list[Timestep], Field(min_length=1, max_length=TIMESTEPS)] = [100]
+    top: Annotated[int, Field(ge=1)] = 10
+    noise: Literal["none", "draw", "average"] = "none"
+    seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
+    draws: Annotated[int, Field(ge=1, le=DRAWS)] = 8
+    temper: Annotated[float, Field(ge=0.01, le=100.0, allow_inf_nan=False)] = 1.0
+    mode: Literal["ann", "exact"] = "ann"
+    candidates: Annotated[int, Field(ge=1)] | None = None
+    per_image_topk: Annotated[int, Field(ge=1, le=PER_IMAGE_TOPK)] | None = None
+    mirror: bool = False
+    where: Annotated[str, Field(max_length=CONDITION_CHARACTERS)] | None = None
+
+    @field_validator("timestep", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        """One timestep, several, or several in one text: "100,200"."""
+        values = value if isinstance(value, list) else [value]
+        parts = [part.split(",") if isinstance(part, str) else [part] for part in values[: TIMESTEPS + 1]]
+        return [one for part in parts for one in part]
+
+    @model_validator(mode="after")
+    def _bearable(self) -> Options:
+        draws = self.draws if self.noise == "average" else 1
+        if draws * len(self.timestep) > DRAWS:
+            raise ValueError(f"timesteps times draws is {draws * len(self.timestep)}; it must be at most {DRAWS}")
+        return self
+
+
+class JsonQuestion(Options):
+    """A question in JSON: a picture's file in base64, or the id of an image of the index."""
+
+    image: str | None = Field(None, json_schema_extra={"contentEncoding": "base64"})
+    image_id: Annotated[int, Field(ge=0, lt=1 << 62)] | None = None
+
+
+class FormQuestion(Options):
+    """A question as a form: a picture's file, or the id of an image of the index."""
+
+    image: Annotated[str, Field(json_schema_extra={"format": "binary"})] | None = None
+    image_id: Annotated[int, Field(ge=0, lt=1 << 62)] | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was sent: a picture's file or the id of an image, and options."""
+
+    upload: bytes | None
+    image_id: int | None
+    options: dict[str, Any]
+
+
+async def read_question(request: Request, settings: ServeSettings) -> Asked:
+    """Read a request's body.
+
+    Raises:
+        Refusal: it is no question.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        return _checked(_json_values(await request.body(), settings), settings)
+    if kind == "multipart/form-data":
+        try:
+            async with request.form(max_files=1, max_fields=64, max_part_size=TEXT_BYTES) as form:
+                return _checked(await _form_values(form, settings), settings)
+        except HTTPException as error:
+            raise Refusal(400, "form", f"the form cannot be read: {error.detail}; send multipart/form-data") from error
+    raise Refusal(415, "type", f"the body is {kind[:100]!r}; send multipart/form-data or application/json")
+
+
+def _json_values(body: bytes, settings: ServeSettings) -> dict[str, Any]:
+    try:
+        values = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, "json", "the body is no JSON; send an object with image or image_id") from error
+    if not isinstance(values, dict):
+        raise Refusal(400, "json", f"the body is a JSON {type(values).__name__}; send an object")
+    if isinstance(values.get("image"), str):
+        try:
+            values["image"] = base64.b64decode(values["image"], validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise Refusal(400, "base64", "image is no base64; send a picture's file in standard base64") from error
+    elif values.get("image") is not None:
+        raise Refusal(400, "option", "image is no text; send a picture's file in standard base64")
+    return values
+
+
+async def _form_values(form: FormData, settings: ServeSettings) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name in form:
+        parts = form.getlist(name)
+        if name == "image":
+            if len(parts) > 1 or not isinstance(parts[0], UploadFile):
+                raise Refusal(400, "form", "image is no single file; send it as a part with a file name")
+            values[name] = await parts[0].read()
+        elif any(isinstance(part, UploadFile) for part in parts):
+            raise Refusal(400, "form", f"{name[:40]!r} is a file; only image may be one")
+        elif name == "timestep":
+            values[name] = parts
+        elif len(parts) > 1:
+            raise Refusal(400, "form", f"{name[:40]!r} is given {len(parts)} times; give it once")
+        elif parts[0] != "":  # an empty field of a form is one that was left out
+            values[name] = parts[0]
+    return values
+
+
+def _checked(values: dict[str, Any], settings: ServeSettings) -> Asked:
+    upload = values.pop("image", None)
+    image_id = values.pop("image_id", None)
+    try:
+        model = JsonQuestion.model_validate({**values, "image_id": image_id})
+    except ValidationError as error:
+        raise Refusal(400, "option", "; ".join(map(_complaint, error.errors()[:3]))) from None
+    if (upload is None) == (model.image_id is None):
+        raise Refusal(400, "option", "there is not exactly one of image and image_id; send one of the two")
+    if upload is not None and len(upload) > settings.upload_bytes:
+        raise too_long(settings)
+    if model.top > settings.top:
+        raise Refusal(400, "option", f"top is {model.top}; it must be at most {settings.top}")
+    return Asked(upload, model.image_id, model.model_dump(exclude={"image", "image_id"}))
+
+
+def too_long(settings: ServeSettings) -> Refusal:
+    """The refusal of a body that is too long."""
+    return Refusal(413, "bytes", f"the picture's file is too large; send at most {settings.upload_bytes:,} bytes")
+
+
+def _complaint(error: Any) -> str:
+    name = ".".join(str(part)[:40] for part in error["loc"])
+    rule = error["msg"].removeprefix("Value error, ")
+    return f"{name} is {str(error['input'])[:60]!r}: {rule}" if name else rule

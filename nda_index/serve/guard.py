@@ -1,0 +1,152 @@
+"""What every request passes before it reaches the application, and every response before it leaves."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from nda_index.serve.forms import too_long
+from nda_index.serve.metrics import Metrics
+from nda_index.serve.refusal import Refusal
+from nda_index.serve.settings import TEXT_BYTES, ServeSettings
+from nda_index.serve.tokens import accepted
+
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": CONTENT_POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+PROTECTED = ("/v1", "/metrics")  # what a token is needed for
+PATIENCE = 8  # times the longest body that is read: a refused one up to there is waited for
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+FAILURE = Refusal(500, "internal", "the service failed; its operator finds the reason in the log")
+LOG = logging.getLogger(__name__)
+
+
+class Guard:
+    """Checks names, origins, tokens and the size of bodies; adds security headers; counts."""
+
+    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics) -> None:
+        """Stand before an application."""
+        self._app = app
+        self._settings = settings
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start = time.monotonic()
+        body = _Body(receive, _length(scope), self._body_bytes, self._settings)
+
+        started = False
+
+        async def send_guarded(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers[name] = value
+                if body.endless:  # who sends more than anybody reads is hung up on
+                    headers["Connection"] = "close"
+                route = getattr(scope.get("route"), "path", "other")
+                self._metrics.requests.labels(route, str(message["status"])).inc()
+                self._metrics.seconds.labels(route).observe(time.monotonic() - start)
+            await send(message)
+
+        try:
+            self._check(scope)
+            await self._app(scope, body.receive, send_guarded)
+        except Refusal as refusal:
+            await refusal.response()(scope, receive, send_guarded)
+        except Exception:
+            LOG.exception("%s %r failed", scope["method"], scope["path"][:100])
+            if started:
+                raise  # the server cuts the connection, so that nobody takes half a response for a whole one
+            await FAILURE.response()(scope, receive, send_guarded)
+
+    def _check(self, scope: Scope) -> None:
+        headers, path = Headers(scope=scope), scope["path"]
+        host = headers.get("host", "")
+        if self._settings.hosts is not None and _without_port(host) not in self._settings.hosts:
+            raise Refusal(
+                403,
+                "host",
+                f"the host {host[:100]!r} is not served here; use {', '.join(sorted(self._settings.hosts))}",
+            )
+        origin = headers.get("origin")
+        link = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"  # that somebody has followed
+        foreign = headers.get("sec-fetch-site") == "cross-site" and not link
+        if foreign or (origin and urlsplit(origin).netloc != host):
+            raise Refusal(403, "origin", "the request comes from another site; open the page of this service itself")
+        if self._settings.tokens and _under(path, PROTECTED):
+            sent = headers.get("authorization", "")
+            if not accepted(sent, self._settings.tokens):
+                what = "the bearer token is not known" if sent else "there is no bearer token"
+                raise Refusal(
+                    401, "token", f"{what}; send the header Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
+                )
+        if (_length(scope) or 0) > self._body_bytes:
+            raise too_long(self._settings)
+
+    @property
+    def _body_bytes(self) -> int:
+        return self._settings.upload_bytes * 4 // 3 + TEXT_BYTES  # base64 takes a third more
+
+
+class _Body:
+    """The body of a request while it comes in."""
+
+    def __init__(self, receive: Receive, length: int | None, most: int, settings: ServeSettings) -> None:
+        self._receive = receive
+        self._length = length
+        self._most = most
+        self._settings = settings
+        self._received = 0
+        self._whole = length == 0
+
+    @property
+    def endless(self) -> bool:
+        """Whether more is to come than is worth waiting for, so that the connection could be used again."""
+        return not self._whole and (self._length is None or self._length > PATIENCE * self._most)
+
+    async def receive(self) -> Message:
+        """The next part; raises `Refusal` where the body turns out too long."""
+        message = await self._receive()
+        self._received += len(message.get("body", b""))
+        self._whole = self._whole or not message.get("more_body", False)
+        if self._received > self._most:
+            raise too_long(self._settings)
+        return message
+
+
+def _length(scope: Scope) -> int | None:
+    """The length of a request's body by its headers; None if they do not tell."""
+    headers = Headers(scope=scope)
+    if "transfer-encoding" in headers:
+        return None
+    length = headers.get("content-length", "0")
+    return int(length[:20]) if length.isdecimal() else None
+
+
+def _under(path: str, places: Sequence[str]) -> bool:
+    return any(path == place or path.startswith(place + "/") for place in places)
+
+
+def _without_port(host: str) -> str:
+    return host.rpartition(":")[0] if host.rpartition("]")[2].count(":") else host

@@ -1,0 +1,39 @@
+"""Why a request is not answered: an HTTP status, a code for programs and one sentence for people."""
+
+from __future__ import annotations
+
+from starlette.responses import JSONResponse
+
+from nda_index.errors import ConfigError, ImageDecodeError, NdaIndexError, QueryError
+
+
+class Refusal(Exception):
+    """A request ends with this status."""
+
+    def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.headers = headers or {}
+
+    def response(self) -> JSONResponse:
+        """As it is sent."""
+        content = {"error": {"code": self.code, "message": str(self)}}
+        return JSONResponse(content, self.status, {"Cache-Control": "no-store", **self.headers})
+
+
+def later(status: int, code: str, message: str, seconds: float) -> Refusal:
+    """A refusal that asks to be asked again after some seconds."""
+    return Refusal(status, code, message, {"Retry-After": str(max(1, round(seconds)))})
+
+
+def refusal_of(error: NdaIndexError) -> Refusal | None:
+    """The refusal for an error of the index that the request is to blame for, else None."""
+    for kind, status, code in (
+        (ImageDecodeError, 415, "image"),
+        (QueryError, 422, "question"),
+        (ConfigError, 400, "option"),
+    ):
+        if isinstance(error, kind):
+            return Refusal(status, code, str(error))
+    return None

@@ -1,0 +1,158 @@
+"""Answers on disk: a file each, named by what was asked, so that an answer can be read again and shared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from nda_index.archive import answer_bytes
+from nda_index.attribution import Attribution, read_answer
+from nda_index.errors import AnswerFormatError, VersionError
+from nda_index.manifest import write_atomically, writing
+from nda_index.question import Query
+from nda_index.report import write_replacing
+from nda_index.version import __version__
+
+ID = "[0-9a-f]{32}"
+LEFT_OVER = 3600.0  # seconds after which a file that is being written is not: another process may share the folder
+LOG = logging.getLogger(__name__)
+
+_SUFFIX = ".arrow"
+_COLLECTION = "collection.json"
+_ROOM = 0.9  # of the budget that is filled after answers were dropped, so that it is not done for each
+
+
+def result_id(query: Query, index_hash: str) -> str:
+    """The name of the answer to a query: 32 hexadecimal digits of the sha256 of all that it depends on.
+
+    Args:
+        query: the query.
+        index_hash: of the index that is asked.
+    """
+    asked = {"shape": query.pixels.shape, "top": query.top, "settings": query.question.as_settings()}
+    facts = json.dumps([asked, index_hash, __version__], sort_keys=True)
+    return hashlib.sha256(facts.encode() + query.pixels.tobytes()).hexdigest()[:32]
+
+
+class Results:
+    """A folder of answers with a budget of bytes.
+
+    A file is written under another name and renamed: it is there whole or not at all, whenever the process ends.
+    """
+
+    def __init__(self, folder: Path, budget: int) -> None:
+        """Open a folder, which is made if it is not there.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        self._folder = folder
+        self._budget = budget
+        self._lock = threading.Lock()
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for part in folder.glob(".*.part"):
+                with suppress(FileNotFoundError):
+                    if part.stat().st_mtime < time.time() - LEFT_OVER:  # of a process that was killed
+                        part.unlink()
+        self._bytes = sum(size for _, size, _ in self._files())
+
+    @property
+    def bytes(self) -> int:
+        """What the answers take on disk."""
+        return self._bytes
+
+    def belong_to(self, collection: str) -> None:
+        """Say which images there are; where some have gone since, all answers go, which may hold copies of them.
+
+        Args:
+            collection: a text that changes when images are removed.
+        """
+        with self._lock:
+            if self._collection() == collection:
+                return
+            write_atomically(self._folder / _COLLECTION, json.dumps({"collection": collection}).encode())
+            for path, _, _ in self._files():
+                path.unlink(missing_ok=True)
+            self._bytes = 0
+
+    def put(self, identity: str, answer: Attribution, collection: str) -> None:
+        """Keep an answer, unless images have been removed since it was asked for.
+
+        Args:
+            identity: its name.
+            answer: the answer.
+            collection: that was asked, as for `belong_to`.
+
+        Raises:
+            StorageError: the disk is full or cannot be written.
+        """
+        path, data = self._path(identity), answer_bytes(answer)
+        with self._lock:
+            if path.exists() or self._collection() != collection:
+                return
+            write_replacing(path, data)
+            self._bytes += len(data)
+            if self._bytes > self._budget:
+                self._drop_oldest(path)
+
+    def get(self, identity: str) -> Attribution | None:
+        """The answer of this name, or None where there is none.
+
+        Raises:
+            VersionError: a newer nda_index wrote it.
+        """
+        path = self._path(identity)
+        try:
+            data = path.read_bytes()
+            os.utime(path)
+            return read_answer(data)
+        except OSError:
+            return None
+        except VersionError:
+            raise
+        except AnswerFormatError as error:  # damaged on disk: as good as absent, and asking again writes it anew
+            LOG.warning("the stored answer %s is damaged and is deleted: %s", identity, error)
+            path.unlink(missing_ok=True)
+            return None
+
+    def _collection(self) -> str | None:
+        """The collection that the answers are of: on disk, since several processes may share the folder."""
+        try:
+            return str(json.loads((self._folder / _COLLECTION).read_text())["collection"])
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+
+    def _path(self, identity: str) -> Path:
+        if not re.fullmatch(ID, identity):
+            raise ValueError(f"{identity!r} names no answer")
+        return self._folder / f"{identity}{_SUFFIX}"
+
+    def _files(self) -> list[tuple[Path, int, float]]:
+        """Path, size and time of last use of every answer."""
+        found = []
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                if entry.name.endswith(_SUFFIX):
+                    try:
+                        status = entry.stat()
+                    except FileNotFoundError:
+                        continue
+                    found.append((Path(entry.path), status.st_size, status.st_mtime))
+        return found
+
+    def _drop_oldest(self, newest: Path) -> None:
+        files = sorted(self._files(), key=lambda file: (file[0] == newest, file[2]))
+        self._bytes = sum(size for _, size, _ in files)
+        for path, size, _ in files[:-1]:
+            if self._bytes <= self._budget * _ROOM:
+                break
+            path.unlink(missing_ok=True)
+            self._bytes -= size

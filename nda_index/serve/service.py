@@ -1,0 +1,296 @@
+"""The service behind the routes: takes questions in, keeps answers, and follows the index on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from starlette.requests import Request
+
+from nda_index.attribution import Attribution
+from nda_index.errors import NdaIndexError, StorageError, VersionError
+from nda_index.index import Index
+from nda_index.question import Query
+from nda_index.report import enlarged, heat_layer, png_bytes
+from nda_index.serve.describe import columns_of, index_values
+from nda_index.serve.engine import Engine, Generation
+from nda_index.serve.filters import checked_condition
+from nda_index.serve.forms import Asked, read_question
+from nda_index.serve.limits import opened_picture
+from nda_index.serve.metrics import Metrics
+from nda_index.serve.refusal import Refusal, later
+from nda_index.serve.reload import open_state, stamp, state
+from nda_index.serve.results import Results, result_id
+from nda_index.serve.settings import ServeSettings
+
+LOG = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+
+class Service:
+    """One index, served.
+
+    Attributes:
+        settings: as it was started with.
+        metrics: what it counts.
+        ready: whether the warm-up query was answered.
+    """
+
+    def __init__(self, index: Index, settings: ServeSettings, device: str) -> None:
+        """Made by `create_app`; `running` starts it."""
+        self.settings = settings
+        self.metrics = Metrics()
+        self.ready = False
+        self.results = Results(settings.results, settings.results_bytes)
+        self._device = device
+        self._stamp = stamp(index.path)
+        self._current = _generation(index, device)
+        self.results.belong_to(self._current.collection)
+        self._engine = Engine(settings, self.metrics)
+        self._decoder = ThreadPoolExecutor(1, "decode")  # one at a time: a picture takes much memory while decoded
+        self._files = ThreadPoolExecutor(2, "files")
+        self._house = 0
+        self.metrics.watch("nda_index_queue_length", "Questions in the house.", lambda: self._house)
+        self.metrics.watch(
+            "nda_index_line_length", "Questions that are asked or wait for it.", lambda: len(self._engine)
+        )
+        self.metrics.watch("nda_index_results_bytes", "Answers on disk.", lambda: self.results.bytes)
+        self.metrics.watch("nda_index_images", "Images of the index.", lambda: len(self._current.index))
+        self.metrics.watch("nda_index_ready", "1 after the warm-up query.", lambda: self.ready)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Answer questions meanwhile."""
+        tasks = [asyncio.create_task(part) for part in (self._engine.run(), self._start())]
+        try:
+            yield
+        finally:
+            self.ready = False
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._engine.close()
+            for pool in (self._decoder, self._files):
+                pool.shutdown(wait=True, cancel_futures=True)
+            self._current.retire()
+
+    async def attribute(self, request: Request) -> tuple[str, Attribution]:
+        """Answer the question of a request: the answer's name and the answer.
+
+        Raises:
+            Refusal, NdaIndexError: it is not answered.
+        """
+        self.check_ready()
+        with self._admitted():
+            deadline = time.monotonic() + self.settings.deadline
+            try:
+                asked = await asyncio.wait_for(read_question(request, self.settings), self.settings.deadline)
+            except asyncio.TimeoutError:
+                raise Refusal(
+                    408, "slow", f"the upload took longer than {self.settings.deadline:g} s; send it faster"
+                ) from None
+            return await _unless_gone(request, self._answer(asked, deadline))
+
+    async def result(self, identity: str) -> Attribution:
+        """A stored answer.
+
+        Raises:
+            Refusal: there is none.
+        """
+        try:
+            answer = await self.in_files(self.results.get, identity)
+        except VersionError as error:
+            raise Refusal(404, "result", str(error)) from error
+        if answer is None:
+            raise Refusal(404, "result", f"there is no answer {identity}; it may have been dropped, ask again")
+        return answer
+
+    async def image(self, image_id: int, side: int | None) -> bytes:
+        """An image of the index as PNG, its shorter side resized where `side` says so.
+
+        Raises:
+            Refusal: there is none.
+        """
+        self.check_ready()
+        with self._current.used() as index:
+            return await self.in_files(_image_png, index, image_id, side)
+
+    def describe(self) -> dict[str, Any]:
+        """What `GET /v1/index` answers."""
+        return index_values(self._current.index, self._current.columns, self.settings)
+
+    async def in_files(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """Do something with files or pictures, off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._files, work, *arguments)
+
+    def check_ready(self) -> None:
+        """Raise `Refusal` before the warm-up query was answered."""
+        if not self.ready:
+            raise later(503, "not_ready", "the index is being warmed up; ask again in a moment", 1)
+
+    @contextmanager
+    def _admitted(self) -> Iterator[None]:
+        if self._house >= self.settings.queue:
+            self.metrics.ended.labels("refused").inc()
+            raise later(
+                429, "busy", f"{self._house} questions are waiting already; ask again later", self._engine.patience
+            )
+        self._house += 1
+        try:
+            yield
+        finally:
+            self._house -= 1
+
+    async def _answer(self, asked: Asked, deadline: float) -> tuple[str, Attribution]:
+        generation = self._current
+        with generation.used() as index:
+            if asked.options["where"] is not None:
+                asked.options["where"] = checked_condition(asked.options["where"], generation.columns)
+            query = await self._decoded(index, asked)
+            identity = result_id(query, index.manifest.index_hash)
+            known = await self._known(identity)
+            self.metrics.stored.labels("miss" if known is None else "hit").inc()
+            if known is not None:
+                return identity, known
+            answer = await self._engine.ask(identity, query, generation, deadline)
+            try:
+                await self.in_files(self.results.put, identity, answer, generation.collection)
+            except StorageError as error:  # the answer is there all the same
+                LOG.error("an answer cannot be stored: %s", error)
+            return identity, answer
+
+    async def _known(self, identity: str) -> Attribution | None:
+        try:
+            return await self.in_files(self.results.get, identity)
+        except VersionError:
+            return None
+
+    async def _start(self) -> None:
+        """Warm up, then follow the index."""
+        while not self.ready:
+            try:
+                await self._warm_up(self._current)
+                self.ready = True
+            except NdaIndexError:
+                LOG.exception("the index does not answer")
+                await asyncio.sleep(self.settings.reload_seconds)
+        while True:
+            await asyncio.sleep(self.settings.reload_seconds)
+            try:
+                await self._follow()
+            except Exception:  # whatever it is, the index that is open goes on answering
+                LOG.exception("the index cannot be opened again")
+                self.metrics.reloads.labels("failed").inc()
+
+    async def _warm_up(self, generation: Generation) -> None:
+        """Ask about the first image, as whoever comes first would: loops are compiled, pages read."""
+        index = generation.index
+        if len(index) == 0:
+            return
+        asked = Asked(None, int(index.image_ids[0]), {"top": 1})
+        query = await self._decoded(index, asked)
+        await self._engine.ask(f"warm-up {index.manifest.index_hash}", query, generation, float("inf"))
+
+    async def _decoded(self, index: Index, asked: Asked) -> Query:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._decoder, _query, index, asked, self.settings.pixels)
+
+    async def _follow(self) -> None:
+        """Open the index again if it has changed; questions that were asked before are answered by the old one."""
+        old, path = self._current, self._current.index.path
+        now = await self.in_files(stamp, path)
+        if now == self._stamp:
+            return
+        self._stamp = now  # also where it fails: it is tried again at the next change
+        fresh = await self.in_files(_opened, path, self._device)
+        await self._warm_up(fresh)
+        await self.in_files(self.results.belong_to, fresh.collection)
+        self._current = fresh
+        old.retire()
+        self.metrics.reloads.labels("done").inc()
+        LOG.info("serving %s images, index %s", len(fresh.index), fresh.index.manifest.index_hash[:12])
+
+
+def query_png(answer: Attribution, side: int | None) -> bytes:
+    """An answer's query as PNG."""
+    return png_bytes(enlarged(answer.query, side or min(answer.query.shape[:2])))
+
+
+def map_png(answer: Attribution, rank: int, which: str, scale: str | None, side: int | None) -> bytes:
+    """A map as a transparent PNG layer.
+
+    Args:
+        answer: the answer.
+        rank: from 0.
+        which: "query" or "train".
+        scale: name of a scale, or None for all.
+        side: shorter side; by default as in the report.
+
+    Raises:
+        QueryError: there is no such rank or scale.
+    """
+    heat = answer.query_map(rank, scale) if which == "query" else answer.train_map(rank, scale)
+    size = enlarged(answer.query, side).size if side else enlarged(answer.query).size
+    return png_bytes(heat_layer(heat, size))
+
+
+def _opened(folder: Path, device: str) -> Generation:
+    index, collection = open_state(folder, device)
+    return Generation(index, collection, columns_of(index))
+
+
+def _generation(index: Index, device: str) -> Generation:
+    """The generation of an open index; of what is on disk now where that is another one already."""
+    index_hash, collection = state(index.path)
+    if index_hash == index.manifest.index_hash:
+        return Generation(index, collection, columns_of(index))
+    index.close()
+    return _opened(index.path, device)
+
+
+def _query(index: Index, asked: Asked, pixels: int) -> Query:
+    options = asked.options
+    if asked.image_id is None:
+        return index.query(opened_picture(asked.upload or b"", pixels), **options)
+    return index.query(_pixels(index, asked.image_id), **options)
+
+
+def _pixels(index: Index, image_id: int) -> Any:
+    """An image of the index, uint8 [H, W, C]."""
+    place = np.searchsorted(index.image_ids, image_id)
+    if place == len(index.image_ids) or index.image_ids[place] != image_id:
+        raise Refusal(404, "image_id", f"there is no image {image_id} in the index; ids are those of its answers")
+    return index.pixels(np.array([image_id], np.int64))[0].transpose(1, 2, 0)
+
+
+def _image_png(index: Index, image_id: int, side: int | None) -> bytes:
+    pixels = _pixels(index, image_id)
+    return png_bytes(enlarged(pixels, side or min(pixels.shape[:2])))
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of some work, which is cancelled when the client hangs up."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnection(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Refusal(499, "gone", "the client has hung up")
+        return task.result()
+    finally:
+        for part in (task, gone):
+            part.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await part
+
+
+async def _disconnection(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,137 @@
+/** The server: every request of the page goes through here. */
+
+const TOKEN = "nda-index token"; // its name in sessionStorage
+const LONGEST_WAIT = 60; // seconds; a server that says more is asked again after this
+
+/** A refusal, or no answer at all (status 0). `message` is a sentence for a person. */
+export class ApiError extends Error {
+  constructor(status, code, message, retryAfter = null) {
+    super(message);
+    Object.assign(this, { status, code, retryAfter });
+  }
+
+  /** Whether asking again in a while helps, so that the page does it by itself. */
+  get passes() {
+    return this.status === 429 || (this.status === 503 && this.code === "not_ready");
+  }
+
+  /** Whether asking again may help: the fault is not in what was asked. */
+  get mayPass() {
+    return this.status === 0 || this.status === 408 || this.status >= 500;
+  }
+}
+
+export class Api {
+  /**
+   * @param {(refused: boolean) => Promise<string>} askToken asks the person for the access token
+   */
+  constructor(askToken) {
+    this.askToken = askToken;
+    this.asking = null;
+  }
+
+  get token() {
+    return sessionStorage.getItem(TOKEN);
+  }
+
+  index(options) {
+    return this.json("/v1/index", options);
+  }
+
+  result(id, options) {
+    return this.json(`/v1/results/${encodeURIComponent(id)}`, options);
+  }
+
+  /** Asks where a picture comes from. `source` holds a `blob` or an `imageId`. */
+  attribute(source, settings, options) {
+    const form = new FormData();
+    if (source.blob) form.append("image", source.blob, source.blob.name || "picture");
+    else form.append("image_id", String(source.imageId));
+    for (const [field, value] of Object.entries(settings)) {
+      if (value !== null) form.append(field, String(value));
+    }
+    return this.json("/v1/attribute", { ...options, method: "POST", body: form });
+  }
+
+  async json(path, options) {
+    return (await this.request(path, options)).json();
+  }
+
+  async blob(path, options) {
+    return (await this.request(path, options)).blob();
+  }
+
+  /**
+   * One request, repeated while the server says that it is busy, or asks for a token.
+   *
+   * @param {string} path
+   * @param {Object} options `method`, `body`, `signal` as for fetch; `onWait(seconds, error)` is told the
+   *     seconds left each second, 0 at last
+   */
+  async request(path, { method = "GET", body, signal, onWait = () => {} } = {}) {
+    for (;;) {
+      const sent = this.token;
+      const response = await this.send(path, {
+        method,
+        body,
+        signal,
+        headers: sent ? { Authorization: `Bearer ${sent}` } : {},
+      });
+      if (response.ok) return response;
+      const error = await refusal(response);
+      if (error.status === 401) await this.renewToken(sent);
+      else if (error.passes) await wait(error, signal, onWait);
+      else throw error;
+    }
+  }
+
+  async send(path, options) {
+    try {
+      return await fetch(path, options);
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new ApiError(0, "connection", "The connection to the server was lost, or the server is not running.");
+    }
+  }
+
+  /** Several requests may be refused at once: the person is asked once. */
+  async renewToken(refused) {
+    if (this.token !== refused) return; // another request has asked meanwhile
+    this.asking ??= this.askToken(refused !== null).then((token) => {
+      sessionStorage.setItem(TOKEN, token);
+      this.asking = null;
+    });
+    await this.asking;
+  }
+}
+
+async function refusal(response) {
+  const { code = "", message = `The server answered with status ${response.status}.` } = await response.json().then(
+    (body) => body.error ?? {},
+    () => ({}),
+  );
+  return new ApiError(response.status, code, message, Number(response.headers.get("Retry-After")) || null);
+}
+
+async function wait(error, signal, onWait) {
+  const seconds = Math.min(Math.ceil(error.retryAfter ?? 2), LONGEST_WAIT);
+  for (let left = seconds; left > 0; left -= 1) {
+    onWait(left, error);
+    await pause(1000, signal);
+  }
+  onWait(0, error);
+}
+
+function pause(milliseconds, signal) {
+  return new Promise((resolve, reject) => {
+    const stop = () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", stop);
+      resolve();
+    }, milliseconds);
+    signal?.addEventListener("abort", stop, { once: true });
+  });
+}

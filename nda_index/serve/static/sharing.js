@@ -1,0 +1,52 @@
+/** Taking an answer along: its address, and files. */
+
+import { announce, byId, element } from "./dom.js";
+
+const FORMS = { html: "Report", png: "Picture", json: "JSON", parquet: "Parquet" };
+const COPY = "Copy link";
+const SAID = 2500; // milliseconds for which the button says that the address was copied
+
+export class Sharing {
+  constructor(api, onError) {
+    Object.assign(this, { api, onError });
+    byId("copy-link").addEventListener("click", () => this.copy());
+  }
+
+  /** Offers the files of an answer. */
+  show({ id }) {
+    const links = Object.entries(FORMS).map(([form, words]) => {
+      const href = `/v1/results/${encodeURIComponent(id)}?format=${form}`;
+      const file = `nda-${id.slice(0, 12)}.${form}`;
+      return element("a", { href, download: file, onclick: (event) => this.download(event, href, file) }, words);
+    });
+    byId("exports").replaceChildren("Save as", ...links.flatMap((link) => [" ", link]));
+  }
+
+  /** A link cannot send the token: with one the file is fetched first. */
+  async download(event, href, file) {
+    if (!this.api.token) return;
+    event.preventDefault();
+    try {
+      const url = URL.createObjectURL(await this.api.blob(href));
+      element("a", { href: url, download: file }).click();
+      setTimeout(() => URL.revokeObjectURL(url), 60_000); // the browser may read it a while after the click
+    } catch (error) {
+      this.onError(error);
+    }
+  }
+
+  async copy() {
+    const button = byId("copy-link");
+    try {
+      await navigator.clipboard.writeText(location.href);
+      button.textContent = "Copied";
+      announce("The link is copied.");
+      setTimeout(() => {
+        button.textContent = COPY;
+      }, SAID);
+    } catch {
+      // Browsers give pages without https no clipboard.
+      window.prompt("Copy this address:", location.href);
+    }
+  }
+}

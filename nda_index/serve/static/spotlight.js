@@ -1,0 +1,123 @@
+/** Lights what belongs together: a region of the query and those of the images, or the other way round. */
+
+import { announce } from "./dom.js";
+import { percent, plural } from "./words.js";
+
+const TOUCH = matchMedia("(hover: none)").matches;
+const HINT = TOUCH
+  ? "Tap a region of a picture to see where it comes from."
+  : "Point at a region of a picture to see where it comes from. With the keyboard: Tab to a picture, then arrow keys.";
+const SEARCHING = "Looking up this region …";
+const NAMED = 3; // images that are named for a region
+
+export class Spotlight {
+  /**
+   * @param {Links} links
+   * @param {Element} readout says in words what is lit
+   * @param {Object} pictures `query` (Regions), `train(rank)` (all Regions that show this image), `chosen()` (a rank),
+   *     `all` (ranks)
+   */
+  constructor(links, readout, pictures) {
+    Object.assign(this, { links, readout, pictures, place: null });
+    this.clear();
+  }
+
+  /** A region of the query is pointed at, or none. */
+  fromQuery(cell, how) {
+    this.move(cell === null ? null : { cell }, how);
+  }
+
+  /** A region of an image is pointed at, or none. */
+  fromTrain(rank, cell, how) {
+    this.move(cell === null ? null : { cell, rank }, how);
+  }
+
+  clear() {
+    this.move(null, { keyboard: false });
+  }
+
+  /** Draws again: links have arrived, another image or scale was chosen. */
+  draw() {
+    this.darken();
+    if (this.place === null) this.readout.textContent = HINT;
+    else if (this.links.failed)
+      this.readout.textContent = `The regions could not be loaded. ${this.links.failed.message}`;
+    else if (this.place.rank === undefined) this.drawFromQuery();
+    else this.drawFromTrain();
+  }
+
+  move(place, { keyboard }) {
+    this.place = place;
+    this.told = !keyboard;
+    if (place !== null) this.links.load(place.rank ?? this.pictures.chosen());
+    this.draw();
+  }
+
+  darken() {
+    this.light(this.pictures.query, null);
+    for (const rank of this.pictures.all) {
+      for (const regions of this.pictures.train(rank)) this.light(regions, null);
+    }
+  }
+
+  drawFromQuery() {
+    const { cell } = this.place;
+    this.pictures.query.mark(cell);
+    const found = this.pictures.all
+      .filter((rank) => this.links.of(rank))
+      .map((rank) => {
+        const weights = this.links.toTrain(rank, cell);
+        return { rank, weights, highest: Math.max(...weights), sum: weights.reduce((a, b) => a + b) };
+      });
+    const highest = Math.max(0, ...found.map((one) => one.highest));
+    for (const { rank, weights } of found) {
+      for (const regions of this.pictures.train(rank)) regions.light(weights, highest);
+    }
+    const complete = found.length === this.pictures.all.length;
+    this.tell(complete ? this.queryWords(found) : SEARCHING, complete);
+  }
+
+  /** The shares of the images in one region, among those that are shown. */
+  queryWords(found) {
+    const sum = found.reduce((total, one) => total + one.sum, 0);
+    if (sum === 0) return "None of the images shown has a notable part in this region.";
+    const best = found
+      .filter((one) => one.sum / sum >= 0.01)
+      .sort((a, b) => b.sum - a.sum)
+      .slice(0, NAMED);
+    const parts = best.map((one) => `${percent(one.sum / sum)} image ${one.rank}`);
+    return `Of what the images shown hold in this region: ${parts.join(", ")}.`;
+  }
+
+  drawFromTrain() {
+    const { cell, rank } = this.place;
+    for (const regions of this.pictures.train(rank)) regions.mark(cell);
+    if (!this.links.of(rank)) {
+      this.tell(SEARCHING, false);
+      return;
+    }
+    const weights = this.links.toQuery(rank, cell);
+    const highest = Math.max(...weights);
+    this.pictures.query.light(weights, highest);
+    const lit = weights.filter((weight) => weight > highest / 4).length;
+    this.tell(
+      highest > 0
+        ? `This region of image ${rank} is found in ${plural(lit, "region")} of your picture.`
+        : `This region of image ${rank} has no notable part in your picture.`,
+      true,
+    );
+  }
+
+  /** A screen reader is told once, when everything is known, and only of what the keyboard reaches. */
+  tell(words, complete) {
+    this.readout.textContent = words;
+    if (this.told || !complete) return;
+    this.told = true;
+    announce(words);
+  }
+
+  light(regions, weights) {
+    regions.light(weights, 0);
+    regions.mark(null);
+  }
+}

@@ -1,0 +1,79 @@
+/** What is to be said of an answer as a whole: the verdict first, then figures, then how complete it is. */
+
+import { byId, element } from "./dom.js";
+import { explanation, headline } from "./verdict.js";
+import { count, margin, percent, plural, shareMargin, timestepWords, valueText } from "./words.js";
+
+export function showSummary(answer) {
+  byId("verdict").textContent = headline(answer);
+  byId("verdict-words").replaceChildren(...explanation(answer));
+  byId("asked").textContent = askedWords(answer);
+  byId("figures").replaceChildren(...figures(answer));
+  byId("complete").textContent = completeWords(answer);
+  const facts = [
+    ...Object.entries(answer.settings).filter(([, value]) => value !== null),
+    ["index hash", answer.index_hash],
+    ["nda-index", answer.version],
+    ...Object.entries(answer.seconds).map(([stage, seconds]) => [`seconds, ${stage}`, seconds.toFixed(3)]),
+  ];
+  const rows = facts.flatMap(([term, value]) => [element("dt", {}, term), element("dd", {}, valueText(value))]);
+  byId("provenance").replaceChildren(...rows);
+}
+
+function askedWords({ collection, settings }) {
+  const timesteps = [settings.timestep].flat();
+  const parts = [
+    `Compared with ${plural(collection, "image")}`,
+    `${timestepWords(timesteps[0])} (t = ${timesteps.join(", ")})`,
+  ];
+  if (settings.where) parts.push(`only where ${settings.where}`);
+  if (settings.temper !== 1) parts.push(`temper ${settings.temper}`);
+  if (settings.mirror) parts.push("mirrored too");
+  return parts.join(" · ");
+}
+
+function figures(answer) {
+  const [best] = answer.images;
+  const groups = new Set(answer.images.filter(({ verdict }) => verdict?.strong).map(({ group }) => group));
+  const strong = answer.images.filter(({ group }) => groups.has(group)); // with their near-duplicates
+  const facts = [
+    strong.length
+      ? [
+          `goes to the strong match${groups.size > 1 ? "es" : ""}`,
+          sumOf(strong),
+          strong.length > 1 ? null : shareMargin(strong[0]),
+        ]
+      : ["goes to the best match", best.share, shareMargin(best)],
+    [`goes to the ${count(answer.images.length)} shown`, sumOf(answer.images), null],
+    ["of all likeness compared in detail", answer.mass_covered, answer.mass_error > 0 ? 2 * answer.mass_error : null],
+  ];
+  return facts.map(([term, value, off]) =>
+    element(
+      "div",
+      {},
+      element("dt", { class: "small soft" }, term),
+      element("dd", {}, percent(value), " ", element("span", { class: "soft small" }, off === null ? "" : margin(off))),
+    ),
+  );
+}
+
+const sumOf = (images) => images.reduce((sum, { share }) => sum + share, 0);
+
+function completeWords(answer) {
+  const { scored, collection, missing, mass_covered: covered, mass_error: error } = answer;
+  const lost = missing
+    ? ` ${plural(missing, "image")} could not be asked about: the server that holds them was not there.`
+    : "";
+  const strong = answer.null_pictures
+    ? " A match is called strong if it fits better than the best match of 99% of " +
+      `${count(answer.null_pictures)} unrelated pictures does.`
+    : "";
+  if (scored >= collection) return `All ${plural(collection, "image")} were compared in every detail.${strong}${lost}`;
+  const off = plural(Math.max(Math.round(200 * error), 1), "point");
+  return (
+    `${count(scored)} of ${count(collection)} images were compared in every detail: ` +
+    "those that a fast search found most alike. Judged by a sample of the others, they hold " +
+    `${(100 * covered).toFixed(0)}% (give or take ${off}) of all likeness. ` +
+    `Shares are parts of the likeness of the whole collection.${strong}${lost}`
+  );
+}

@@ -1,0 +1,51 @@
+/** Figures and settings as people read them. */
+
+/** A whole number with separators: 12,345. */
+export const count = (number) => number.toLocaleString("en");
+
+/** "1 image", "2 images". */
+export const plural = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
+
+/** A share: 41.2%, never a false zero. */
+export function percent(share) {
+  if (share > 0 && share < 0.001) return "< 0.1%";
+  return `${(100 * share).toFixed(1)}%`;
+}
+
+/** What a share may be off by: two standard errors, in percentage points; null where it is exact. */
+export function shareMargin(image) {
+  if (!(image.score_error > 0) || !(image.score > 0)) return null;
+  return (2 * image.score_error * image.share) / image.score;
+}
+
+/** A margin in percentage points: "± 0.3". */
+export function margin(fraction) {
+  const points = 100 * fraction;
+  return points < 0.05 ? "± under 0.1" : `± ${points.toFixed(1)}`;
+}
+
+/** Bytes as people count them. `round` is Math.floor for what is allowed and Math.ceil for what is there. */
+export function fileSize(bytes, round) {
+  return bytes < 1e6 ? `${round(bytes / 1e3)} kB` : `${round(bytes / 1e6)} MB`;
+}
+
+/** What a timestep looks at. */
+export function timestepWords(timestep) {
+  if (timestep <= 30) return "fine detail";
+  if (timestep <= 75) return "detail and texture";
+  if (timestep <= 150) return "parts and shapes";
+  if (timestep <= 300) return "larger shapes";
+  return "broad composition";
+}
+
+/** What a scale compares, in pixels of the indexed images; a downscaled one sees less detail. */
+export function scaleWords({ patch, downscale }) {
+  return downscale > 1 ? `${patch} px patches, coarse` : `${patch} px patches`;
+}
+
+/** A metadata value. */
+export function valueText(value) {
+  if (value === null || value === undefined) return "";
+  if (Array.isArray(value)) return value.map(valueText).join(", ");
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import nda_index as nda
+from nda_index.archive import answer_bytes
+from nda_index.serve.results import Results
+from tests.serve.conftest import Served, serving
+from tests.test_archive import resealed
+
+
+@pytest.fixture(scope="module")
+def answer(index: nda.Index, pictures: NDArray[np.uint8]) -> nda.Attribution:
+    return index.attribute(pictures[4], 50, top=2)
+
+
+HERE = "the collection"
+
+
+def opened(folder: Path, budget: int = 1 << 30) -> Results:
+    results = Results(folder, budget)
+    results.belong_to(HERE)
+    return results
+
+
+def name(number: int) -> str:
+    return f"{number:032x}"
+
+
+def test_what_was_used_longest_ago_goes_first(tmp_path: Path, answer: nda.Attribution) -> None:
+    size = len(answer_bytes(answer))
+    results = opened(tmp_path, 10 * size)
+    for number in range(10):
+        results.put(name(number), answer, HERE)
+        os.utime(tmp_path / f"{name(number)}.arrow", (1000 + number, 1000 + number))
+    assert results.get(name(0)) is not None  # used just now
+    results.put(name(10), answer, HERE)
+    kept = {number for number in range(11) if results.get(name(number)) is not None}
+    assert kept == {0, *range(3, 11)}
+    assert results.bytes == sum(path.stat().st_size for path in tmp_path.glob("*.arrow")) <= 10 * size
+
+
+def test_an_answer_larger_than_the_budget_is_still_kept(tmp_path: Path, answer: nda.Attribution) -> None:
+    results = opened(tmp_path, 1)
+    for number in range(3):
+        results.put(name(number), answer, HERE)
+        assert results.get(name(number)) is not None
+    assert len(list(tmp_path.glob("*.arrow"))) == 1
+
+
+def test_another_process_finds_them_and_leftovers_go(tmp_path: Path, answer: nda.Attribution) -> None:
+    opened(tmp_path / "r").put(name(1), answer, HERE)
+    for part in (".old.part", ".new.part"):
+        (tmp_path / "r" / part).write_bytes(b"half an answer")
+    os.utime(tmp_path / "r" / ".old.part", (1000, 1000))
+    again = opened(tmp_path / "r")
+    found = again.get(name(1))
+    assert found is not None
+    np.testing.assert_array_equal(found.scores, answer.scores)
+    assert again.bytes == len(answer_bytes(answer))
+    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == [
+        ".new.part",  # another process may be writing it
+        f"{name(1)}.arrow",
+        "collection.json",
+    ]
+
+
+def test_a_damaged_file_is_as_good_as_none_and_a_newer_one_is_refused(tmp_path: Path, answer: nda.Attribution) -> None:
+    results, path = Results(tmp_path, 1 << 30), tmp_path / f"{name(1)}.arrow"
+    path.write_bytes(answer_bytes(answer)[:-5])
+    assert results.get(name(1)) is None
+    assert not path.exists()
+    path.write_bytes(resealed(answer_bytes(answer), format_version=2))
+    with pytest.raises(nda.VersionError, match="upgrade nda_index"):
+        results.get(name(1))
+    assert path.exists()
+
+
+def test_nothing_but_names_of_answers_reaches_the_disk(tmp_path: Path) -> None:
+    results = Results(tmp_path / "r", 1 << 30)
+    (tmp_path / "secret.arrow").write_bytes(b"secret")
+    for wrong in ("../secret", "", "A" * 32, "0" * 31, "0" * 33, "0" * 31 + "/", "0" * 32 + "\n"):
+        with pytest.raises(ValueError, match="names no answer"):
+            results.get(wrong)
+
+
+def test_answers_go_when_images_have_gone(tmp_path: Path, answer: nda.Attribution) -> None:
+    first, other = opened(tmp_path), opened(tmp_path)
+    first.put(name(1), answer, HERE)
+    assert opened(tmp_path).get(name(1)) is not None
+    first.belong_to("without some")
+    assert first.get(name(1)) is None
+    for late in (first, other):  # asked before, answered after; of another process too
+        late.put(name(2), answer, HERE)
+        assert late.get(name(2)) is None
+    first.put(name(3), answer, "without some")
+    assert first.get(name(3)) is not None
+    (tmp_path / "collection.json").write_text("[")
+    assert opened(tmp_path).get(name(3)) is None
+
+
+def test_a_known_answer_is_not_computed_again(index_folder: Path, tmp_path: Path, upload: bytes) -> None:
+    with serving(index_folder, tmp_path / "results") as first:
+        before = first.ask(upload, top=2).json()
+    with serving(index_folder, tmp_path / "results") as second:
+        assert second.http.get(f"/v1/results/{before['id']}").json() == before
+        assert second.ask(upload, top=2).json() == before  # the seconds too: it is the stored one
+        assert second.metric('nda_index_results_total{outcome="hit"}') == 1
+
+
+def test_an_answer_of_a_newer_version_is_named_and_does_not_stand_in_the_way(
+    index_folder: Path, tmp_path: Path, upload: bytes
+) -> None:
+    with serving(index_folder, tmp_path / "results") as served:
+        place = served.ask(upload, top=2).headers["location"]
+        (path,) = served.results.glob("*.arrow")
+        path.write_bytes(resealed(path.read_bytes(), format_version=2, version="9.0"))
+        response = served.http.get(place)
+        assert response.status_code == 404
+        assert "upgrade nda_index (the answer was written by version 9.0)" in response.json()["error"]["message"]
+        assert served.ask(upload, top=2).status_code == 200
+
+
+def test_an_answer_that_cannot_be_stored_is_given_all_the_same(
+    served: Served, index_folder: Path, tmp_path: Path, upload: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(index_folder, tmp_path / "results") as full:
+
+        def no_room(self: Results, identity: str, answer: nda.Attribution, collection: str) -> None:
+            raise nda.StorageError("the disk is full")
+
+        monkeypatch.setattr(Results, "put", no_room)
+        response = full.ask(upload, top=2)
+        assert response.status_code == 200
+        assert full.http.get(response.headers["location"]).status_code == 404

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import nda_index as nda
+from nda_index.archive import answer_bytes
+from nda_index.client import AsyncClient, Client
+from tests.conftest import encoded
+from tests.serve.conftest import serving
+
+OPTIONS: dict[str, Any] = {
+    "timestep": [50, 200], "top": 3, "noise": "average", "draws": 2, "mirror": True, "candidates": 50,
+    "where": "(`year` >= 2000)",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def collage(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.concatenate([pictures[3][:, :10], pictures[250][:, 10:]], axis=1)
+
+
+@pytest.fixture(scope="module")
+def url(index_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with serving(index_folder, tmp_path_factory.mktemp("client") / "results") as served:
+        yield served.url
+
+
+def content(answer: nda.Attribution) -> bytes:
+    return answer_bytes(replace(answer, seconds={}))
+
+
+def test_the_answer_is_the_object_that_the_index_gives(
+    url: str, index: nda.Index, collage: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    expected = index.attribute(collage, **OPTIONS)
+    picture = Image.fromarray(collage)
+    picture.save(tmp_path / "q.png")
+    with Client(url) as client:
+        for form in (collage, picture, tmp_path / "q.png", str(tmp_path / "q.png"), (tmp_path / "q.png").read_bytes()):
+            answer = client.attribute(form, **OPTIONS)
+            assert isinstance(answer, nda.Attribution)
+            assert content(answer) == content(expected)
+        assert client.attribute(collage[..., :1], top=1).image_ids.shape == (1,)
+        assert client.index()["images"] == 300
+
+
+def test_coroutines_get_the_same(url: str, index: nda.Index, pictures: NDArray[np.uint8]) -> None:
+    async def ask() -> list[nda.Attribution]:
+        async with AsyncClient(url) as client:
+            assert (await client.index())["images"] == 300
+            return await asyncio.gather(*(client.attribute(pictures[i], 50, top=2) for i in range(5)))
+
+    for i, answer in enumerate(asyncio.run(ask())):
+        assert content(answer) == content(index.attribute(pictures[i], 50, top=2))
+
+
+def test_a_kept_answer_is_read_again(url: str, collage: NDArray[np.uint8]) -> None:
+    with Client(url) as client:
+        answer = client.attribute(collage, top=2)
+        identity = httpx.post(f"{url}/v1/attribute", files={"image": encoded(collage)}, data={"top": "2"}).json()["id"]
+        assert answer_bytes(client.result(identity)) == answer_bytes(answer)
+        with pytest.raises(nda.ServiceError, match="there is no answer") as absent:
+            client.result("0" * 32)
+        assert absent.value.status == 404
+        with pytest.raises(nda.ConfigError, match="no answer's name"):
+            client.result("../index")
+
+    async def again() -> nda.Attribution:
+        async with AsyncClient(url) as coroutines:
+            return await coroutines.result(identity)
+
+    assert answer_bytes(asyncio.run(again())) == answer_bytes(answer)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"timestep": 1000}, nda.ConfigError, "timestep"),
+        ({"top": 10, "candidates": 9}, nda.QueryError, "candidates is 9"),
+        ({"where": "year > 3000"}, nda.QueryError, "which no image fulfils"),
+        ({"where": "colour = 1"}, nda.ConfigError, "'colour' is no column"),
+    ],
+)
+def test_errors_are_those_of_the_index(
+    url: str, collage: NDArray[np.uint8], options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with Client(url) as client, pytest.raises(error, match=message):
+        client.attribute(collage, **options)
+
+
+def test_what_is_no_picture_or_no_service_is_told(url: str, tmp_path: Path) -> None:
+    with Client(url) as client:
+        for wrong in (b"text", tmp_path / "absent.png", 5, np.zeros((2, 2, 7), np.uint8)):
+            with pytest.raises(nda.ImageDecodeError):
+                client.attribute(wrong)
+    with Client("http://127.0.0.1:9") as client, pytest.raises(nda.ServiceError, match="cannot be reached") as none:
+        client.index()
+    assert (none.value.status, none.value.retry_after) == (0, None)
+
+
+def test_a_busy_service_says_when_to_ask_again() -> None:
+    def busy(request: httpx.Request) -> httpx.Response:
+        assert request.headers["authorization"] == "Bearer token"
+        body = {"error": {"code": "busy", "message": "64 questions are waiting already; ask again later"}}
+        return httpx.Response(429, headers={"Retry-After": "7"}, content=json.dumps(body))
+
+    def broken(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(502, text="<html>")
+
+    with Client("http://service", "token", transport=httpx.MockTransport(busy)) as client:
+        with pytest.raises(nda.ServiceError, match="64 questions") as refused:
+            client.attribute(b"picture")
+        assert (refused.value.status, refused.value.retry_after) == (429, 7)
+    with (
+        Client("http://service", transport=httpx.MockTransport(broken)) as client,
+        pytest.raises(nda.ServiceError, match="status 502"),
+    ):
+        client.index()
+
+
+def test_a_missing_httpx_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    monkeypatch.delitem(sys.modules, "nda_index.client")
+    with pytest.raises(nda.MissingDependencyError, match=r"pip install 'nda-index\[client\]'"):
+        importlib.import_module("nda_index.client")
