@@ -131,6 +131,7 @@ class RayShards:
     def __init__(self, ray: Any, folders: Sequence[Path], partial: bool) -> None:
         """Start the actors."""
         self.ray = ray
+        self.concurrent = False  # an actor works on one question at a time
         self.lost: set[int] = set()
         self._partial = partial
         self._names = [str(folder) for folder in folders]

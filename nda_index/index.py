@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -173,7 +175,7 @@ class Index:
         return Query(pixels, question, top, progress, clock.seconds["decode"])
 
     def attribute_batch(self, queries: Sequence[Query]) -> Iterator[Attribution | Exception]:
-        """Answer several queries together.
+        """Answer several queries; on a CPU at the same time, each on some of its cores, which do not wait for others.
 
         Args:
             queries: from `query`.
@@ -191,11 +193,19 @@ class Index:
             >>> [int(answer.image_ids[0]) for answer in answers]
             [0, 1]
         """
-        for query in queries:
-            try:
-                yield self._answer(query)
-            except Exception as error:  # one query's failure is not the others'
-                yield error
+        threads = numba.get_num_threads()
+        workers = min(threads, len(queries)) if self._shards.concurrent else 1
+        if workers < 2:
+            yield from map(self._outcome, queries)
+            return
+        with ThreadPoolExecutor(workers, "question", numba.set_num_threads, (threads // workers,)) as pool:
+            yield from pool.map(self._outcome, queries)
+
+    def _outcome(self, query: Query) -> Attribution | Exception:
+        try:
+            return self._answer(query)
+        except Exception as error:  # one query's failure is not the others'
+            return error
 
     def _answer(self, asked: Query) -> Attribution:
         question, query, top = asked.question, asked.pixels, asked.top

@@ -71,9 +71,11 @@ class Shards(Protocol):
 
     Attributes:
         present: bool [images of the shard] each, False for those that were removed.
+        concurrent: whether questions may be put from several threads at a time.
     """
 
     present: list[NDArray[np.bool_]]
+    concurrent: bool
 
     def ask(self, ask: Ask) -> Conversation:
         """Put a question to all shards."""
@@ -118,6 +120,11 @@ class Shard:
             if device != "cpu" and gpu.available()
             else None
         )
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the exact stage runs on a GPU."""
+        return self._resident is not None
 
     def close(self) -> None:
         """Let its files be erased."""
@@ -212,6 +219,7 @@ class LocalShards:
         """Put shards together, in the order of their images' ids."""
         self._shards = list(shards)
         self.present = [shard.present for shard in shards]
+        self.concurrent = not any(shard.on_gpu for shard in shards)  # whose memory one question may fill
         if len(shards) > 1:
             census = [merge_census(parts) for parts in zip(*(shard.census() for shard in shards), strict=True)]
             for shard in shards:
