@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 
 from nda_index import archive
 from nda_index.errors import NdaIndexError
-from nda_index.index import Index
+from nda_index.index import Index, open_index
 from nda_index.report import FORMS, strict_json
 from nda_index.serve import schema
 from nda_index.serve.describe import links_values, result_values
@@ -43,13 +43,13 @@ Side = Annotated[int | None, Query(ge=PNG_SIDES[0], le=PNG_SIDES[1], description
 ScaleName = Annotated[str | None, Query(max_length=40, description="Name of a scale; by default all together.")]
 
 
-def create_app(index: Index, settings: ServeSettings, device: str = "auto") -> FastAPI:
+def create_app(index: Index, settings: ServeSettings, reopen: Callable[[FilePath], Index] = open_index) -> FastAPI:
     """The service as an ASGI application.
 
     Args:
         index: what is asked; the application closes it in the end.
         settings: bounds, tokens and the folder of the answers.
-        device: on which the index is opened again when it has changed.
+        reopen: opens the index again when it has changed.
 
     Raises:
         StorageError: the folder of the answers cannot be written.
@@ -63,7 +63,7 @@ def create_app(index: Index, settings: ServeSettings, device: str = "auto") -> F
         >>> create_app(index, ServeSettings(folder / "results")).title
         'nda-index'
     """
-    service = Service(index, settings, device)
+    service = Service(index, settings, reopen)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -85,13 +85,22 @@ def create_app(index: Index, settings: ServeSettings, device: str = "auto") -> F
     _add_answers(app, service)
     _add_pictures(app, service)
     if STATIC.is_dir():
-        app.mount("/static", StaticFiles(directory=STATIC), "static")
+        app.mount("/static", _Revalidated(directory=STATIC), "static")
 
         @app.get("/", include_in_schema=False)
         async def page() -> FileResponse:
             return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
 
     return app
+
+
+class _Revalidated(StaticFiles):
+    """Files of which a browser asks each time whether they have changed: it must not mix modules of two versions."""
+
+    def file_response(self, *arguments: Any, **options: Any) -> Response:
+        response = super().file_response(*arguments, **options)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def _add_operation(app: FastAPI, service: Service) -> None:

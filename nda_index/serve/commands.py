@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from nda_index.errors import MissingDependencyError
-from nda_index.index import open_index
+from nda_index.index import Index, open_index
 from nda_index.serve.tokens import VARIABLE, new_token, read_hashes
 
 
@@ -32,6 +33,9 @@ def serve(
     upload_mib: Annotated[int, typer.Option(help="Size of a picture's file.")] = 20,
     threads: Annotated[int | None, typer.Option(help="Threads of computation; one for each core by default.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    ray: Annotated[
+        str | None, typer.Option(help="Ask the shards on the Ray cluster at this address; auto: this machine's.")
+    ] = None,
 ) -> None:
     """Serve an index over HTTP, with a page to ask from. Hashes of tokens may also stand in NDA_INDEX_TOKENS.
 
@@ -61,11 +65,18 @@ def serve(
         upload_bytes=upload_mib << 20,
         threads=threads or os.cpu_count() or 1,
     )
-    opened = open_index(index, device)
+    reopen = partial(open_index, device=device) if ray is None else partial(_open_cluster, address=ray)
+    opened = reopen(index)
     with listen(host, port) as listening:
         shown = f"[{host}]" if ":" in host else host
         print(f"Serving {index} at http://{shown}:{listening.getsockname()[1]}/", file=sys.stderr, flush=True)
-        run(create_app(opened, settings, device), listening, deadline)
+        run(create_app(opened, settings, reopen), listening, deadline)
+
+
+def _open_cluster(index: Path, address: str) -> Index:
+    from nda_index.cluster import open_cluster
+
+    return open_cluster(index, address)
 
 
 def token() -> None:

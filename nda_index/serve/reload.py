@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
-from nda_index.index import Index, open_index
+from nda_index.index import Index
 from nda_index.manifest import MANIFEST, read_manifest
 from nda_index.shard import whole_manifest
 
@@ -36,14 +37,14 @@ def state(folder: Path) -> tuple[str, str]:
     return whole.index_hash, hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def open_state(folder: Path, device: str) -> tuple[Index, str]:
+def open_state(folder: Path, reopen: Callable[[Path], Index]) -> tuple[Index, str]:
     """The index on disk and the collection that it belongs to, of one moment.
 
     Raises:
-        NdaIndexError: as `open_index`.
+        NdaIndexError: as `reopen`.
     """
     while True:
-        index = open_index(folder, device)
+        index = reopen(folder)
         index_hash, collection = state(folder)
         if index_hash == index.manifest.index_hash:
             return index, collection

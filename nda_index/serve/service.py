@@ -43,15 +43,15 @@ class Service:
         ready: whether the warm-up query was answered.
     """
 
-    def __init__(self, index: Index, settings: ServeSettings, device: str) -> None:
+    def __init__(self, index: Index, settings: ServeSettings, reopen: Callable[[Path], Index]) -> None:
         """Made by `create_app`; `running` starts it."""
         self.settings = settings
         self.metrics = Metrics()
         self.ready = False
         self.results = Results(settings.results, settings.results_bytes)
-        self._device = device
+        self._reopen = reopen
         self._stamp = stamp(index.path)
-        self._current = _generation(index, device)
+        self._current = _generation(index, reopen)
         self.results.belong_to(self._current.collection)
         self._engine = Engine(settings, self.metrics)
         self._decoder = ThreadPoolExecutor(1, "decode")  # one at a time: a picture takes much memory while decoded
@@ -209,7 +209,7 @@ class Service:
         if now == self._stamp:
             return
         self._stamp = now  # also where it fails: it is tried again at the next change
-        fresh = await self.in_files(_opened, path, self._device)
+        fresh = await self.in_files(_opened, path, self._reopen)
         await self._warm_up(fresh)
         await self.in_files(self.results.belong_to, fresh.collection)
         self._current = fresh
@@ -241,18 +241,18 @@ def map_png(answer: Attribution, rank: int, which: str, scale: str | None, side:
     return png_bytes(heat_layer(heat, size))
 
 
-def _opened(folder: Path, device: str) -> Generation:
-    index, collection = open_state(folder, device)
+def _opened(folder: Path, reopen: Callable[[Path], Index]) -> Generation:
+    index, collection = open_state(folder, reopen)
     return Generation(index, collection, columns_of(index))
 
 
-def _generation(index: Index, device: str) -> Generation:
+def _generation(index: Index, reopen: Callable[[Path], Index]) -> Generation:
     """The generation of an open index; of what is on disk now where that is another one already."""
     index_hash, collection = state(index.path)
     if index_hash == index.manifest.index_hash:
         return Generation(index, collection, columns_of(index))
     index.close()
-    return _opened(index.path, device)
+    return _opened(index.path, reopen)
 
 
 def _query(index: Index, asked: Asked, pixels: int) -> Query:

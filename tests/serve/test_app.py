@@ -274,3 +274,12 @@ def test_metrics_count_stages_requests_and_answers(index_folder: Path, tmp_path:
         assert served.metric("nda_index_images") == 300
         assert served.metric("nda_index_results_bytes") == sum(p.stat().st_size for p in tmp_path.rglob("*.arrow"))
         assert served.metric("process_resident_memory_bytes") > 1 << 20
+
+
+def test_a_browser_asks_whether_the_pages_files_have_changed(served: Served) -> None:
+    for path in ("/", "/static/app.js"):
+        response = served.http.get(path)
+        assert (response.status_code, response.headers["cache-control"]) == (200, "no-cache")
+        again = served.http.get(path, headers={"If-None-Match": response.headers["etag"]})
+        assert again.status_code in (200, 304)
+    assert again.status_code == 304
