@@ -32,7 +32,7 @@ COPIES = 2  # of image 0, at its end
 STARTUP = 60.0  # seconds
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def collection() -> NDArray[np.uint8]:
     """uint8 [N, 24, 20, 3]; the last images are near-copies of the first."""
     pictures = photographs(COUNT, seed=5)
@@ -41,7 +41,7 @@ def collection() -> NDArray[np.uint8]:
     return np.concatenate([pictures, copies])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def collage(collection: NDArray[np.uint8]) -> bytes:
     """A picture whose upper half is image 0 and whose lower half is image 7."""
     picture = collection[7].copy()
@@ -49,7 +49,7 @@ def collage(collection: NDArray[np.uint8]) -> bytes:
     return png(picture)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def collection_index(tmp_path_factory: pytest.TempPathFactory, collection: NDArray[np.uint8]) -> Path:
     """The collection's index, with metadata of several types."""
     folder = tmp_path_factory.mktemp("browser")
@@ -63,21 +63,21 @@ def collection_index(tmp_path_factory: pytest.TempPathFactory, collection: NDArr
     return folder / "pictures.nda"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def service(collection_index: Path) -> Iterator[str]:
     """Address of a service that everyone may ask."""
     with _serving(collection_index, frozenset()) as address:
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def protected_service(collection_index: Path) -> Iterator[str]:
     """Address of a service that asks for `TOKEN`."""
     with _serving(collection_index, frozenset([hashlib.sha256(TOKEN.encode()).hexdigest()])) as address:
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Chromium."""
     program = _chromium()
