@@ -1,11 +1,10 @@
 """The coarse stage beside nearest neighbours: FAISS's, and those of LanceDB's own vector index, on the same windows.
 
-    python -m benchmarks.neighbours --truth FOLDER --index INDEX --tables FOLDER
+    python -m benchmarks.neighbours --index INDEX --tables FOLDER [--queries 4]
 
-INDEX is one of cifar10_train.parquet or of its first images, the first FOLDER holds exact scores that
-`benchmarks.recall` computed of all of it; of an index of the first images only theirs are ranked.
-LanceDB's tables are kept in the second, and a run goes on from what is there. Scale 7 only: its windows and its exact
-scores. Writes benchmarks/results/neighbours.md and .json.
+INDEX is one of cifar10_train.parquet or of its first images. LanceDB's table is kept in the folder, and a run goes on
+from what is there. The first scale of the index only: its windows and its exact scores. Writes
+benchmarks/results/neighbours.md and .json.
 """
 
 from __future__ import annotations
@@ -35,14 +34,15 @@ from nda_index.coarse.ivf import KMEANS_ITERATIONS, POINTS_PER_LIST, new_index
 from nda_index.coarse.probe import probe
 from nda_index.coarse.storage import write_lists
 from nda_index.coarse.windows import QueryWindows, query_windows
-from nda_index.diffusion import noisy_images
+from nda_index.diffusion import NoiseSetting, noisy_images
 from nda_index.exact.evidence import to_float
+from nda_index.exact.posterior import PosteriorSettings, View, score_views
 from nda_index.images import decode_image
 from nda_index.shard import open_coarse
 
 NEIGHBOURS = (64, 256)  # of each window of the query
 PROBED = 20  # cells in which neighbours are looked for: LanceDB's default
-NOISES = {"none": "none", "draw": "0"}  # and the name of their exact scores' files
+NOISES: tuple[NoiseSetting, ...] = ("none", "draw")
 
 Search = Callable[[NDArray[np.float32], int], tuple[NDArray[np.float32], NDArray[np.int64]]]
 
@@ -63,22 +63,20 @@ class Case:
 def main() -> None:
     """Measure, then write."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--truth", type=Path, required=True)
     parser.add_argument("--index", type=Path, required=True)
     parser.add_argument("--tables", type=Path, required=True)
     parser.add_argument("--queries", type=int, default=4)
     arguments = parser.parse_args()
     index = nda.open_index(arguments.index)
     cells, count = open_coarse(index.path, index.manifest)[0], len(index)
-    cases = list(known_cases(cells, count, arguments.truth, arguments.queries))
+    cases = list(known_cases(index, cells, arguments.queries))
     vectors, image_ids = all_windows(cells)
     results: dict[str, Any] = {"machine": describe_machine(), "images": count, "windows": len(vectors)}
     results |= {"queries": arguments.queries, "shares": list(SHARES), "probed": PROBED}
     lists, builds = len(cells.centroids), {}
     faiss_search, builds["FAISS IVF_SQ8"] = build_faiss(vectors, image_ids, lists)
     searches: dict[str, Search] = {"FAISS IVF_SQ8": faiss_search}
-    exact, approximate, builds["LanceDB IVF_SQ"] = build_lancedb(vectors, image_ids, lists, arguments.tables)
-    searches |= {"LanceDB IVF_SQ": approximate, "LanceDB IVF_SQ, exact distances": exact}
+    searches["LanceDB IVF_SQ"], builds["LanceDB IVF_SQ"] = build_lancedb(vectors, image_ids, lists, arguments.tables)
     of_lists = builds["FAISS IVF_SQ8"]
     written = sum(file.stat().st_size for file in (arguments.index / "scales" / cells.embedding.scale.name).iterdir())
     builds["coarse stage"] = {"seconds": of_lists["seconds"] + of_lists.pop("write_seconds"), "disk_bytes": written}
@@ -88,17 +86,24 @@ def main() -> None:
     console.print(as_markdown(results))
 
 
-def known_cases(cells: Cells, count: int, truth: Path, queries: int) -> Iterator[Case]:
+def known_cases(index: nda.Index, cells: Cells, queries: int) -> Iterator[Case]:
     """The first test images at every timestep, without noise and with one draw."""
+    pixels, scale = index.pixels(index.image_ids), index.scales[0]
     table = pq.read_table(SHARED / "data" / "cifar10_test.parquet", columns=["image"])["image"]
-    for number, row in enumerate(table.slice(0, queries).to_pylist()):
+    for row in table.slice(0, queries).to_pylist():
         query = decode_image(row["bytes"], (32, 32), 3)
         for timestep in TIMESTEPS:
-            for noise, version in NOISES.items():
-                noisy = noisy_images(to_float(query), timestep, noise)[0]  # type: ignore[arg-type]
+            for noise in NOISES:
+                noisy = noisy_images(to_float(query), timestep, noise)[0]
                 windows = query_windows(cells.embedding, cells.stride, query, noisy, False)
-                exact = np.load(truth / f"q{number}_t{timestep}_{version}_s0.npz")["scores"][:count].astype(np.float64)
-                yield Case(timestep, noise, windows, noisy.sigma**2 / noisy.signal**2, exact)
+                found = score_views(
+                    [View(noisy, scale, 1.0)],
+                    lambda: (to_float(pixels[i : i + 1024]) for i in range(0, len(pixels), 1024)),
+                    len(pixels),
+                    PosteriorSettings(backend="cpu"),
+                    lambda done, total: None,
+                )
+                yield Case(timestep, noise, windows, noisy.sigma**2 / noisy.signal**2, found.scores)
 
 
 def all_windows(cells: Cells) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -138,11 +143,11 @@ def build_faiss(
 
 def build_lancedb(
     vectors: NDArray[np.float32], image_ids: NDArray[np.int64], lists: int, folder: Path
-) -> tuple[Search, Search, dict[str, float]]:
-    """A table of the windows with an index of one byte a coordinate, to be asked with and without exact distances.
+) -> tuple[Search, dict[str, float]]:
+    """A table of the windows with an index of one byte a coordinate. All windows of a query are looked up in one call.
 
-    Its distances of the bytes are coarse: all coordinates share a range. `refine_factor` computes those of the
-    neighbours again from the table's vectors. All windows of a query are looked up in one call.
+    `refine_factor`, which computes the neighbours' distances again from the table's vectors, finds no more for four to
+    six times the time, and is left out.
     """
     width = vectors.shape[1]
     schema = pa.schema({"vector": pa.list_(pa.float32(), width), "image_id": pa.int32()})
@@ -168,10 +173,9 @@ def build_lancedb(
         cost["table_bytes"] = sum(file.stat().st_size for file in files if "_indices" not in file.parts)
         kept_cost.write_text(json.dumps(cost))
 
-    def search(queries: NDArray[np.float32], k: int, refined: bool) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def search(queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         request: Any = table.search(queries, vector_column_name="vector").select(["image_id", "_distance"])
-        request = request.nprobes(PROBED).limit(k)
-        found = (request.refine_factor(1) if refined else request).to_arrow()
+        found = request.nprobes(PROBED).limit(k).to_arrow()
         distances, ids = np.full((len(queries), k), np.inf, np.float32), np.zeros((len(queries), k), np.int64)
         owners = found["query_index"].to_numpy()
         order = np.argsort(owners, kind="stable")
@@ -181,7 +185,7 @@ def build_lancedb(
         ids[owners, column] = found["image_id"].to_numpy()[order]
         return distances, ids
 
-    return lambda queries, k: search(queries, k, True), lambda queries, k: search(queries, k, False), cost
+    return search, cost
 
 
 def measure(cases: list[Case], cells: Cells, searches: dict[str, Search], count: int) -> list[dict[str, Any]]:
@@ -201,13 +205,10 @@ def measure(cases: list[Case], cells: Cells, searches: dict[str, Search], count:
             for k in NEIGHBOURS:
                 start = time.perf_counter()
                 distances, ids = search(windows.vectors, k)
-                plain = np.full(len(ids), case.variance)
-                votes = neighbour_votes(distances, ids, windows.weights, plain, count)
+                votes = neighbour_votes(distances, ids, windows.weights, case.variance, count)
                 seconds = time.perf_counter() - start
-                broadened = neighbour_votes(distances, ids, windows.weights, windows.variances, count)
-                for ending, found in (("", votes), (", broadened", broadened)):
-                    way = f"{name}, {k} neighbours{ending}"
-                    rows.append({"way": way, "seconds": seconds} | label | kept(case.exact, found))
+                way = f"{name}, {k} neighbours"
+                rows.append({"way": way, "seconds": seconds} | label | kept(case.exact, votes))
     return rows
 
 
@@ -215,12 +216,12 @@ def neighbour_votes(
     distances: NDArray[np.float32],
     ids: NDArray[np.int64],
     weights: NDArray[np.float64],
-    variances: NDArray[np.float64],
+    variance: float,
     count: int,
 ) -> NDArray[np.float64]:
     """Softmax over each window's neighbours [W, k], summed per image."""
     nearest = distances.min(axis=1, keepdims=True).astype(np.float64)
-    masses = np.exp(-(distances - nearest) / (2 * variances[:, None]))  # [W, k]
+    masses = np.exp(-(distances - nearest) / (2 * variance))  # [W, k]
     masses *= (weights / masses.sum(axis=1))[:, None]
     votes = np.bincount(np.maximum(ids, 0).reshape(-1), np.where(ids < 0, 0.0, masses).reshape(-1), minlength=count)
     return np.asarray(votes, np.float64)
@@ -246,9 +247,9 @@ def as_markdown(results: dict[str, Any]) -> str:
     lines += ["that are not among the images. All ways look up the same windows of the query and are compared with the"]
     lines += ["exact scores of all images. Neighbours: softmax weights of each window's nearest windows, summed per"]
     lines += [
-        f"image, from {results['probed']} cells of as many as the coarse stage has; all windows of a query in one call."
+        f"image, from {results['probed']} cells of as many as the coarse stage has; a query in one call.",
+        "",
     ]
-    lines += ['"Broadened": the softmax has the variance that the coarse stage uses, not that of the noise alone.', ""]
     lines += ["## Recall", "", "Recall of the exact top 100 with 5% of the images kept, by timestep.", ""]
     for noise in NOISES:
         lines += [f"Noise: {noise}.", "", "| way |" + "".join(f" t = {t} |" for t in TIMESTEPS) + " median s |"]
