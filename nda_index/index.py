@@ -13,29 +13,23 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from nda_index.answering import Opened, answered, check_counts
 from nda_index.attribution import Attribution
 from nda_index.build import DEFAULT_MEMORY, DEFAULT_SCALES, Progress, build, manifest_scales
 from nda_index.clock import Clock
 from nda_index.coarse.probe import DEFAULT_PROBES
 from nda_index.corpus import Corpus
-from nda_index.coverage import errors_of_scores, mass_covered
 from nda_index.diffusion import NoiseSetting, noise_level
-from nda_index.errors import QueryError
-from nda_index.exact.evidence import evidence_maps, to_float, total_score, views_of
+from nda_index.exact.evidence import views_of
 from nda_index.exact.posterior import View
 from nda_index.images import decode_image
 from nda_index.manifest import Manifest, read_manifest
-from nda_index.merge import Named, Scored, coarse_votes, conversing, divided, named, score
+from nda_index.merge import Scored, coarse_votes, conversing, divided, score
 from nda_index.null import DEFAULT_PICTURES, read_null
 from nda_index.question import Mode, Query, Question
 from nda_index.scales import Scale
 from nda_index.shard import Ask, LocalShards, Shard, Shards, check_device, whole_manifest
 from nda_index.sources import Source
-from nda_index.verdict import evidence, near_duplicates, percentile
-from nda_index.version import __version__
-
-JUDGED = 32  # images of an answer that get a verdict
-GROUPED = 1000  # images of an answer that are compared with one another
 
 
 class Index:
@@ -55,12 +49,18 @@ class Index:
         self.scales: tuple[Scale, ...] = manifest_scales(manifest.config)
         height, width = manifest.config["image_size"]
         self.shape: tuple[int, int, int] = (manifest.config["channels"], height, width)
-        self._null = null
         self._shards = shards
         self._present = np.concatenate(shards.present)
         self._offsets = np.cumsum([0, *(len(part) for part in shards.present)])
-        self._probes: int = manifest.tuning.get("probes", DEFAULT_PROBES)
-        self._candidates: int | None = manifest.tuning.get("candidates")
+        self._opened = Opened(
+            shards=shards,
+            offsets=self._offsets,
+            scales=self.scales,
+            null=null,
+            probes=manifest.tuning.get("probes", DEFAULT_PROBES),
+            candidates=manifest.tuning.get("candidates"),
+            index_hash=manifest.index_hash,
+        )
 
     def __len__(self) -> int:
         return int(self._present.sum())
@@ -73,7 +73,7 @@ class Index:
     @property
     def null_pictures(self) -> int:
         """Number of unrelated pictures that verdicts are set against; 0: there are no verdicts."""
-        return len(self._null)
+        return len(self._opened.null)
 
     def __enter__(self) -> Index:
         return self
@@ -146,7 +146,7 @@ class Index:
             image, timestep, top, noise=noise, seed=seed, draws=draws, temper=temper, mode=mode, candidates=candidates,
             per_image_topk=per_image_topk, mirror=mirror, where=where, progress=progress,
         )  # fmt: skip
-        return self._answer(query)
+        return answered(self._opened, query)
 
     def query(
         self,
@@ -203,74 +203,9 @@ class Index:
 
     def _outcome(self, query: Query) -> Attribution | Exception:
         try:
-            return self._answer(query)
+            return answered(self._opened, query)
         except Exception as error:  # one query's failure is not the others'
             return error
-
-    def _answer(self, asked: Query) -> Attribution:
-        question, query, top = asked.question, asked.pixels, asked.top
-        clock = Clock()
-        with clock.stage("decode"):
-            views = views_of(question.noisy_versions(query), self.scales)
-
-        def choose(allowed: NDArray[np.bool_]) -> int:
-            self._check_counts(question, top, int(allowed.sum()))
-            return top
-
-        def converse() -> tuple[Scored, NDArray[np.int64], Named]:
-            candidates = question.candidates or self._candidates
-            with conversing(self._shards, Ask(question, query, self._probes, asked.progress)) as conversation:
-                result = score(conversation, views, self._offsets, candidates, choose, question.seed, clock)
-                best = np.argsort(-result.scores, kind="stable")[:top]
-                return result, best, named(conversation, result.ids[best], self._offsets)
-
-        result, best, found_images = self._shards.attempt(converse)
-        coverages, image_ids, pixels = result.coverages, result.ids[best], found_images.pixels
-        with clock.stage("maps"):
-            maps = evidence_maps(views, result.log_normalisers, pixels, question.posterior)
-        with clock.stage("coverage"):
-            covered, error = mass_covered(views, coverages) if coverages else (1.0, 0.0)
-            score_errors, draw_errors = errors_of_scores(
-                views, result.log_normalisers, coverages, to_float(pixels), question.posterior, question.grouping
-            )
-        with clock.stage("verdict"):
-            found = evidence(query, pixels[:JUDGED], self.scales)
-            places = [percentile(float(value), self._null) if len(self._null) else np.nan for value in found]
-            unjudged = np.full(top - len(found), np.nan)
-            groups = np.concatenate([near_duplicates(pixels[:GROUPED]), np.arange(min(GROUPED, top), top)])
-        return Attribution(
-            image_ids=image_ids,
-            scores=result.scores[best],
-            shares=result.scores[best] / total_score(views),
-            keys=found_images.keys,
-            metadata=found_images.metadata,
-            images=pixels.transpose(0, 2, 3, 1),
-            query=query.transpose(1, 2, 0),
-            query_maps=maps[0],
-            train_maps=maps[1],
-            evidence=np.concatenate([found, unjudged]),
-            percentiles=np.concatenate([places, unjudged]),
-            null_pictures=len(self._null),
-            groups=groups,
-            mass_covered=covered,
-            mass_error=error,
-            score_errors=score_errors,
-            draw_errors=draw_errors,
-            scored=len(result.ids),
-            collection=result.asked,
-            missing=self._shards.missing(),
-            settings={
-                **question.as_settings(),
-                "scales": [scale.name for scale in self.scales],
-                "backend": result.backend,
-                "left_out": result.left_out,
-            },
-            scales=self.scales,
-            log_normalisers=tuple(result.log_normalisers),
-            index_hash=self.manifest.index_hash,
-            version=__version__,
-            seconds=clock.including({**found_images.seconds, "decode": asked.decode_seconds}),
-        )
 
     def scores(
         self,
@@ -315,14 +250,14 @@ class Index:
         matrix = np.zeros((len(images), len(self._present)))
 
         def choose(allowed: NDArray[np.bool_]) -> int:
-            self._check_counts(question, 1, int(allowed.sum()))
+            check_counts(question, 1, int(allowed.sum()))
             return 1
 
-        candidates = question.candidates or self._candidates
+        candidates = question.candidates or self._opened.candidates
         for row, image in zip(matrix, images, strict=True):
             query = decode_image(image, self.shape[1:], self.shape[0])
             views = views_of(question.noisy_versions(query), self.scales)
-            ask = Ask(question, query, self._probes, progress)
+            ask = Ask(question, query, self._opened.probes, progress)
 
             def converse(ask: Ask = ask, views: Sequence[View] = views) -> Scored:
                 with conversing(self._shards, ask) as conversation:
@@ -387,15 +322,6 @@ class Index:
         for value in question.timesteps:
             noise_level(value)  # raises for what is no timestep
         return question
-
-    def _check_counts(self, question: Question, top: int, asked: int) -> None:
-        if asked == 0:
-            raise QueryError(f"where is {question.where!r}, which no image fulfils; relax the condition")
-        if not 1 <= top <= asked:
-            of = "the index has" if question.where is None else "where leaves"
-            raise QueryError(f"top is {top}; {of} {asked} images, so it must be from 1 to {asked}")
-        if question.candidates is not None and question.candidates < top:
-            raise QueryError(f"candidates is {question.candidates}; it must be at least top, which is {top}")
 
 
 def build_index(
