@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from nda_index.archive import MEDIA_TYPE
 from nda_index.attribution import Attribution, read_answer
-from nda_index.diffusion import NoiseSetting
+from nda_index.diffusion import NoiseSetting, noise_level
 from nda_index.errors import (
     ConfigError,
     ImageDecodeError,
@@ -29,7 +28,7 @@ from nda_index.errors import (
     QueryError,
     ServiceError,
 )
-from nda_index.images import name_of
+from nda_index.images import name_of, upright
 from nda_index.question import Mode
 
 try:
@@ -198,7 +197,13 @@ def _headers(token: str | None) -> dict[str, str]:
 
 def _question(image: Any, timestep: int | Sequence[int], **options: Any) -> dict[str, Any]:
     """Arguments of an httpx request."""
-    timesteps = [timestep] if isinstance(timestep, int | np.integer) else list(timestep)
+    timesteps = [timestep] if isinstance(timestep, int | np.integer | float | str) else list(timestep)
+    if not timesteps:
+        raise ConfigError("timestep is empty; give an integer from 0 to 999, or several")
+    for value in timesteps:
+        noise_level(value)  # raises for what is no timestep
+    if options.get("where") == "":  # a form's empty field would count as none
+        raise ConfigError("where is empty; give a condition, as \"license = 'CC0'\", or None")
     fields = {name: str(value) for name, value in options.items() if value is not None}
     return {
         "data": {**fields, "timestep": [str(value) for value in timesteps]},
@@ -214,10 +219,8 @@ def _file(image: Any) -> bytes:
             return bytes(image)
         if isinstance(image, str | PathLike):
             return Path(image).read_bytes()
-        if isinstance(image, np.ndarray):
-            image = Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
         buffer = io.BytesIO()
-        image.save(buffer, "PNG")
+        upright(image).save(buffer, "PNG")
         return buffer.getvalue()
     except (OSError, TypeError, ValueError, AttributeError) as error:
         raise ImageDecodeError(

@@ -57,6 +57,22 @@ def decode_image(image: Any, image_size: tuple[int, int], channels: int) -> NDAr
     return np.ascontiguousarray(pixels.reshape(*image_size, channels).transpose(2, 0, 1))
 
 
+def upright(image: Any) -> Image.Image:
+    """A picture in RGB and at its own size, turned and on white as `decode_image` makes it.
+
+    Args:
+        image: as for `decode_image`.
+
+    Raises:
+        OSError, ValueError, TypeError: it is no image.
+
+    Example:
+        >>> upright(np.zeros((10, 20), np.uint8)).size
+        (20, 10)
+    """
+    return _in_mode(ImageOps.exif_transpose(_opened(image)), "RGB")
+
+
 def _opened(image: Any) -> Image.Image:
     if isinstance(image, Image.Image):
         return image

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import io
 import json
 import sys
 from dataclasses import replace
@@ -88,6 +89,10 @@ def test_a_kept_answer_is_read_again(url: str, collage: NDArray[np.uint8]) -> No
     ("options", "error", "message"),
     [
         ({"timestep": 1000}, nda.ConfigError, "timestep"),
+        ({"timestep": "100"}, nda.ConfigError, "timestep"),
+        ({"timestep": []}, nda.ConfigError, "timestep is empty"),
+        ({"timestep": 1.5}, nda.ConfigError, "timestep"),
+        ({"where": ""}, nda.ConfigError, "where is empty"),
         ({"top": 10, "candidates": 9}, nda.QueryError, "candidates is 9"),
         ({"where": "year > 3000"}, nda.QueryError, "which no image fulfils"),
         ({"where": "colour = 1"}, nda.ConfigError, "'colour' is no column"),
@@ -98,6 +103,22 @@ def test_errors_are_those_of_the_index(
 ) -> None:
     with Client(url) as client, pytest.raises(error, match=message):
         client.attribute(collage, **options)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "F", "L", "RGBA", "turned"])
+def test_pictures_of_every_kind_are_compared_as_the_index_does(
+    url: str, index: nda.Index, collage: NDArray[np.uint8], mode: str
+) -> None:
+    picture = Image.fromarray(collage)
+    if mode == "turned":
+        buffer, exif = io.BytesIO(), Image.Exif()
+        exif[0x0112] = 6  # lies on its side
+        picture.transpose(Image.Transpose.ROTATE_90).save(buffer, "PNG", exif=exif)
+        picture = Image.open(io.BytesIO(buffer.getvalue()))
+    else:
+        picture = picture.convert("L").convert("F") if mode == "F" else picture.convert(mode)
+    with Client(url) as client:
+        np.testing.assert_array_equal(client.attribute(picture, top=1).query, index.attribute(picture, top=1).query)
 
 
 def test_what_is_no_picture_or_no_service_is_told(url: str, tmp_path: Path) -> None:

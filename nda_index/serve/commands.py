@@ -27,6 +27,9 @@ def serve(
     without_tokens: Annotated[
         bool, typer.Option("--without-tokens", help="Let everyone ask who reaches the address.")
     ] = False,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="Another name by which a proxy on this machine calls it; may be repeated.")
+    ] = None,
     queue: Annotated[int, typer.Option(help="Questions in the house at most; more are refused.")] = 64,
     batch: Annotated[int, typer.Option(help="Questions asked at once.")] = 8,
     deadline: Annotated[float, typer.Option(help="Seconds from a question to its answer.")] = 60.0,
@@ -54,11 +57,12 @@ def serve(
         raise MissingDependencyError(f"{error.name} is not installed; run: pip install 'nda-index[serve]'") from error
     tokens = read_hashes(token_file, os.environ.get(VARIABLE, ""))
     check_bind(host, bool(tokens), without_tokens)
+    shown = f"[{host}]" if ":" in host else host
     settings = ServeSettings(
         results=results or index.resolve().with_name(f"{index.resolve().name}.results"),
         results_bytes=results_mib << 20,
         tokens=tokens,
-        hosts=LOCAL_HOSTS if is_loopback(host) else None,
+        hosts=LOCAL_HOSTS | {shown, *(allow_host or [])} if is_loopback(host) else None,
         queue=queue,
         batch=batch,
         deadline=deadline,
@@ -68,7 +72,6 @@ def serve(
     reopen = partial(open_index, device=device) if ray is None else partial(_open_cluster, address=ray)
     opened = reopen(index)
     with listen(host, port) as listening:
-        shown = f"[{host}]" if ":" in host else host
         print(f"Serving {index} at http://{shown}:{listening.getsockname()[1]}/", file=sys.stderr, flush=True)
         run(create_app(opened, settings, reopen), listening, deadline)
 

@@ -9,7 +9,8 @@
                | column "IS" ["NOT"] "NULL"
     literal    = number | text in single quotes, a quote in it doubled | TRUE | FALSE
 
-What the index is given is made of the names of its columns and of literals of their types, never of what was sent.
+NaN counts as above all numbers. What the index is given is made of the names of its columns and of literals of their
+types, never of what was sent.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from nda_index.serve.refusal import Refusal
 from nda_index.serve.settings import CONDITION_CHARACTERS
 
 DEPTH = 30  # of parentheses and NOTs inside one another
+YEARS = range(1678, 2262)  # of timestamps: what 64 bits of nanoseconds hold, others would wrap around
 COMPARISONS = ("=", "!=", "<>", "<", "<=", ">", ">=")
 
 _TOKENS = re.compile(
-    r"""\s*(?:(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?![\w.])
+    r"""\s*(?:(?P<number>[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)(?![\w.])
     |(?P<text>'(?:[^']|'')*')|(?P<quoted>"[^"]+"|`[^`]+`)|(?P<word>[^\W\d]\w*)|(?P<sign><=|>=|<>|!=|[=<>(),]))""",
     re.VERBOSE,
 )
@@ -117,7 +119,10 @@ class _Parser:
     def _negation(self, depth: int) -> str:
         if depth > DEPTH:
             raise _wrong(f"it is nested deeper than {DEPTH}")
-        if self._took("not"):
+        negations = 0
+        while self._took("not"):  # two cancel out; the index cannot read many
+            negations += 1
+        if negations % 2:
             return f"(NOT {self._negation(depth + 1)})"
         if self._took("("):
             inner = self.condition(depth + 1)
@@ -177,6 +182,8 @@ class _Parser:
                 moment = (date if kind == "date" else datetime).fromisoformat(token.text[1:-1])
             except ValueError:
                 raise _wrong(f"{token.text} is no {kind}, as '2024-05-31'") from None
+            if kind == "timestamp" and moment.year not in YEARS:
+                raise _wrong(f"{token.text} is outside the years {YEARS.start} to {YEARS.stop - 1}")
             return f"{kind} '{moment.isoformat()}'"
         raise _wrong(f"{token.text!r} does not fit {name}, which holds {kind}s")
 

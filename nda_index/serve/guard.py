@@ -92,7 +92,7 @@ class Guard:
         origin = headers.get("origin")
         link = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"  # that somebody has followed
         foreign = headers.get("sec-fetch-site") == "cross-site" and not link
-        if foreign or (origin and urlsplit(origin).netloc != host):
+        if foreign or (origin and _place(origin) != host):
             raise Refusal(403, "origin", "the request comes from another site; open the page of this service itself")
         if self._settings.tokens and _under(path, PROTECTED):
             sent = headers.get("authorization", "")
@@ -146,6 +146,13 @@ def _length(scope: Scope) -> int | None:
 
 def _under(path: str, places: Sequence[str]) -> bool:
     return any(path == place or path.startswith(place + "/") for place in places)
+
+
+def _place(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # no URL at all
+        return None
 
 
 def _without_port(host: str) -> str:

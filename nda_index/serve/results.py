@@ -78,10 +78,11 @@ class Results:
         with self._lock:
             if self._collection() == collection:
                 return
-            write_atomically(self._folder / _COLLECTION, json.dumps({"collection": collection}).encode())
+            self._set_collection(None)  # whoever is interrupted here, or looks meanwhile, finds that none is valid
             for path, _, _ in self._files():
                 path.unlink(missing_ok=True)
             self._bytes = 0
+            self._set_collection(collection)
 
     def put(self, identity: str, answer: Attribution, collection: str) -> None:
         """Keep an answer, unless images have been removed since it was asked for.
@@ -99,6 +100,9 @@ class Results:
             if path.exists() or self._collection() != collection:
                 return
             write_replacing(path, data)
+            if self._collection() != collection:  # another process has seen images go
+                path.unlink(missing_ok=True)
+                return
             self._bytes += len(data)
             if self._bytes > self._budget:
                 self._drop_oldest(path)
@@ -126,9 +130,13 @@ class Results:
     def _collection(self) -> str | None:
         """The collection that the answers are of: on disk, since several processes may share the folder."""
         try:
-            return str(json.loads((self._folder / _COLLECTION).read_text())["collection"])
+            found = json.loads((self._folder / _COLLECTION).read_text())["collection"]
         except (OSError, ValueError, LookupError, TypeError):
             return None
+        return None if found is None else str(found)
+
+    def _set_collection(self, collection: str | None) -> None:
+        write_atomically(self._folder / _COLLECTION, json.dumps({"collection": collection}).encode())
 
     def _path(self, identity: str) -> Path:
         if not re.fullmatch(ID, identity):

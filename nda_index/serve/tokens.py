@@ -36,7 +36,7 @@ def read_hashes(path: Path | None, environment: str) -> frozenset[str]:
     that begin with "#" are skipped.
 
     Raises:
-        ConfigError: the file cannot be read, or a line is no hash.
+        ConfigError: the file cannot be read, a line is no hash, or there is none.
     """
     try:
         lines = path.read_text().splitlines() if path else []
@@ -52,6 +52,9 @@ def read_hashes(path: Path | None, environment: str) -> frozenset[str]:
                 f"entry {number} of the tokens is not the sha256 of a token in 64 hexadecimal digits; "
                 f"`nda-index token` makes a token and its hash"
             )
+    if not hashes and (path is not None or environment):
+        source = f"the token file {str(path)!r}" if path is not None else VARIABLE
+        raise ConfigError(f"{source} holds no hash of a token; `nda-index token` makes one, or leave it out")
     return frozenset(hashes)
 
 

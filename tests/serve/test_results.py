@@ -104,6 +104,24 @@ def test_answers_go_when_images_have_gone(tmp_path: Path, answer: nda.Attributio
     assert opened(tmp_path).get(name(3)) is None
 
 
+def test_answers_go_also_where_their_going_was_interrupted(
+    tmp_path: Path, answer: nda.Attribution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = opened(tmp_path)
+    results.put(name(1), answer, HERE)
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        with pytest.raises(PermissionError):
+            results.belong_to("without some")
+    again = Results(tmp_path, 1 << 30)
+    again.belong_to("without some")
+    assert again.get(name(1)) is None
+
+
 def test_a_known_answer_is_not_computed_again(index_folder: Path, tmp_path: Path, upload: bytes) -> None:
     with serving(index_folder, tmp_path / "results") as first:
         before = first.ask(upload, top=2).json()

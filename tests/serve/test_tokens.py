@@ -28,5 +28,10 @@ def test_what_is_no_hash_is_refused_without_being_shown(tmp_path: Path, line: st
     with pytest.raises(nda.ConfigError, match="entry 1 of the tokens is not the sha256") as refused:
         read_hashes(path, "")
     assert line not in str(refused.value)
+    path.write_text("# nobody yet\n")
+    with pytest.raises(nda.ConfigError, match="tokens.txt' holds no hash"):
+        read_hashes(path, "")
+    with pytest.raises(nda.ConfigError, match="NDA_INDEX_TOKENS holds no hash"):
+        read_hashes(None, " ")
     with pytest.raises(nda.ConfigError, match="cannot be read"):
         read_hashes(tmp_path / "absent", "")
