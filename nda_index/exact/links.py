@@ -57,9 +57,8 @@ def _view_links(
     others = _windows((train[..., ::-1] if flipped else train) * noisy.signal, scale, scale.train_stride)
     log_total = normaliser.reshape(query.shape[:2])
     query_rows, query_columns = (_cells(size, scale, scale.query_stride) for size in (height, width))  # [8, positions]
-    train_rows, train_columns = (_cells(size, scale, scale.train_stride) for size in (height, width))
-    if flipped:
-        train_columns = train_columns[::-1]
+    train_rows = _cells(height, scale, scale.train_stride)
+    train_columns = _cells(width, scale, scale.train_stride, flipped=flipped)
     links = np.zeros((GRID, GRID, GRID**2))
     for rows, other_rows in _alike(height, scale):
         for columns, other_columns in _alike(width, scale):
@@ -119,8 +118,12 @@ def _alike(size: int, scale: Scale) -> list[tuple[slice, slice]]:
     return alike
 
 
-def _cells(size: int, scale: Scale, stride: int) -> NDArray[np.float64]:
-    """Matrix [8, positions]: which cells along an axis a window's weight goes to."""
+def _cells(size: int, scale: Scale, stride: int, *, flipped: bool = False) -> NDArray[np.float64]:
+    """Matrix [8, positions]: which cells along an axis a window's weight goes to.
+
+    The windows of a flipped image go to the cells of the image as it is. It is pixels that are turned round, not cells:
+    cells are of different widths where 8 does not divide the size.
+    """
     cells = np.zeros((GRID, size))
     cells[np.arange(size) * GRID // size, np.arange(size)] = 1.0
-    return cells @ on_pixels_matrix(size, scale, stride)
+    return (cells[:, ::-1] if flipped else cells) @ on_pixels_matrix(size, scale, stride)
