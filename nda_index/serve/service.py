@@ -15,7 +15,7 @@ import numpy as np
 from starlette.requests import Request
 
 from nda_index.attribution import Attribution
-from nda_index.errors import NdaIndexError, StorageError, VersionError
+from nda_index.errors import StorageError, VersionError
 from nda_index.index import Index
 from nda_index.question import Query
 from nda_index.report import enlarged, heat_layer, png_bytes
@@ -178,7 +178,7 @@ class Service:
             try:
                 await self._warm_up(self._current)
                 self.ready = True
-            except NdaIndexError:
+            except Exception:  # whatever it is, who asks is told to ask again, and the next attempt may go well
                 LOG.exception("the index does not answer")
                 await asyncio.sleep(self.settings.reload_seconds)
         while True:
