@@ -26,7 +26,7 @@ from nda_index.serve.forms import Asked, read_question
 from nda_index.serve.limits import opened_picture
 from nda_index.serve.metrics import Metrics
 from nda_index.serve.refusal import Refusal, later
-from nda_index.serve.reload import open_state, stamp, state
+from nda_index.serve.reload import Stamp, open_state, stamp, state
 from nda_index.serve.results import Results, result_id
 from nda_index.serve.settings import ServeSettings
 
@@ -51,6 +51,7 @@ class Service:
         self.results = Results(settings.results, settings.results_bytes)
         self._reopen = reopen
         self._stamp = stamp(index.path)
+        self._failed: Stamp | None = None  # of what could not be opened, so that it is told once
         self._current = _generation(index, reopen)
         self.results.belong_to(self._current.collection)
         self._engine = Engine(settings, self.metrics)
@@ -185,9 +186,8 @@ class Service:
             await asyncio.sleep(self.settings.reload_seconds)
             try:
                 await self._follow()
-            except Exception:  # whatever it is, the index that is open goes on answering
-                LOG.exception("the index cannot be opened again")
-                self.metrics.reloads.labels("failed").inc()
+            except Exception:
+                LOG.exception("the index on disk cannot be looked at")
 
     async def _warm_up(self, generation: Generation) -> None:
         """Ask about the first image, as whoever comes first would: loops are compiled, pages read."""
@@ -203,15 +203,33 @@ class Service:
         return await loop.run_in_executor(self._decoder, _query, index, asked, self.settings.pixels)
 
     async def _follow(self) -> None:
-        """Open the index again if it has changed; questions that were asked before are answered by the old one."""
-        old, path = self._current, self._current.index.path
+        """Open the index again if it has changed; questions that were asked before are answered by the old one.
+
+        What fails is tried again at the next look, and told once.
+        """
+        path = self._current.index.path
         now = await self.in_files(stamp, path)
         if now == self._stamp:
             return
-        self._stamp = now  # also where it fails: it is tried again at the next change
-        fresh = await self.in_files(_opened, path, self._reopen)
-        await self._warm_up(fresh)
-        await self.in_files(self.results.belong_to, fresh.collection)
+        try:
+            await self._replace(await self.in_files(_opened, path, self._reopen))
+            self._stamp = now  # from before it was opened: what has changed since is opened again
+        except Exception:  # whatever it is, the index that is open goes on answering
+            if now != self._failed:
+                LOG.exception("the index cannot be opened again; it is tried until it can")
+                self.metrics.reloads.labels("failed").inc()
+            self._failed = now
+
+    async def _replace(self, fresh: Generation) -> None:
+        """Ask another generation from now on; it is closed where it fails."""
+        old = self._current
+        try:
+            if fresh.collection == old.collection:
+                await self._warm_up(fresh)  # behind the questions that wait; the old index is as good until then
+            await self.in_files(self.results.belong_to, fresh.collection)  # at once: images must not be shown any more
+        except Exception:
+            fresh.retire()
+            raise
         self._current = fresh
         old.retire()
         self.metrics.reloads.labels("done").inc()
@@ -243,7 +261,11 @@ def map_png(answer: Attribution, rank: int, which: str, scale: str | None, side:
 
 def _opened(folder: Path, reopen: Callable[[Path], Index]) -> Generation:
     index, collection = open_state(folder, reopen)
-    return Generation(index, collection, columns_of(index))
+    try:
+        return Generation(index, collection, columns_of(index))
+    except Exception:
+        index.close()
+        raise
 
 
 def _generation(index: Index, reopen: Callable[[Path], Index]) -> Generation:
