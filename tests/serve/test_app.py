@@ -217,6 +217,48 @@ def test_bodies_that_are_no_question_are_refused(served: Served, body: bytes, ki
     assert set(response.json()) == {"error"}
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {f"x{i}": 1 for i in range(10_000)},
+        {"image": "QUJD", **{f"x{i}": 1 for i in range(10_000)}},
+        {"image": "QUJD" * 50_000, "timestep": [1] * 40_000},
+        {"image_id": 3, "timestep": [[]] * 40_000},
+        {"timestep": 1, "where": "x" * 70_000, "image": "QUJD"},
+        {"where": "image", "seed": [{"image": "QUJD" * 50_000}], "top": "1" * 70_000},
+    ],
+)
+def test_json_beside_a_picture_is_refused_before_it_is_parsed(
+    served: Served, values: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = json.dumps(values)
+    monkeypatch.setattr("nda_index.serve.forms.json.loads", lambda text: pytest.fail("it was parsed"))
+    response = served.http.post("/v1/attribute", content=content, headers={"Content-Type": "application/json"})
+    monkeypatch.undo()
+    assert response.status_code == 400
+    assert "more than 65,536 characters beside image" in response.json()["error"]["message"]
+
+
+def test_a_large_picture_is_sent_in_json_as_any_program_writes_it(served: Served) -> None:
+    noise = encoded(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8))
+    assert len(noise) > 65_536
+    name = served.ask(noise, top=1).json()["id"]
+    for escaped in (False, True):
+        text = json.dumps({"top": 1, "image": base64.b64encode(noise).decode()}, indent=2)
+        content = "\ufeff" + (text.replace("/", "\\/") if escaped else text)  # some programs write "/" so
+        response = served.http.post(
+            "/v1/attribute", content=content.encode(), headers={"Content-Type": "application/json"}
+        )
+        assert (response.status_code, response.json().get("id")) == (200, name)
+
+
+def test_an_option_of_many_values_is_not_looked_at_whole(served: Served) -> None:
+    for timestep in (["1," * 3000] * 9, "1," * 30_000, [1] * 20_000, ["x"] * 10_000):
+        response = served.http.post("/v1/attribute", json={"image_id": 3, "timestep": timestep})
+        assert response.status_code == 400
+        assert len(response.content) < 2000
+
+
 def test_a_form_has_one_file_and_each_option_once(served: Served, upload: bytes) -> None:
     wrong = [
         {"files": [("image", ("a", upload)), ("image", ("b", upload))]},
