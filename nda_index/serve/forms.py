@@ -8,7 +8,6 @@ import binascii
 import json
 import re
 from dataclasses import dataclass
-from json.decoder import scanstring
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -128,7 +127,7 @@ def _image_characters(text: str) -> int:
     if len(text) <= TEXT_BYTES:
         return 0
     place = IMAGE.search(text)
-    return 0 if place is None else scanstring(text, place.end())[1] - place.end()
+    return 0 if place is None else json.JSONDecoder().raw_decode(text, place.end() - 1)[1] - place.end()
 
 
 async def _form_values(form: FormData, settings: ServeSettings) -> dict[str, Any]:

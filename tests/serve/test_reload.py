@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import nda_index as nda
 from nda_index.question import Query
-from nda_index.serve import service
+from nda_index.serve.describe import columns_of
 from tests.conftest import encoded, photographs
 from tests.serve.conftest import Gate, Served, serving, until
 
@@ -123,7 +123,7 @@ def test_what_could_not_be_opened_is_tried_again_and_told_once(
 ) -> None:
     closed: list[nda.Index] = []
     opened: list[nda.Index] = []
-    original, close, columns_of = nda.Index.attribute_batch, nda.Index.close, service.columns_of
+    original, close = nda.Index.attribute_batch, nda.Index.close
     source, _ = more(tmp_path, 5)
 
     def failing(index: nda.Index, queries: Sequence[Query]) -> Iterator[nda.Attribution | Exception]:
@@ -145,7 +145,7 @@ def test_what_could_not_be_opened_is_tried_again_and_told_once(
 
     monkeypatch.setattr(nda.Index, "attribute_batch", failing)
     monkeypatch.setattr(nda.Index, "close", counted_close)
-    monkeypatch.setattr(service, "columns_of", counted)
+    monkeypatch.setattr("nda_index.serve.service.columns_of", counted)
     with serving(copy, tmp_path / "results") as served:
         nda.add_images(copy, source)
         until(lambda: images(served) == 305)
