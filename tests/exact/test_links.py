@@ -101,6 +101,25 @@ def test_work_in_pieces_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(pieces, whole, rtol=1e-12, atol=1e-15)
 
 
+def test_the_work_ends_where_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Enough(Exception):
+        pass
+
+    monkeypatch.setattr("nda_index.exact.links.PAIRS", 300)
+    train, calls = smooth_bytes(8), 0
+
+    def check() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise Enough
+
+    views, result = asked(SCALES, PosteriorSettings(), train)
+    with pytest.raises(Enough):
+        cell_links(views, result.log_normalisers, train[0], PosteriorSettings(), check)
+    assert calls == 5
+
+
 def test_a_copied_piece_links_where_it_was_put_and_where_it_was() -> None:
     train = smooth_bytes(10)
     query = smooth_bytes(1, seed=9)[0]

@@ -5,6 +5,7 @@ import io
 import json
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -257,6 +258,21 @@ def test_an_option_of_many_values_is_not_looked_at_whole(served: Served) -> None
         response = served.http.post("/v1/attribute", json={"image_id": 3, "timestep": timestep})
         assert response.status_code == 400
         assert len(response.content) < 2000
+
+
+def test_the_condition_of_an_answer_can_be_asked_again(served: Served) -> None:
+    def ask(where: str) -> httpx.Response:
+        return served.http.post("/v1/attribute", json={"image_id": 3, "top": 1, "where": where})
+
+    sent = " or ".join(["year>2001"] * 150)
+    assert len(sent) < 2000
+    first = ask(sent).json()
+    where = first["settings"]["where"]
+    assert len(where) > 2000
+    assert ask(where).json()["id"] == first["id"]
+    response = ask(" or ".join(["year>2001"] * 600))
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "where")
+    assert "characters when written in full" in response.json()["error"]["message"]
 
 
 def test_a_form_has_one_file_and_each_option_once(served: Served, upload: bytes) -> None:
