@@ -11,7 +11,7 @@ from nda_index.errors import ConfigError
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # of uploads: what browsers show, no format with a parser of its own
 TIMESTEPS, DRAWS = 8, 64  # of a question, and of both together DRAWS at most
 PER_IMAGE_TOPK = 100
-CONDITION_CHARACTERS = 8000  # as sent, and as it is written anew for the index
+CONDITION_CHARACTERS = 3600  # as sent, and as written anew for the index, which an answer tells and can be sent again
 PNG_SIDES = (32, 512)  # shorter side of pictures that are sent, smallest and largest
 READERS = 64  # requests for parts of answers and for images, in the house at most
 TEXT_BYTES = 1 << 16  # of a question without its picture
