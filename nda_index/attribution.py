@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -132,7 +133,9 @@ class Attribution:
         """Where on the training image at `rank` the match lies; as `query_map`."""
         return self._map(self.train_maps, rank, scale)
 
-    def links(self, rank: int, scale: str | None = None) -> NDArray[np.float64]:
+    def links(
+        self, rank: int, scale: str | None = None, check: Callable[[], None] = lambda: None
+    ) -> NDArray[np.float64]:
         """Which part of the training image at `rank` (0 is the best) explains which part of the query.
 
         Both are cut into 8 x 8 cells, numbered row * 8 + column.
@@ -140,6 +143,7 @@ class Attribution:
         Args:
             rank: of the image.
             scale: name of a scale, as "p7r1"; None for all together.
+            check: is called again and again meanwhile; the work ends where it raises.
 
         Returns:
             float64 [64, 64], from cell of the query to cell of the image: the score that the one gets from the other.
@@ -158,6 +162,7 @@ class Attribution:
             [self.log_normalisers[i] for i in asked],
             self.images[rank].transpose(2, 0, 1),
             question.posterior,
+            check,
         )
         return np.asarray(links.sum(axis=0), np.float64)
 

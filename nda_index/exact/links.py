@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -21,6 +21,7 @@ def cell_links(
     log_normalisers: Sequence[NDArray[np.float64]],
     pixels: NDArray[np.uint8],
     settings: PosteriorSettings,
+    check: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float64]:
     """How much of an image's score each cell of the query gets from each cell of the image.
 
@@ -32,34 +33,35 @@ def cell_links(
         log_normalisers: float64 [P] each, from `score_views`.
         pixels: uint8 [C, H, W], one training image.
         settings: as for the scores; only the K largest weights count where `per_image_topk` says so.
+        check: is called before each piece of the work, which ends where it raises: all pairs of windows take long.
 
     Returns:
         float64 [scales, 64, 64], in the order of the views' scales: from cell row * 8 + column of the query to that of
         the image. Summed over the last axis it is the query's map, summed over cells.
     """
     train = to_float(pixels).astype(np.float64)
+    topk = settings.per_image_topk
     scales = scales_of(views)
     links = np.zeros((len(scales), GRID**2, GRID**2))
     for view, normaliser in zip(views, log_normalisers, strict=True):
         place = scales.index(view.scale)
-        links[place] += view.factor * _view_links(view, normaliser, train, settings.per_image_topk, flipped=False)
-        if settings.mirror:
-            links[place] += view.factor * _view_links(view, normaliser, train, settings.per_image_topk, flipped=True)
+        for flipped in (False, True) if settings.mirror else (False,):
+            links[place] += view.factor * _view_links(view, normaliser, train, topk, check, flipped=flipped)
     return links
 
 
 def _view_links(
-    view: View, normaliser: NDArray[np.float64], train: NDArray[np.float64], topk: int | None, *, flipped: bool
-) -> NDArray[np.float64]:
+    view: View, normaliser: NDArray[np.float64], train: NDArray[np.float64], topk: int | None,
+    check: Callable[[], None], *, flipped: bool,
+) -> NDArray[np.float64]:  # fmt: skip
     scale, noisy = view.scale, view.noisy
     height, width = train.shape[1:]
     query = _windows(noisy.pixels.astype(np.float64), scale, scale.query_stride)  # [rows, columns, D]
     others = _windows((train[..., ::-1] if flipped else train) * noisy.signal, scale, scale.train_stride)
     log_total = normaliser.reshape(query.shape[:2])
     query_rows, query_columns = (_cells(size, scale, scale.query_stride) for size in (height, width))  # [8, positions]
-    train_rows, train_columns = (_cells(size, scale, scale.train_stride) for size in (height, width))
-    if flipped:
-        train_columns = train_columns[::-1]
+    train_rows = _cells(height, scale, scale.train_stride)
+    train_columns = _cells(width, scale, scale.train_stride, flipped=flipped)
     links = np.zeros((GRID, GRID, GRID**2))
     for rows, other_rows in _alike(height, scale):
         for columns, other_columns in _alike(width, scale):
@@ -67,6 +69,7 @@ def _view_links(
             wide = columns.stop - columns.start
             step = max(1, PAIRS // (wide * candidates.shape[0] * candidates.shape[1]))
             for some in (slice(i, min(i + step, rows.stop)) for i in range(rows.start, rows.stop, step)):
+                check()
                 asked, total = query[some, columns], log_total[some, columns]  # [i, j, D], [i, j]
                 weights = _weights(asked, candidates, total, noisy.sigma, topk)  # [i j, k, l]
                 there = train_rows[:, other_rows] @ (weights @ train_columns[:, other_columns].T)  # [i j, 8, 8]
@@ -119,8 +122,12 @@ def _alike(size: int, scale: Scale) -> list[tuple[slice, slice]]:
     return alike
 
 
-def _cells(size: int, scale: Scale, stride: int) -> NDArray[np.float64]:
-    """Matrix [8, positions]: which cells along an axis a window's weight goes to."""
+def _cells(size: int, scale: Scale, stride: int, *, flipped: bool = False) -> NDArray[np.float64]:
+    """Matrix [8, positions]: which cells along an axis a window's weight goes to.
+
+    The windows of a flipped image go to the cells of the image as it is. It is pixels that are turned round, not cells:
+    cells are of different widths where 8 does not divide the size.
+    """
     cells = np.zeros((GRID, size))
     cells[np.arange(size) * GRID // size, np.arange(size)] = 1.0
-    return cells @ on_pixels_matrix(size, scale, stride)
+    return (cells[:, ::-1] if flipped else cells) @ on_pixels_matrix(size, scale, stride)

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from nda_index import archive
+from nda_index.attribution import Attribution
 from nda_index.errors import NdaIndexError
 from nda_index.index import Index, open_index
 from nda_index.report import FORMS, strict_json
@@ -37,6 +38,7 @@ MEDIA_TYPES = {
     "png": "image/png",
 }
 
+Check = Callable[[], None]
 Identity = Annotated[str, Path(pattern=f"^{ID}$", description="Name of an answer.")]
 Rank = Annotated[int, Path(ge=1, le=1_000_000, description="Of the image in the answer, from 1.")]
 Side = Annotated[int | None, Query(ge=PNG_SIDES[0], le=PNG_SIDES[1], description="Shorter side in pixels.")]
@@ -149,21 +151,25 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         format: Annotated[Literal["arrow", "html", "json", "parquet", "png"] | None, Query()] = None,
     ) -> Response:
         """An answer again, or as a file."""
-        answer = await service.result(identity)
-        if format is None:
-            text = await service.in_files(_result_json, answer, identity)
-            return _cached(request, text.encode(), "application/json")
-        data = await service.in_files(FORMS[format], answer)
-        name = f'attachment; filename="nda-index-{identity[:8]}.{format}"'
-        return _cached(request, data, MEDIA_TYPES[format], {"Content-Disposition": name})
+
+        def work(answer: Attribution, check: Check) -> Response:
+            if format is None:
+                return _cached(request, _result_json(answer, identity).encode(), "application/json")
+            name = f'attachment; filename="nda-index-{identity[:8]}.{format}"'
+            return _cached(request, FORMS[format](answer), MEDIA_TYPES[format], {"Content-Disposition": name})
+
+        return await service.of_result(request, identity, work)
 
     @app.get("/v1/results/{identity}/links/{rank}", response_model=schema.Links)
     async def links(request: Request, identity: Identity, rank: Rank, scale: ScaleName = None) -> Response:
         """Which part of an image explains which part of the picture: pairs of cells."""
-        answer = await service.result(identity)
-        _check(answer, rank, scale)
-        found = await service.in_files(answer.links, rank - 1, scale)
-        return _cached(request, strict_json(links_values(found, float(answer.scores[rank - 1])), indent=None).encode())
+
+        def work(answer: Attribution, check: Check) -> Response:
+            _check(answer, rank, scale)
+            values = links_values(answer.links(rank - 1, scale, check), float(answer.scores[rank - 1]))
+            return _cached(request, strict_json(values, indent=None).encode())
+
+        return await service.of_result(request, identity, work)
 
 
 def _add_pictures(app: FastAPI, service: Service) -> None:
@@ -172,8 +178,11 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
     @app.get("/v1/results/{identity}/query.png", **png)
     async def query(request: Request, identity: Identity, size: Side = None) -> Response:
         """The picture as it was compared."""
-        answer = await service.result(identity)
-        return _cached(request, await service.in_files(query_png, answer, size), "image/png")
+
+        def work(answer: Attribution, check: Check) -> Response:
+            return _cached(request, query_png(answer, size), "image/png")
+
+        return await service.of_result(request, identity, work)
 
     @app.get("/v1/results/{identity}/maps/{rank}/{which}.png", **png)
     async def heat_map(
@@ -185,10 +194,12 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
         size: Side = None,
     ) -> Response:
         """Where on the picture, or on the training image, an image's score comes from: a transparent layer."""
-        answer = await service.result(identity)
-        _check(answer, rank, scale)
-        data = await service.in_files(map_png, answer, rank - 1, which, scale, size)
-        return _cached(request, data, "image/png")
+
+        def work(answer: Attribution, check: Check) -> Response:
+            _check(answer, rank, scale)
+            return _cached(request, map_png(answer, rank - 1, which, scale, size), "image/png")
+
+        return await service.of_result(request, identity, work)
 
     @app.get("/v1/images/{image_id}", **png)
     async def image(request: Request, image_id: Annotated[int, Path(ge=0, lt=1 << 62)], size: Side = None) -> Response:
@@ -222,7 +233,7 @@ def _add_errors(app: FastAPI) -> None:
         return Refusal(error.status_code, "request", message, dict(error.headers or {})).response()
 
 
-def _check(answer: Any, rank: int, scale: str | None) -> None:
+def _check(answer: Attribution, rank: int, scale: str | None) -> None:
     """Raise `Refusal` where an answer has no such rank or scale."""
     if rank > len(answer):
         raise Refusal(404, "rank", f"rank is {rank}; this answer has ranks 1 to {len(answer)}")
@@ -243,5 +254,5 @@ def _cached(
     return Response(data, media_type=media_type, headers=headers)
 
 
-def _result_json(answer: Any, identity: str) -> str:
+def _result_json(answer: Attribution, identity: str) -> str:
     return strict_json(result_values(answer, identity), indent=None)

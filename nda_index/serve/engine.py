@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from nda_index.attribution import Attribution
@@ -128,10 +128,15 @@ class Engine:
                 f"the question was not answered within {self._settings.deadline:g} s; ask again later, or for less",
                 self.patience,
             ) from None
+        except asyncio.CancelledError:
+            self._metrics.ended.labels("cancelled").inc()
+            raise
         finally:
             job.waiters -= 1
             if job.waiters == 0 and self._jobs.get(identity) is job:
                 del self._jobs[identity]  # who asks now starts anew
+                with suppress(ValueError):  # it is being asked already, and ends at its next report
+                    self._line.remove(job)  # a picture that nobody waits for must not stay in memory
                 job.answer.cancel()
 
     async def run(self) -> None:
@@ -159,14 +164,9 @@ class Engine:
         """The first questions of the line that are for the same index."""
         batch: list[_Job] = []
         while self._line and len(batch) < self._settings.batch:
-            job = self._line[0]
-            if job.waiters and batch and job.generation is not batch[0].generation:
+            if batch and self._line[0].generation is not batch[0].generation:
                 break
-            self._line.popleft()
-            if job.waiters:
-                batch.append(job)
-            else:
-                self._metrics.ended.labels("cancelled").inc()
+            batch.append(self._line.popleft())
         return batch
 
     def _answer_batch(self, index: Index, batch: list[_Job], loop: asyncio.AbstractEventLoop) -> None:
@@ -175,20 +175,29 @@ class Engine:
             outcomes = index.attribute_batch([replace(job.query, progress=job.check) for job in batch])
             for job, outcome in zip(batch, outcomes, strict=True):
                 loop.call_soon_threadsafe(self._deliver, job, outcome)
-        except Exception as error:  # what a single query cannot be blamed for; those that are answered stay so
+        except BaseException as error:  # what a single query cannot be blamed for; those that are answered stay so
             for job in batch:
-                loop.call_soon_threadsafe(self._deliver, job, error)
+                loop.call_soon_threadsafe(self._deliver, job, _told(error))
 
     def _deliver(self, job: _Job, outcome: Attribution | Exception) -> None:
         if isinstance(outcome, Attribution):
             for stage, seconds in outcome.seconds.items():
                 self._metrics.stages.labels(stage).observe(seconds)
-        if job.answer.done():  # nobody waits
-            self._metrics.ended.labels("cancelled").inc()
-        elif isinstance(outcome, Attribution):
+        if job.answer.done():  # nobody waits, or it is answered already
+            return
+        if isinstance(outcome, Attribution):
             job.answer.set_result(outcome)
         else:
             job.answer.set_exception(outcome)
+
+
+def _told(error: BaseException) -> Exception:
+    """An error as those who wait are told it: one that would end the event loop, as a panic in Rust, is wrapped."""
+    if isinstance(error, Exception):
+        return error
+    told = RuntimeError(f"the index ended with {type(error).__name__}: {error}")
+    told.__cause__ = error
+    return told
 
 
 def _limit_all_threads(count: int) -> None:

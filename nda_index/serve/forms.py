@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -15,6 +17,8 @@ from starlette.requests import Request
 
 from nda_index.serve.refusal import Refusal
 from nda_index.serve.settings import CONDITION_CHARACTERS, DRAWS, PER_IMAGE_TOPK, TEXT_BYTES, TIMESTEPS, ServeSettings
+
+IMAGE = re.compile(r'"image"\s*:\s*"')
 
 Timestep = Annotated[int, Field(ge=0, le=999)]
 
@@ -40,9 +44,9 @@ class Options(BaseModel):
     @classmethod
     def _several(cls, value: Any) -> Any:
         """One timestep, several, or several in one text: "100,200"."""
-        values = value if isinstance(value, list) else [value]
-        parts = [part.split(",") if isinstance(part, str) else [part] for part in values[: TIMESTEPS + 1]]
-        return [one for part in parts for one in part]
+        values = value[: TIMESTEPS + 1] if isinstance(value, list) else [value]  # one more than there may be is refused
+        parts = [part.split(",", TIMESTEPS) if isinstance(part, str) else [part] for part in values]
+        return [one for part in parts for one in part][: TIMESTEPS + 1]
 
     @model_validator(mode="after")
     def _bearable(self) -> Options:
@@ -83,7 +87,10 @@ async def read_question(request: Request, settings: ServeSettings) -> Asked:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        return _checked(_json_values(await request.body(), settings), settings)
+        body = await request.body()
+        if len(body) > TEXT_BYTES:  # a picture: reading it takes milliseconds that others need not wait for
+            return _checked(await asyncio.to_thread(_json_values, body), settings)
+        return _checked(_json_values(body), settings)
     if kind == "multipart/form-data":
         try:
             async with request.form(max_files=1, max_fields=64, max_part_size=TEXT_BYTES) as form:
@@ -93,9 +100,14 @@ async def read_question(request: Request, settings: ServeSettings) -> Asked:
     raise Refusal(415, "type", f"the body is {kind[:100]!r}; send multipart/form-data or application/json")
 
 
-def _json_values(body: bytes, settings: ServeSettings) -> dict[str, Any]:
+def _json_values(body: bytes) -> dict[str, Any]:
     try:
-        values = json.loads(body)
+        text = body.decode("utf-8-sig")
+        if len(text) - _image_characters(text) > TEXT_BYTES:  # before it is parsed: values take 20 times their text
+            raise Refusal(
+                400, "json", f"the body has more than {TEXT_BYTES:,} characters beside image; send options only"
+            )
+        values = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise Refusal(400, "json", "the body is no JSON; send an object with image or image_id") from error
     if not isinstance(values, dict):
@@ -108,6 +120,14 @@ def _json_values(body: bytes, settings: ServeSettings) -> dict[str, Any]:
     elif values.get("image") is not None:
         raise Refusal(400, "option", "image is no text; send a picture's file in standard base64")
     return values
+
+
+def _image_characters(text: str) -> int:
+    """The length of the text that stands after the first name "image"; 0 where there is none."""
+    if len(text) <= TEXT_BYTES:
+        return 0
+    place = IMAGE.search(text)
+    return 0 if place is None else json.JSONDecoder().raw_decode(text, place.end() - 1)[1] - place.end()
 
 
 async def _form_values(form: FormData, settings: ServeSettings) -> dict[str, Any]:
@@ -130,6 +150,14 @@ async def _form_values(form: FormData, settings: ServeSettings) -> dict[str, Any
 
 
 def _checked(values: dict[str, Any], settings: ServeSettings) -> Asked:
+    unknown = next((name for name in values if name not in JsonQuestion.model_fields), None)
+    if unknown is not None:
+        raise Refusal(
+            400,
+            "option",
+            f"{unknown[:40]} is {str(values[unknown])[:60]!r}, and there is no such option; "
+            f"there are {', '.join(JsonQuestion.model_fields)}",
+        )
     upload = values.pop("image", None)
     image_id = values.pop("image_id", None)
     try:

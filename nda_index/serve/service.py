@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -15,20 +16,20 @@ import numpy as np
 from starlette.requests import Request
 
 from nda_index.attribution import Attribution
-from nda_index.errors import NdaIndexError, StorageError, VersionError
+from nda_index.errors import StorageError, VersionError
 from nda_index.index import Index
 from nda_index.question import Query
 from nda_index.report import enlarged, heat_layer, png_bytes
 from nda_index.serve.describe import columns_of, index_values
-from nda_index.serve.engine import Engine, Generation
+from nda_index.serve.engine import Abandoned, Engine, Generation
 from nda_index.serve.filters import checked_condition
 from nda_index.serve.forms import Asked, read_question
 from nda_index.serve.limits import opened_picture
 from nda_index.serve.metrics import Metrics
 from nda_index.serve.refusal import Refusal, later
-from nda_index.serve.reload import open_state, stamp, state
+from nda_index.serve.reload import Stamp, open_state, stamp, state
 from nda_index.serve.results import Results, result_id
-from nda_index.serve.settings import ServeSettings
+from nda_index.serve.settings import CONDITION_CHARACTERS, READERS, ServeSettings
 
 LOG = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -51,16 +52,20 @@ class Service:
         self.results = Results(settings.results, settings.results_bytes)
         self._reopen = reopen
         self._stamp = stamp(index.path)
+        self._failed: Stamp | None = None  # of what could not be opened, so that it is told once
         self._current = _generation(index, reopen)
         self.results.belong_to(self._current.collection)
         self._engine = Engine(settings, self.metrics)
         self._decoder = ThreadPoolExecutor(1, "decode")  # one at a time: a picture takes much memory while decoded
         self._files = ThreadPoolExecutor(2, "files")
+        self._reading = ThreadPoolExecutor(2, "read")  # of what is there already: questions must not wait for it
         self._house = 0
+        self._readers = 0
         self.metrics.watch("nda_index_queue_length", "Questions in the house.", lambda: self._house)
         self.metrics.watch(
             "nda_index_line_length", "Questions that are asked or wait for it.", lambda: len(self._engine)
         )
+        self.metrics.watch("nda_index_readers", "Requests for parts of answers and images.", lambda: self._readers)
         self.metrics.watch("nda_index_results_bytes", "Answers on disk.", lambda: self.results.bytes)
         self.metrics.watch("nda_index_images", "Images of the index.", lambda: len(self._current.index))
         self.metrics.watch("nda_index_ready", "1 after the warm-up query.", lambda: self.ready)
@@ -77,7 +82,7 @@ class Service:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._engine.close()
-            for pool in (self._decoder, self._files):
+            for pool in (self._decoder, self._files, self._reading):
                 pool.shutdown(wait=True, cancel_futures=True)
             self._current.retire()
 
@@ -98,29 +103,53 @@ class Service:
                 ) from None
             return await _unless_gone(request, self._answer(asked, deadline))
 
-    async def result(self, identity: str) -> Attribution:
-        """A stored answer.
+    async def of_result(
+        self, request: Request, identity: str, work: Callable[[Attribution, Callable[[], None]], Result]
+    ) -> Result:
+        """What some work makes of a stored answer, off the event loop.
+
+        Args:
+            request: that asks for it; the work ends when its client hangs up.
+            identity: name of the answer.
+            work: is given the answer and a function to call again and again, which raises when the work is to end.
 
         Raises:
-            Refusal: there is none.
+            Refusal: there is no such answer, too many are being read, or the deadline passed.
+            NdaIndexError: from the work.
         """
-        try:
-            answer = await self.in_files(self.results.get, identity)
-        except VersionError as error:
-            raise Refusal(404, "result", str(error)) from error
-        if answer is None:
-            raise Refusal(404, "result", f"there is no answer {identity}; it may have been dropped, ask again")
-        return answer
+        ended = threading.Event()
+
+        def check() -> None:
+            if ended.is_set():
+                raise Abandoned
+
+        def whole() -> Result:  # in one piece, so that who waits holds no answer in memory
+            return work(self._stored(identity), check)
+
+        with self._admitted_reader():
+            try:
+                reading = asyncio.wait_for(self._read(whole), self.settings.deadline)
+                return await _unless_gone(request, reading)
+            except asyncio.TimeoutError:
+                raise later(
+                    503,
+                    "deadline",
+                    f"this part of the answer was not made within {self.settings.deadline:g} s; "
+                    "ask again later, or for one scale",
+                    1,
+                ) from None
+            finally:
+                ended.set()
 
     async def image(self, image_id: int, side: int | None) -> bytes:
         """An image of the index as PNG, its shorter side resized where `side` says so.
 
         Raises:
-            Refusal: there is none.
+            Refusal: there is none, or too many are being read.
         """
         self.check_ready()
-        with self._current.used() as index:
-            return await self.in_files(_image_png, index, image_id, side)
+        with self._admitted_reader(), self._current.used() as index:
+            return await self._read(_image_png, index, image_id, side)
 
     def describe(self) -> dict[str, Any]:
         """What `GET /v1/index` answers."""
@@ -129,6 +158,18 @@ class Service:
     async def in_files(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """Do something with files or pictures, off the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._files, work, *arguments)
+
+    async def _read(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._reading, work, *arguments)
+
+    def _stored(self, identity: str) -> Attribution:
+        try:
+            answer = self.results.get(identity)
+        except VersionError as error:
+            raise Refusal(404, "result", str(error)) from error
+        if answer is None:
+            raise Refusal(404, "result", f"there is no answer {identity}; it may have been dropped, ask again")
+        return answer
 
     def check_ready(self) -> None:
         """Raise `Refusal` before the warm-up query was answered."""
@@ -148,11 +189,21 @@ class Service:
         finally:
             self._house -= 1
 
+    @contextmanager
+    def _admitted_reader(self) -> Iterator[None]:
+        if self._readers >= READERS:
+            raise later(429, "busy", f"{self._readers} pictures and answers are being read already; ask again later", 1)
+        self._readers += 1
+        try:
+            yield
+        finally:
+            self._readers -= 1
+
     async def _answer(self, asked: Asked, deadline: float) -> tuple[str, Attribution]:
         generation = self._current
         with generation.used() as index:
             if asked.options["where"] is not None:
-                asked.options["where"] = checked_condition(asked.options["where"], generation.columns)
+                asked.options["where"] = _condition(asked.options["where"], generation.columns)
             query = await self._decoded(index, asked)
             identity = result_id(query, index.manifest.index_hash)
             known = await self._known(identity)
@@ -178,16 +229,15 @@ class Service:
             try:
                 await self._warm_up(self._current)
                 self.ready = True
-            except NdaIndexError:
+            except Exception:  # whatever it is, who asks is told to ask again, and the next attempt may go well
                 LOG.exception("the index does not answer")
                 await asyncio.sleep(self.settings.reload_seconds)
         while True:
             await asyncio.sleep(self.settings.reload_seconds)
             try:
                 await self._follow()
-            except Exception:  # whatever it is, the index that is open goes on answering
-                LOG.exception("the index cannot be opened again")
-                self.metrics.reloads.labels("failed").inc()
+            except Exception:
+                LOG.exception("the index on disk cannot be looked at")
 
     async def _warm_up(self, generation: Generation) -> None:
         """Ask about the first image, as whoever comes first would: loops are compiled, pages read."""
@@ -203,15 +253,33 @@ class Service:
         return await loop.run_in_executor(self._decoder, _query, index, asked, self.settings.pixels)
 
     async def _follow(self) -> None:
-        """Open the index again if it has changed; questions that were asked before are answered by the old one."""
-        old, path = self._current, self._current.index.path
+        """Open the index again if it has changed; questions that were asked before are answered by the old one.
+
+        What fails is tried again at the next look, and told once.
+        """
+        path = self._current.index.path
         now = await self.in_files(stamp, path)
         if now == self._stamp:
             return
-        self._stamp = now  # also where it fails: it is tried again at the next change
-        fresh = await self.in_files(_opened, path, self._reopen)
-        await self._warm_up(fresh)
-        await self.in_files(self.results.belong_to, fresh.collection)
+        try:
+            await self._replace(await self.in_files(_opened, path, self._reopen))
+            self._stamp = now  # from before it was opened: what has changed since is opened again
+        except Exception:  # whatever it is, the index that is open goes on answering
+            if now != self._failed:
+                LOG.exception("the index cannot be opened again; it is tried until it can")
+                self.metrics.reloads.labels("failed").inc()
+            self._failed = now
+
+    async def _replace(self, fresh: Generation) -> None:
+        """Ask another generation from now on; it is closed where it fails."""
+        old = self._current
+        try:
+            if fresh.collection == old.collection:
+                await self._warm_up(fresh)  # behind the questions that wait; the old index is as good until then
+            await self.in_files(self.results.belong_to, fresh.collection)  # at once: images must not be shown any more
+        except Exception:
+            fresh.retire()
+            raise
         self._current = fresh
         old.retire()
         self.metrics.reloads.labels("done").inc()
@@ -243,7 +311,11 @@ def map_png(answer: Attribution, rank: int, which: str, scale: str | None, side:
 
 def _opened(folder: Path, reopen: Callable[[Path], Index]) -> Generation:
     index, collection = open_state(folder, reopen)
-    return Generation(index, collection, columns_of(index))
+    try:
+        return Generation(index, collection, columns_of(index))
+    except Exception:
+        index.close()
+        raise
 
 
 def _generation(index: Index, reopen: Callable[[Path], Index]) -> Generation:
@@ -253,6 +325,19 @@ def _generation(index: Index, reopen: Callable[[Path], Index]) -> Generation:
         return Generation(index, collection, columns_of(index))
     index.close()
     return _opened(index.path, reopen)
+
+
+def _condition(text: str, columns: Mapping[str, str]) -> str:
+    """A condition for the index; an answer tells it, so it must be one that can be sent again."""
+    condition = checked_condition(text, columns)
+    if len(condition) > CONDITION_CHARACTERS:
+        raise Refusal(
+            400,
+            "where",
+            f"where has {len(condition)} characters when written in full, as (`column` = 1); "
+            f"at most {CONDITION_CHARACTERS} are read, send a shorter one",
+        )
+    return condition
 
 
 def _query(index: Index, asked: Asked, pixels: int) -> Query:

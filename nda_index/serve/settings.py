@@ -11,8 +11,9 @@ from nda_index.errors import ConfigError
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # of uploads: what browsers show, no format with a parser of its own
 TIMESTEPS, DRAWS = 8, 64  # of a question, and of both together DRAWS at most
 PER_IMAGE_TOPK = 100
-CONDITION_CHARACTERS = 2000
+CONDITION_CHARACTERS = 3600  # as sent, and as written anew for the index, which an answer tells and can be sent again
 PNG_SIDES = (32, 512)  # shorter side of pictures that are sent, smallest and largest
+READERS = 64  # requests for parts of answers and for images, in the house at most
 TEXT_BYTES = 1 << 16  # of a question without its picture
 
 
@@ -27,7 +28,7 @@ class ServeSettings:
         hosts: names by which a browser may call the service; None: any.
         queue: questions in the house at most, from the upload to the answer; more are refused.
         batch: questions that the index is asked at once.
-        deadline: seconds from the first byte of a question to its answer.
+        deadline: seconds from the first byte of a question to its answer, and for a part of an answer.
         upload_bytes: size of a picture's file.
         pixels: width times height of a picture.
         top: images in an answer.

@@ -31,8 +31,11 @@ def pair_weights(view: View, normaliser: NDArray[np.float64], image: NDArray[np.
     return np.stack(rows)
 
 
-def cells_of(scale: Scale, stride: int, height: int, width: int) -> NDArray[np.float64]:
-    """How much of the weight at each position of a grid lies in each cell, [64, positions], pixel by pixel."""
+def cells_of(scale: Scale, stride: int, height: int, width: int, *, turned: bool = False) -> NDArray[np.float64]:
+    """How much of the weight at each position of a grid lies in each cell, [64, positions], pixel by pixel.
+
+    Where the image is turned, the positions are those on its mirror image, and the cells those on itself.
+    """
     grid = []
     for y in range(0, scale.positions(height), stride):
         for x in range(0, scale.positions(width), stride):
@@ -41,7 +44,7 @@ def cells_of(scale: Scale, stride: int, height: int, width: int) -> NDArray[np.f
                 for u in range(x, min(x + stride, scale.positions(width))):
                     for b in {v, v + (scale.patch % 2 == 0)}:
                         for a in {u, u + (scale.patch % 2 == 0)}:
-                            cells[b * 8 // height * 8 + a * 8 // width] += 1
+                            cells[b * 8 // height * 8 + (width - 1 - a if turned else a) * 8 // width] += 1
             grid.append(cells / cells.sum())
     return np.stack(grid, axis=1)
 
@@ -55,7 +58,7 @@ def test_links_are_sums_of_the_reference_weights(scale: Scale, topk: int | None,
     (view,), result = asked([scale], settings, train)
     here = cells_of(scale, scale.query_stride, 14, 12)
     there = cells_of(scale, scale.train_stride, 14, 12)
-    turned = there.reshape(8, 8, -1)[:, ::-1].reshape(64, -1)
+    turned = cells_of(scale, scale.train_stride, 14, 12, turned=True)
     for image in (1, 5):
         expected = np.zeros((64, 64))
         for pixels, onto in [(train[image], there), (train[image][..., ::-1].copy(), turned)][: 1 + mirror]:
@@ -68,7 +71,10 @@ def test_links_are_sums_of_the_reference_weights(scale: Scale, topk: int | None,
         assert expected.sum() > 1e-12
 
 
-@pytest.mark.parametrize("settings", [PosteriorSettings(), PosteriorSettings(per_image_topk=3, mirror=True)])
+@pytest.mark.parametrize(
+    "settings",
+    [PosteriorSettings(), PosteriorSettings(mirror=True), PosteriorSettings(per_image_topk=3, mirror=True)],
+)
 def test_links_sum_to_the_maps(settings: PosteriorSettings) -> None:
     train = smooth_bytes(12)
     views, result = asked(SCALES, settings, train)
@@ -93,6 +99,25 @@ def test_work_in_pieces_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nda_index.exact.links.PAIRS", 300)
     pieces = cell_links(views, result.log_normalisers, train[0], PosteriorSettings())
     np.testing.assert_allclose(pieces, whole, rtol=1e-12, atol=1e-15)
+
+
+def test_the_work_ends_where_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Enough(Exception):
+        pass
+
+    monkeypatch.setattr("nda_index.exact.links.PAIRS", 300)
+    train, calls = smooth_bytes(8), 0
+
+    def check() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise Enough
+
+    views, result = asked(SCALES, PosteriorSettings(), train)
+    with pytest.raises(Enough):
+        cell_links(views, result.log_normalisers, train[0], PosteriorSettings(), check)
+    assert calls == 5
 
 
 def test_a_copied_piece_links_where_it_was_put_and_where_it_was() -> None:

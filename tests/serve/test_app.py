@@ -5,6 +5,7 @@ import io
 import json
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -215,6 +216,63 @@ def test_bodies_that_are_no_question_are_refused(served: Served, body: bytes, ki
     response = served.http.post("/v1/attribute", content=body, headers={"Content-Type": kind})
     assert response.status_code == status
     assert set(response.json()) == {"error"}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {f"x{i}": 1 for i in range(10_000)},
+        {"image": "QUJD", **{f"x{i}": 1 for i in range(10_000)}},
+        {"image": "QUJD" * 50_000, "timestep": [1] * 40_000},
+        {"image_id": 3, "timestep": [[]] * 40_000},
+        {"timestep": 1, "where": "x" * 70_000, "image": "QUJD"},
+        {"where": "image", "seed": [{"image": "QUJD" * 50_000}], "top": "1" * 70_000},
+    ],
+)
+def test_json_beside_a_picture_is_refused_before_it_is_parsed(
+    served: Served, values: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = json.dumps(values)
+    monkeypatch.setattr("nda_index.serve.forms.json.loads", lambda text: pytest.fail("it was parsed"))
+    response = served.http.post("/v1/attribute", content=content, headers={"Content-Type": "application/json"})
+    monkeypatch.undo()
+    assert response.status_code == 400
+    assert "more than 65,536 characters beside image" in response.json()["error"]["message"]
+
+
+def test_a_large_picture_is_sent_in_json_as_any_program_writes_it(served: Served) -> None:
+    noise = encoded(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8))
+    assert len(noise) > 65_536
+    name = served.ask(noise, top=1).json()["id"]
+    for escaped in (False, True):
+        text = json.dumps({"top": 1, "image": base64.b64encode(noise).decode()}, indent=2)
+        content = "\ufeff" + (text.replace("/", "\\/") if escaped else text)  # some programs write "/" so
+        response = served.http.post(
+            "/v1/attribute", content=content.encode(), headers={"Content-Type": "application/json"}
+        )
+        assert (response.status_code, response.json().get("id")) == (200, name)
+
+
+def test_an_option_of_many_values_is_not_looked_at_whole(served: Served) -> None:
+    for timestep in (["1," * 3000] * 9, "1," * 30_000, [1] * 20_000, ["x"] * 10_000):
+        response = served.http.post("/v1/attribute", json={"image_id": 3, "timestep": timestep})
+        assert response.status_code == 400
+        assert len(response.content) < 2000
+
+
+def test_the_condition_of_an_answer_can_be_asked_again(served: Served) -> None:
+    def ask(where: str) -> httpx.Response:
+        return served.http.post("/v1/attribute", json={"image_id": 3, "top": 1, "where": where})
+
+    sent = " or ".join(["year>2001"] * 150)
+    assert len(sent) < 2000
+    first = ask(sent).json()
+    where = first["settings"]["where"]
+    assert len(where) > 2000
+    assert ask(where).json()["id"] == first["id"]
+    response = ask(" or ".join(["year>2001"] * 220))
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "where")
+    assert "characters when written in full" in response.json()["error"]["message"]
 
 
 def test_a_form_has_one_file_and_each_option_once(served: Served, upload: bytes) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import socket
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 import nda_index as nda
-from nda_index.serve.engine import Abandoned
+from nda_index.question import Query
+from nda_index.serve.engine import Abandoned, Engine, Generation
+from nda_index.serve.metrics import Metrics
+from nda_index.serve.settings import ServeSettings
 from tests.conftest import encoded
 from tests.serve.conftest import Gate, Served, serving, until
 
@@ -133,6 +138,28 @@ def test_a_question_ends_at_its_deadline(index_folder: Path, tmp_path: Path, gat
         assert served.ask(upload, top=2).status_code == 200
 
 
+def test_who_hangs_up_leaves_nothing_in_the_line(index: nda.Index, tmp_path: Path) -> None:
+    metrics, sizes = Metrics(), []
+
+    async def scenario() -> None:
+        engine = Engine(ServeSettings(tmp_path), metrics)  # it does not run: all stay in the line
+        query = index.query(index.pixels(index.image_ids[:1])[0].transpose(1, 2, 0), top=1)
+        generation = Generation(index, "", {})
+        tasks = [asyncio.create_task(engine.ask(f"{i % 3}", query, generation, float("inf"))) for i in range(4)]
+        for cancelled in (None, tasks[0], tasks[3], tasks[1], tasks[2]):
+            if cancelled is not None:
+                cancelled.cancel()
+            await asyncio.gather(*(task for task in tasks if task is cancelled), return_exceptions=True)
+            await asyncio.sleep(0)
+            sizes.append((len(engine), len(engine._line)))
+        assert generation.users == 0
+        engine.close()
+
+    asyncio.run(scenario())
+    assert sizes == [(3, 3), (3, 3), (2, 2), (1, 1), (0, 0)]  # two had asked the same
+    assert b'nda_index_questions_ended_total{reason="cancelled"} 4.0' in metrics.text()
+
+
 def test_an_upload_has_a_deadline_too(index_folder: Path, tmp_path: Path) -> None:
     with serving(index_folder, tmp_path / "results", deadline=0.2, queue=1) as served:
         host, port = served.url.removeprefix("http://").split(":")
@@ -145,13 +172,21 @@ def test_an_upload_has_a_deadline_too(index_folder: Path, tmp_path: Path) -> Non
         until(lambda: served.metric("nda_index_queue_length") == 0)
 
 
+class Panic(BaseException):
+    """What a panic in Rust becomes in Python is no Exception."""
+
+
 def test_a_failure_of_the_index_is_told_without_its_reason(
     index_folder: Path, tmp_path: Path, upload: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with serving(index_folder, tmp_path / "results") as served:
-        for error in (nda.CorruptIndexError("a secret place is damaged"), RuntimeError("a secret value")):
+        for error in (
+            nda.CorruptIndexError("a secret place is damaged"), RuntimeError("a secret value"), Panic("a secret panic"),
+        ):  # fmt: skip
 
-            def broken(index: nda.Index, queries: object, error: Exception = error) -> list[Exception]:
+            def broken(index: nda.Index, queries: object, error: BaseException = error) -> list[Exception]:
+                if not isinstance(error, Exception):
+                    raise error
                 return [error]
 
             with monkeypatch.context() as patch:
@@ -163,3 +198,20 @@ def test_a_failure_of_the_index_is_told_without_its_reason(
             assert "secret" in caplog.text
             caplog.clear()
         assert served.ask(upload, top=1).status_code == 200
+
+
+def test_the_first_query_is_asked_until_it_is_answered(
+    index_folder: Path, tmp_path: Path, upload: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    original, errors = nda.Index.attribute_batch, [RuntimeError("not yet"), Panic("not yet")]
+
+    def late(index: nda.Index, queries: Sequence[Query]) -> Iterator[nda.Attribution | Exception]:
+        if errors:
+            raise errors.pop()
+        return original(index, queries)
+
+    monkeypatch.setattr(nda.Index, "attribute_batch", late)
+    with serving(index_folder, tmp_path / "results") as served:  # it becomes ready
+        assert not errors
+        assert served.ask(upload, top=1).status_code == 200
+    assert caplog.text.count("the index does not answer") == 2

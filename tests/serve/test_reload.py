@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 import nda_index as nda
+from nda_index.question import Query
+from nda_index.serve.describe import columns_of
 from tests.conftest import encoded, photographs
 from tests.serve.conftest import Gate, Served, serving, until
 
@@ -92,6 +95,64 @@ def test_a_removed_image_is_gone_from_everywhere(copy: Path, tmp_path: Path, upl
     nda.compact(copy)
     with serving(copy, tmp_path / "results") as served:  # ids have changed while nobody looked
         assert served.http.get(f"/v1/results/{again['id']}").status_code == 404
+
+
+def test_a_removed_image_is_gone_before_what_waits_is_answered(
+    copy: Path, tmp_path: Path, gate: Gate, upload: bytes
+) -> None:
+    with serving(copy, tmp_path / "results") as served, ThreadPoolExecutor(1) as pool:
+        old = served.ask(upload, top=3).json()
+        removed = old["images"][0]["image_id"]
+        gate.opened.clear()
+        begun = len(gate.begun)
+        waits = pool.submit(served.ask, upload, top=2)
+        until(lambda: len(gate.begun) == begun + 1)
+        nda.remove_images(copy, image_ids=[removed])
+        until(lambda: images(served) == 299)
+        assert served.http.get(f"/v1/results/{old['id']}").status_code == 404
+        assert served.http.get(f"/v1/images/{removed}").status_code == 404
+        assert not waits.done()
+        gate.opened.set()
+        asked_before = waits.result().json()
+        assert asked_before["collection"] == 300
+        assert served.http.get(f"/v1/results/{asked_before['id']}").status_code == 404
+
+
+def test_what_could_not_be_opened_is_tried_again_and_told_once(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    closed: list[nda.Index] = []
+    opened: list[nda.Index] = []
+    original, close = nda.Index.attribute_batch, nda.Index.close
+    source, _ = more(tmp_path, 5)
+
+    def failing(index: nda.Index, queries: Sequence[Query]) -> Iterator[nda.Attribution | Exception]:
+        """The first of the fresh index's queries fail."""
+        if len(index) == 305 and len(opened) < 4:
+            raise OSError("the disk is away for a moment")
+        return original(index, queries)
+
+    def counted(index: nda.Index) -> dict[str, str]:
+        if len(index) == 305:
+            opened.append(index)
+            if len(opened) == 1:
+                raise OSError("the disk is away for a moment")
+        return columns_of(index)
+
+    def counted_close(index: nda.Index) -> None:
+        closed.append(index)
+        close(index)
+
+    monkeypatch.setattr(nda.Index, "attribute_batch", failing)
+    monkeypatch.setattr(nda.Index, "close", counted_close)
+    monkeypatch.setattr("nda_index.serve.service.columns_of", counted)
+    with serving(copy, tmp_path / "results") as served:
+        nda.add_images(copy, source)
+        until(lambda: images(served) == 305)
+        assert [index in closed for index in opened] == [True, True, True, False]
+        assert caplog.text.count("the index cannot be opened again") == 1
+        assert served.metric('nda_index_reloads_total{outcome="failed"}') == 1
+        assert served.metric('nda_index_reloads_total{outcome="done"}') == 1
 
 
 def test_a_damaged_index_does_not_replace_the_open_one(copy: Path, tmp_path: Path, upload: bytes) -> None:

@@ -1,0 +1,99 @@
+"""Parts of answers while they take long: they are bounded, they end, and questions do not wait for them."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import nda_index as nda
+from nda_index.serve.engine import Abandoned
+from tests.serve.conftest import Served, serving, until
+
+
+@dataclass
+class Slow:
+    """Links that take until they are told to end, or until they may go on."""
+
+    opened: threading.Event = field(default_factory=threading.Event)
+    begun: list[int] = field(default_factory=list)
+    ended: list[Exception] = field(default_factory=list)
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
+    slow, original = Slow(), nda.Attribution.links
+
+    def links(answer: nda.Attribution, rank: int, scale: str | None, check: Callable[[], None]) -> NDArray[np.float64]:
+        slow.begun.append(rank)
+        try:
+            while not slow.opened.wait(0.005):
+                check()
+        except Exception as error:
+            slow.ended.append(error)
+            raise
+        return original(answer, rank, scale, check)
+
+    monkeypatch.setattr(nda.Attribution, "links", links)
+    yield slow
+    slow.opened.set()
+
+
+def links_of(served: Served, upload: bytes, rank: int) -> str:
+    return str(served.ask(upload, top=3).json()["images"][rank]["links"])
+
+
+def test_a_part_ends_at_its_deadline(index_folder: Path, tmp_path: Path, upload: bytes, slow: Slow) -> None:
+    with serving(index_folder, tmp_path / "results", deadline=1.0) as served:
+        response = served.http.get(links_of(served, upload, 0))
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "deadline")
+        assert int(response.headers["retry-after"]) >= 1
+        until(lambda: [type(error) for error in slow.ended] == [Abandoned])
+        slow.opened.set()
+        assert served.http.get(links_of(served, upload, 0)).status_code == 200
+
+
+def test_a_part_ends_when_its_client_hangs_up(index_folder: Path, tmp_path: Path, upload: bytes, slow: Slow) -> None:
+    with serving(index_folder, tmp_path / "results") as served:
+        place = links_of(served, upload, 1)
+        host, port = served.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(f"GET {place} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            until(lambda: slow.begun == [1])
+        until(lambda: [type(error) for error in slow.ended] == [Abandoned])
+
+
+def test_parts_beyond_the_bound_are_refused_and_questions_are_answered(
+    index_folder: Path, tmp_path: Path, upload: bytes, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nda_index.serve.service.READERS", 3)
+    loaded: list[int] = []
+    read_answer = nda.read_answer
+
+    def counted(data: bytes) -> nda.Attribution:
+        loaded.append(len(data))
+        return read_answer(data)
+
+    with serving(index_folder, tmp_path / "results") as served, ThreadPoolExecutor(3) as pool:
+        place = links_of(served, upload, 0)
+        monkeypatch.setattr("nda_index.serve.results.read_answer", counted)
+        waiting = [pool.submit(served.http.get, place) for _ in range(3)]
+        until(lambda: len(slow.begun) == 2 and served.metric("nda_index_readers") == 3)
+        for path in (place, place.partition("/links")[0], "/v1/images/3"):
+            response = served.http.get(path)
+            assert (response.status_code, response.json()["error"]["code"]) == (429, "busy")
+            assert int(response.headers["retry-after"]) >= 1
+        assert len(loaded) == 2  # the third waits without its answer in memory
+        assert served.ask(upload, top=2).status_code == 200  # asked, and stored
+        assert served.ask(upload, top=2).status_code == 200  # read
+        slow.opened.set()
+        assert [future.result().status_code for future in waiting] == [200] * 3
+        assert served.http.get("/v1/images/3").status_code == 200
+        assert served.metric("nda_index_readers") == 0
