@@ -7,7 +7,7 @@
                | column ["NOT"] "IN" "(" literal {"," literal} ")"
                | column ["NOT"] "LIKE" text
                | column "IS" ["NOT"] "NULL"
-    literal    = number | text in single quotes, a quote in it doubled | TRUE | FALSE
+    literal    = number | ["DATE" | "TIMESTAMP"] text in single quotes, a quote in it doubled | TRUE | FALSE
 
 NaN counts as above all numbers. What the index is given is made of the names of its columns and of literals of their
 types, never of what was sent.
@@ -25,7 +25,7 @@ import pyarrow as pa
 from nda_index.serve.refusal import Refusal
 from nda_index.serve.settings import CONDITION_CHARACTERS
 
-DEPTH = 30  # of parentheses and NOTs inside one another
+DEPTH = 60  # of parentheses inside one another; written anew, a condition can have twice as many
 YEARS = range(1678, 2262)  # of timestamps: what 64 bits of nanoseconds hold, others would wrap around
 COMPARISONS = ("=", "!=", "<>", "<", "<=", ">", ">=")
 
@@ -123,7 +123,7 @@ class _Parser:
         while self._took("not"):  # two cancel out; the index cannot read many
             negations += 1
         if negations % 2:
-            return f"(NOT {self._negation(depth + 1)})"
+            return f"(NOT {self._negation(depth)})"
         if self._took("("):
             inner = self.condition(depth + 1)
             self._expect(")")
@@ -169,6 +169,8 @@ class _Parser:
         return name
 
     def _literal(self, name: str, kind: str) -> str:
+        if kind in ("date", "timestamp"):
+            self._took(kind)  # as it is written anew
         token = self._next()
         self._place += 1
         if kind == "number" and token.kind == "number":

@@ -47,6 +47,7 @@ COLUMNS = {
 )
 def test_conditions_are_written_anew(text: str, written: str) -> None:
     assert checked_condition(text, COLUMNS) == written
+    assert checked_condition(written, COLUMNS) == written  # what an answer's settings say can be asked again
 
 
 INJECTIONS = [
