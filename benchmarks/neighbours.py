@@ -28,7 +28,7 @@ from rich.console import Console
 
 import nda_index as nda
 from benchmarks.machine import RESULTS, SHARED, describe_machine, peak_gib
-from benchmarks.recall import SHARES, TIMESTEPS, kept
+from benchmarks.recall import SHARES, TARGET, TIMESTEPS, kept
 from nda_index.coarse.cells import Cells, decode
 from nda_index.coarse.ivf import KMEANS_ITERATIONS, POINTS_PER_LIST, new_index
 from nda_index.coarse.probe import probe
@@ -255,7 +255,7 @@ def as_markdown(results: dict[str, Any]) -> str:
         lines += [f"Noise: {noise}.", "", "| way |" + "".join(f" t = {t} |" for t in TIMESTEPS) + " median s |"]
         lines += ["|---" * (len(TIMESTEPS) + 2) + "|"]
         for way in ways:
-            recall = " | ".join(f"{mean('recall_100', way, noise, t)[3]:.2f}" for t in TIMESTEPS)
+            recall = " | ".join(f"{mean('recall_100', way, noise, t)[TARGET]:.2f}" for t in TIMESTEPS)
             lines.append(f"| {way} | {recall} | {float(np.median(values('seconds', way, noise))):.2f} |")
         lines.append("")
     lines += ["## Build and size", "", "| what | build, s | size |", "|---|---|---|"]

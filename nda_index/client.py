@@ -13,13 +13,10 @@ import io
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from nda_index.archive import MEDIA_TYPE
 from nda_index.attribution import Attribution, read_answer
-from nda_index.diffusion import NoiseSetting, noise_level
 from nda_index.errors import (
     ConfigError,
     ImageDecodeError,
@@ -29,12 +26,15 @@ from nda_index.errors import (
     ServiceError,
 )
 from nda_index.images import name_of, upright
-from nda_index.question import Mode
+from nda_index.question import Options, as_question
 
 try:
     import httpx
 except ImportError as error:
     raise MissingDependencyError("httpx is not installed; run: pip install 'nda-index[client]'") from error
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 TIMEOUT = 300.0  # seconds for an answer
 
@@ -77,20 +77,7 @@ class Client:
         self._http.close()
 
     def attribute(
-        self,
-        image: Any,
-        timestep: int | Sequence[int] = 100,
-        top: int = 10,
-        *,
-        noise: NoiseSetting = "none",
-        seed: int = 0,
-        draws: int = 8,
-        temper: float = 1.0,
-        mode: Mode = "ann",
-        candidates: int | None = None,
-        per_image_topk: int | None = None,
-        mirror: bool = False,
-        where: str | None = None,
+        self, image: Any, timestep: int | Sequence[int] = 100, top: int = 10, **options: Unpack[Options]
     ) -> Attribution:
         """Which training images a picture is made of; arguments and answer as `Index.attribute`.
 
@@ -100,10 +87,7 @@ class Client:
             ConfigError, QueryError, ImageDecodeError: as `Index.attribute`, or the service's bounds do not allow it.
             ServiceError: the service refuses or cannot be reached; `retry_after` says when to ask again.
         """
-        request = _question(
-            image, timestep, top=top, noise=noise, seed=seed, draws=draws, temper=temper, mode=mode,
-            candidates=candidates, per_image_topk=per_image_topk, mirror=mirror, where=where,
-        )  # fmt: skip
+        request = _question(image, timestep, top, **options)
         return read_answer(self._sent("POST", "/v1/attribute", **request).content)
 
     def result(self, identity: str) -> Attribution:
@@ -153,26 +137,10 @@ class AsyncClient:
         await self._http.aclose()
 
     async def attribute(
-        self,
-        image: Any,
-        timestep: int | Sequence[int] = 100,
-        top: int = 10,
-        *,
-        noise: NoiseSetting = "none",
-        seed: int = 0,
-        draws: int = 8,
-        temper: float = 1.0,
-        mode: Mode = "ann",
-        candidates: int | None = None,
-        per_image_topk: int | None = None,
-        mirror: bool = False,
-        where: str | None = None,
+        self, image: Any, timestep: int | Sequence[int] = 100, top: int = 10, **options: Unpack[Options]
     ) -> Attribution:
         """As `Client.attribute`."""
-        request = _question(
-            image, timestep, top=top, noise=noise, seed=seed, draws=draws, temper=temper, mode=mode,
-            candidates=candidates, per_image_topk=per_image_topk, mirror=mirror, where=where,
-        )  # fmt: skip
+        request = _question(image, timestep, top, **options)
         return read_answer((await self._sent("POST", "/v1/attribute", **request)).content)
 
     async def result(self, identity: str) -> Attribution:
@@ -195,18 +163,14 @@ def _headers(token: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _question(image: Any, timestep: int | Sequence[int], **options: Any) -> dict[str, Any]:
+def _question(image: Any, timestep: int | Sequence[int], top: int, **options: Unpack[Options]) -> dict[str, Any]:
     """Arguments of an httpx request."""
-    timesteps = [timestep] if isinstance(timestep, int | np.integer | float | str) else list(timestep)
-    if not timesteps:
-        raise ConfigError("timestep is empty; give an integer from 0 to 999, or several")
-    for value in timesteps:
-        noise_level(value)  # raises for what is no timestep
-    if options.get("where") == "":  # a form's empty field would count as none
+    question = as_question(timestep, **options)
+    if question.where == "":  # a form's empty field would count as none
         raise ConfigError("where is empty; give a condition, as \"license = 'CC0'\", or None")
     fields = {name: str(value) for name, value in options.items() if value is not None}
     return {
-        "data": {**fields, "timestep": [str(value) for value in timesteps]},
+        "data": {**fields, "top": str(top), "timestep": [str(value) for value in question.timesteps]},
         "files": {"image": ("picture", _file(image))},
         "headers": {"Accept": MEDIA_TYPE},
     }

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
@@ -19,17 +19,20 @@ from nda_index.build import DEFAULT_MEMORY, DEFAULT_SCALES, Progress, build, man
 from nda_index.clock import Clock
 from nda_index.coarse.probe import DEFAULT_PROBES
 from nda_index.corpus import Corpus
-from nda_index.diffusion import NoiseSetting, noise_level
+from nda_index.diffusion import NoiseSetting
 from nda_index.exact.evidence import views_of
 from nda_index.exact.posterior import View
 from nda_index.images import decode_image
 from nda_index.manifest import Manifest, read_manifest
 from nda_index.merge import Scored, coarse_votes, conversing, divided, score
 from nda_index.null import DEFAULT_PICTURES, read_null
-from nda_index.question import Mode, Query, Question
+from nda_index.question import Mode, Options, Query, as_question
 from nda_index.scales import Scale
 from nda_index.shard import Ask, LocalShards, Shard, Shards, check_device, whole_manifest
 from nda_index.sources import Source
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class Index:
@@ -154,21 +157,11 @@ class Index:
         timestep: int | Sequence[int] = 100,
         top: int = 10,
         *,
-        noise: NoiseSetting = "none",
-        seed: int = 0,
-        draws: int = 8,
-        temper: float = 1.0,
-        mode: Mode = "ann",
-        candidates: int | None = None,
-        per_image_topk: int | None = None,
-        mirror: bool = False,
-        where: str | None = None,
         progress: Progress | None = None,
+        **options: Unpack[Options],
     ) -> Query:
         """What `attribute` would answer, for `attribute_batch`; arguments and errors as there."""
-        question = self._question(
-            timestep, noise, seed, draws, temper, mode, candidates, per_image_topk, mirror, where
-        )  # fmt: skip
+        question = as_question(timestep, **options)
         clock = Clock()
         with clock.stage("decode"):
             pixels = decode_image(image, self.shape[1:], self.shape[0])
@@ -212,23 +205,15 @@ class Index:
         images: Sequence[Any] | NDArray[np.uint8],
         timestep: int | Sequence[int] = 100,
         *,
-        noise: NoiseSetting = "none",
-        seed: int = 0,
-        draws: int = 8,
-        temper: float = 1.0,
-        mode: Mode = "exact",
-        candidates: int | None = None,
-        per_image_topk: int | None = None,
-        mirror: bool = False,
-        where: str | None = None,
         progress: Progress | None = None,
+        **options: Unpack[Options],
     ) -> NDArray[np.float64]:
         """Scores of all images for several queries.
 
         Args:
             images: queries, each as for `attribute`.
-            timestep, noise, ...: as for `attribute`.
-            mode: "exact" scores every image; "ann" leaves 0 for images outside the shortlist.
+            timestep, progress, **options: as for `attribute`, but that `mode` is "exact" by default: every image is
+                scored. "ann" leaves 0 for images outside the shortlist.
 
         Returns:
             float64 [Q, N], columns by image id. Images outside `where`, and removed ones, have 0.
@@ -244,9 +229,9 @@ class Index:
             >>> index.scores(images[:2], timestep=50).shape
             (2, 20)
         """
-        question = self._question(
-            timestep, noise, seed, draws, temper, mode, candidates, per_image_topk, mirror, where
-        )  # fmt: skip
+        asked: Options = {"mode": "exact"}
+        asked.update(options)
+        question = as_question(timestep, **asked)
         matrix = np.zeros((len(images), len(self._present)))
 
         def choose(allowed: NDArray[np.bool_]) -> int:
@@ -289,7 +274,7 @@ class Index:
         Raises:
             As `attribute`.
         """
-        question = self._question(timestep, noise, seed, draws, 1.0, "ann", None, None, False, None)
+        question = as_question(timestep, noise=noise, seed=seed, draws=draws)
         query = decode_image(image, self.shape[1:], self.shape[0])
         with conversing(self._shards, Ask(question, query, probes)) as conversation:
             votes, _ = coarse_votes(conversation, self._offsets)
@@ -315,13 +300,6 @@ class Index:
         folder = self.path / self.manifest.shards[0] if self.manifest.shards else self.path
         corpus = Corpus(folder, self.shape, read_manifest(folder).table)
         return pa.schema([corpus.schema.field(name) for name in corpus.metadata_columns])
-
-    def _question(self, timestep: int | Sequence[int], *options: Any) -> Question:
-        timesteps = (timestep,) if isinstance(timestep, int | np.integer | float | str) else tuple(timestep)
-        question = Question(timesteps, *options)
-        for value in question.timesteps:
-            noise_level(value)  # raises for what is no timestep
-        return question
 
 
 def build_index(

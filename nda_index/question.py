@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.build import Progress
-from nda_index.diffusion import NoiseSetting, NoisyImage, noisy_images
+from nda_index.diffusion import NoiseSetting, NoisyImage, noise_level, noisy_images
 from nda_index.errors import ConfigError
 from nda_index.exact.evidence import to_float
 from nda_index.exact.posterior import PosteriorSettings
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 Mode = Literal["ann", "exact"]
 
 
-@dataclass(frozen=True)
-class Question:
-    """A query as it was asked; `Index.attribute` has the meaning of each field."""
+class Options(TypedDict, total=False):
+    """The options of `Index.attribute` that say how a query is scored; `Question` has their defaults."""
 
-    timesteps: tuple[int, ...]
     noise: NoiseSetting
     seed: int
     draws: int
@@ -33,9 +34,27 @@ class Question:
     mirror: bool
     where: str | None
 
+
+@dataclass(frozen=True)
+class Question:
+    """A query as it was asked; `Index.attribute` has the meaning of each field."""
+
+    timesteps: tuple[int, ...]
+    noise: NoiseSetting = "none"
+    seed: int = 0
+    draws: int = 8
+    temper: float = 1.0
+    mode: Mode = "ann"
+    candidates: int | None = None
+    per_image_topk: int | None = None
+    mirror: bool = False
+    where: str | None = None
+
     def __post_init__(self) -> None:
         if not self.timesteps:
             raise ConfigError("timestep is empty; give an integer from 0 to 999, or several")
+        for timestep in self.timesteps:
+            noise_level(timestep)  # raises for what is no timestep
         if self.mode not in ("ann", "exact"):
             raise ConfigError(f"mode is {self.mode!r}; it must be 'ann' or 'exact'")
         if self.candidates is not None and self.candidates < 1:
@@ -80,7 +99,7 @@ class Question:
         """The question that has these settings; what `as_settings` left out takes a value without effect.
 
         Example:
-            >>> question = Question((100,), "none", 0, 1, 1.0, "ann", None, None, False, None)
+            >>> question = Question((100,), draws=1)
             >>> Question.from_settings(question.as_settings()) == question
             True
         """
@@ -88,6 +107,20 @@ class Question:
         options = {name: settings[name] for name in names}
         seed, draws = settings.get("seed", 0), settings.get("draws", 1)
         return cls(timesteps=tuple(settings["timestep"]), seed=seed, draws=draws, **options)
+
+
+def as_question(timestep: int | Sequence[int], **options: Unpack[Options]) -> Question:
+    """The question with these options, as `Index.attribute` takes them: one timestep or several.
+
+    Raises:
+        ConfigError: an option breaks a rule.
+
+    Example:
+        >>> as_question(100) == as_question([100], noise="none")
+        True
+    """
+    one = isinstance(timestep, int | np.integer | float | str)
+    return Question((timestep,) if one else tuple(timestep), **options)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

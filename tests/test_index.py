@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import inspect
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from PIL import Image
 import nda_index as nda
 from nda_index.diffusion import noisy_images
 from nda_index.exact import image_scores
+from nda_index.question import Options, Question
 
 
 def expected_scores(
@@ -254,3 +257,10 @@ def test_an_index_of_one_grey_image(tmp_path: Path) -> None:
     assert answer.shares[0] == pytest.approx(1.0)
     answer.save(tmp_path / "a.png")
     answer.save(tmp_path / "a.html")
+
+
+def test_the_options_of_attribute_are_those_of_a_question_with_the_same_defaults() -> None:
+    known = {field.name: field.default for field in fields(Question) if field.name != "timesteps"}
+    parameters = inspect.signature(nda.Index.attribute).parameters
+    assert {name: parameters[name].default for name in known} == known
+    assert set(known) == set(Options.__annotations__)

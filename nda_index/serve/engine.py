@@ -8,10 +8,9 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from nda_index.attribution import Attribution
-from nda_index.coarse.ivf import load_faiss
 from nda_index.index import Index
 from nda_index.question import Query
 from nda_index.serve.metrics import Metrics
@@ -68,7 +67,6 @@ class _Job:
     generation: Generation
     answer: asyncio.Future[Attribution]
     waiters: int = 0
-    since: float = field(default_factory=time.monotonic)
 
     def check(self, stage: str, done: int, total: int) -> None:
         """The index's progress report: the place to end a question that nobody waits for."""
@@ -87,7 +85,7 @@ class Engine:
         self._line: deque[_Job] = deque()
         self._work = asyncio.Event()
         self._pace = 1.0  # seconds a question, lately
-        self.thread = ThreadPoolExecutor(1, "engine", _limit_all_threads, (settings.threads,))
+        self.thread = ThreadPoolExecutor(1, "engine", limit_threads, (settings.threads,))
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -198,8 +196,3 @@ def _told(error: BaseException) -> Exception:
     told = RuntimeError(f"the index ended with {type(error).__name__}: {error}")
     told.__cause__ = error
     return told
-
-
-def _limit_all_threads(count: int) -> None:
-    limit_threads(count)
-    load_faiss().omp_set_num_threads(count)

@@ -8,13 +8,15 @@ import binascii
 import json
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from nda_index.diffusion import NoiseSetting
+from nda_index.question import Mode, Question
 from nda_index.serve.refusal import Refusal
 from nda_index.serve.settings import CONDITION_CHARACTERS, DRAWS, PER_IMAGE_TOPK, TEXT_BYTES, TIMESTEPS, ServeSettings
 
@@ -30,15 +32,15 @@ class Options(BaseModel):
 
     timestep: Annotated[list[Timestep], Field(min_length=1, max_length=TIMESTEPS)] = [100]
     top: Annotated[int, Field(ge=1)] = 10
-    noise: Literal["none", "draw", "average"] = "none"
-    seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
-    draws: Annotated[int, Field(ge=1, le=DRAWS)] = 8
-    temper: Annotated[float, Field(ge=0.01, le=100.0, allow_inf_nan=False)] = 1.0
-    mode: Literal["ann", "exact"] = "ann"
-    candidates: Annotated[int, Field(ge=1)] | None = None
-    per_image_topk: Annotated[int, Field(ge=1, le=PER_IMAGE_TOPK)] | None = None
-    mirror: bool = False
-    where: Annotated[str, Field(max_length=CONDITION_CHARACTERS)] | None = None
+    noise: NoiseSetting = Question.noise
+    seed: Annotated[int, Field(ge=0, lt=1 << 31)] = Question.seed
+    draws: Annotated[int, Field(ge=1, le=DRAWS)] = Question.draws
+    temper: Annotated[float, Field(ge=0.01, le=100.0, allow_inf_nan=False)] = Question.temper
+    mode: Mode = Question.mode
+    candidates: Annotated[int, Field(ge=1)] | None = Question.candidates
+    per_image_topk: Annotated[int, Field(ge=1, le=PER_IMAGE_TOPK)] | None = Question.per_image_topk
+    mirror: bool = Question.mirror
+    where: Annotated[str, Field(max_length=CONDITION_CHARACTERS)] | None = Question.where
 
     @field_validator("timestep", mode="before")
     @classmethod
