@@ -144,8 +144,11 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         text = await service.in_files(_result_json, answer, identity)
         return Response(text, media_type="application/json", headers=headers)
 
-    # As a file, JSON is what `Attribution.save` writes, without the addresses of a result: no single schema holds.
-    @app.get("/v1/results/{identity}", response_class=Response, responses=schema.content(*MEDIA_TYPES.values()))
+    @app.get(
+        "/v1/results/{identity}",
+        response_model=schema.Result | schema.SavedAnswer,
+        responses=schema.content(*MEDIA_TYPES.values()),
+    )
     async def result(
         request: Request,
         identity: Identity,

@@ -79,7 +79,7 @@ class VerdictBody(BaseModel):
     percentile: float
 
 
-class Match(BaseModel):
+class SavedMatch(BaseModel):
     """An image of an answer; metadata columns stand beside these too, where their names are free."""
 
     model_config = ConfigDict(extra="allow")
@@ -94,6 +94,11 @@ class Match(BaseModel):
     group_share: float
     evidence: float | None
     percentile: float | None
+
+
+class Match(SavedMatch):
+    """An image of an answer that the service has, with the addresses of its parts."""
+
     url: str
     verdict: VerdictBody | None
     metadata: dict[str, Any]
@@ -110,15 +115,12 @@ class QueryPicture(BaseModel):
     height: int
 
 
-class Result(BaseModel):
-    """An answer."""
+class Answer(BaseModel):
+    """What every answer has beside its images."""
 
-    id: str
-    query: QueryPicture
     version: str
     index_hash: str
     settings: dict[str, Any]
-    scales: list[str]
     scored: int
     collection: int
     missing: int
@@ -126,6 +128,20 @@ class Result(BaseModel):
     mass_error: float | None
     null_pictures: int
     seconds: dict[str, float]
+
+
+class SavedAnswer(Answer):
+    """An answer as a JSON file, as `Attribution.save` writes it."""
+
+    images: list[SavedMatch]
+
+
+class Result(Answer):
+    """An answer that the service has."""
+
+    id: str
+    query: QueryPicture
+    scales: list[str]
     images: list[Match]
 
 
