@@ -2,11 +2,13 @@
 
 A score is normalised by the whole posterior, of which a shortlist knows a part. Of the images outside, some are drawn
 with a probability that grows with their votes, and scored exactly. At one query position such a sample says little
-where the posterior is sharp: a single image holds the mass, and is drawn or not. What it says well is how often outside
+where the posterior is sharp: a single image holds the mass, and is drawn or not. What it says is how often outside
 images win over the scored ones, over many positions. So a logistic regression learns it, from what the coarse stage
-finds to lie outside and from how close the scored images come, and a position is drawn from there towards its own
-sample as far as two halves of the sample agree (empirical Bayes, Efron and Morris 1973). What the regression cannot
-know of a position is the residual: it is alike at neighbouring positions, whose windows overlap.
+finds to lie outside and from how close the scored images come. Where few sampled images win much, the sample says
+little of the level too, and the coarse stage's own level, which is nearly right, holds; where many win a little, the
+sample does. Wins at a position are counts about the regression's mean: each position is drawn towards its own count as
+far as two halves of the sample agree (a gamma-Poisson model; empirical Bayes, Efron and Morris 1973). What the
+regression cannot know of a position is the residual: it is alike at neighbouring positions, whose windows overlap.
 """
 
 from __future__ import annotations
@@ -25,9 +27,11 @@ UNIFORM = 0.1  # part of the mean vote that every image has when the sample is d
 REPLICATES = 24  # of the bootstrap
 UNSEEN = 0.1  # wins by a typical sampled image, at one position of all, that are added to what was seen
 EXPECTED = (0.7, 0.0, -0.3)  # coefficients of the regression where the sample says nothing
-RIDGE = 1.0  # weight of the expected coefficients, in observations
+PRECISION = 1.0  # of the expected coefficients: one over their variance
+LEVEL_ERROR = 0.3  # standard error of the level of the log odds as the coarse stage finds it
+SHAPES = (0.1, 100.0)  # of the gamma distribution of wins over positions: from very unlike to all alike
 LARGEST = 40.0  # log odds: beyond them nothing changes
-BRACKET = 0.4  # standard error as a part of the distance between two estimates that err to either side
+BRACKET = 0.2  # standard error as a part of the distance between two estimates that err to either side
 
 
 @dataclass(frozen=True)
@@ -127,11 +131,11 @@ def view_coverages(
         won = ratio / (1 + ratio)  # [m, P]
         wins = count * sample.stands_for[:, None] * won  # [m, P]
         features = _features(known.reshape(-1), log_total)
-        unseen = UNSEEN * float(np.median(sample.stands_for)) / won.shape[1]
-        estimate = _estimate(wins, features, unseen)
-        replicates = np.stack([_estimate(wins[pick], features, unseen).covered for pick in picks])  # [B, P]
+        prior = _prior(features, known.reshape(-1), wins, float(np.median(sample.stands_for)))
+        estimate = _estimate(wins, features, prior)
+        replicates = np.stack([_estimate(wins[pick], features, prior).covered for pick in picks])  # [B, P]
         # Whoever wins, wins this much of a position: 1 where one image holds the mass, little where many share it.
-        sharpness = float((wins * won).sum() / wins.sum()) if wins.any() else 1.0
+        sharpness = _mean_part(won, wins) if wins.any() else 1.0
         spread = (1 - estimate.reliability) * sharpness * estimate.covered * (1 - estimate.covered)
         residual = np.sqrt(spread).reshape(known.shape)
         found.append(ViewCoverage(estimate.covered, replicates, estimate.bracket, residual))
@@ -206,10 +210,27 @@ def errors_of_scores(
 
 
 @dataclass(frozen=True)
+class _Prior:
+    """What is known before wins are counted.
+
+    Attributes:
+        coefficients: of the regression, without a sample.
+        precision: of the coefficients, one over their variance.
+        dispersion: variance of all wins together over their sum: a sampled image wins at many positions or at none.
+        jump: what a sampled image adds to the wins of a position where it is the only winner.
+    """
+
+    coefficients: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    dispersion: float
+    jump: float
+
+
+@dataclass(frozen=True)
 class _Estimate:
     covered: NDArray[np.float64]
     bracket: NDArray[np.float64]
-    reliability: float
+    reliability: NDArray[np.float64]
 
 
 def _features(held: NDArray[np.float64], log_total: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -225,37 +246,66 @@ def _features(held: NDArray[np.float64], log_total: NDArray[np.float64]) -> NDAr
     return np.asarray(np.vstack([np.ones(len(held)), centred]).T, np.float64)  # [P, 4]
 
 
-def _estimate(wins: NDArray[np.float64], features: NDArray[np.float64], unseen: float) -> _Estimate:
+def _prior(features: NDArray[np.float64], held: NDArray[np.float64], wins: NDArray[np.float64], jump: float) -> _Prior:
+    """The level is where the coarse stage sees as much inside on average; where it sees nothing, the sample's."""
+    by_image = wins.sum(axis=1) / len(wins)  # [m]
+    dispersion = max(1.0, _mean_part(by_image, by_image) if wins.any() else jump)
+    known = np.isfinite(held)
+    slopes = features @ np.array([0.0, *EXPECTED])  # [P]
+    if known.any():
+        low, high = -LARGEST, LARGEST
+        for _ in range(50):  # of bisection
+            level = (low + high) / 2
+            inside = (1 / (1 + np.exp(np.clip(level + slopes[known], -LARGEST, LARGEST)))).mean()
+            low, high = (level, high) if inside > np.clip(held[known], 1e-4, 1 - 1e-4).mean() else (low, level)
+        precision = 1 / LEVEL_ERROR**2
+    else:
+        level, precision = float(np.log(wins.mean() + UNSEEN * jump / len(features))), 0.0
+    slack = np.full(len(EXPECTED), PRECISION)
+    return _Prior(np.array([level, *EXPECTED]), np.array([precision, *slack]), dispersion, jump)
+
+
+def _estimate(wins: NDArray[np.float64], features: NDArray[np.float64], prior: _Prior) -> _Estimate:
     """Part of the mass inside at each position, from how often sampled images win over the scored ones, [m, P]."""
     halves = wins[::2].mean(axis=0), wins[1::2].mean(axis=0)  # [P] each
     single = (halves[0] + halves[1]) / 2  # [P]
-    log_odds = features @ _regression(features, single + unseen)  # [P]
-    expected = np.exp(np.clip(log_odds, -LARGEST, LARGEST))  # [P]
+    coefficients, level_error = _regression(features, single + UNSEEN * prior.jump / len(single), prior)
+    expected = np.exp(np.clip(features @ coefficients, -LARGEST, LARGEST))  # [P]
     unit = (1 + expected) ** 2
-    both = ((halves[0] - expected) * (halves[1] - expected) / unit).sum()
-    each = sum(((half - expected) ** 2 / unit).sum() for half in halves) / 2
-    alike = float(np.clip(both / max(each, 1e-300), 0.0, 1.0))
-    reliability = 2 * alike / (1 + alike)  # Spearman and Brown: of the mean of two halves
-    covered = 1 / (1 + np.maximum(0.0, expected + reliability * (single - expected)))
+    alike = ((halves[0] - expected) * (halves[1] - expected) / unit).sum()
+    shape = float(np.clip((expected**2 / unit).sum() / max(alike, 1e-300), *SHAPES))
+    jump = _mean_part(wins, wins) / len(wins) if wins.any() else prior.jump
+    reliability = expected / (expected + shape * jump)  # of a position's own count, under the gamma-Poisson model
+    covered = 1 / (1 + expected + reliability * (single - expected))
     # 1 / (1 + x) is convex: from noisy single positions the estimate is too high, from expected wins too low.
     bracket = BRACKET * np.sqrt(1 - reliability) * (1 / (1 + single) - 1 / (1 + expected))
-    return _Estimate(covered, bracket, reliability)
+    from_level = covered * (1 - covered) * (1 - reliability) * level_error
+    return _Estimate(covered, np.hypot(bracket, from_level), reliability)
 
 
-def _regression(features: NDArray[np.float64], wins: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Coefficients of the log odds that an outside image wins: at each position so many wins [P], and one loss."""
-    prior = np.array([np.log(wins.mean()), *EXPECTED], np.float64)
-    ridge = np.diag([0.0, *[RIDGE] * len(EXPECTED)])
-    found: NDArray[np.float64] = prior.copy()
+def _regression(
+    features: NDArray[np.float64], wins: NDArray[np.float64], prior: _Prior
+) -> tuple[NDArray[np.float64], float]:
+    """Coefficients of the log odds that an outside image wins: at each position so many wins [P], and one loss.
+
+    Also the standard error of their level that the prior leaves.
+    """
+    found = prior.coefficients.copy()
     for _ in range(25):  # of Newton
         chance = 1 / (1 + np.exp(-np.clip(features @ found, -LARGEST, LARGEST)))
-        gradient = features.T @ (wins - (1 + wins) * chance) - ridge @ (found - prior)
-        curvature = (features.T * ((1 + wins) * chance * (1 - chance))) @ features + ridge
+        gradient = features.T @ (wins - (1 + wins) * chance) / prior.dispersion
+        gradient -= prior.precision * (found - prior.coefficients)
+        information = (features.T * ((1 + wins) * chance * (1 - chance))) @ features / prior.dispersion
+        curvature = information + np.diag(prior.precision)
         step = np.clip(np.linalg.lstsq(curvature, gradient)[0], -1, 1)
         found = found + step
         if np.abs(step).max() < 1e-4:
             break
-    return found
+    return found, float(np.sqrt(prior.precision[0]) * np.linalg.pinv(curvature)[0, 0])
+
+
+def _mean_part(parts: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    return float((parts * weights).sum() / weights.sum())
 
 
 def _summed_variance(deviations: NDArray[np.float64], window: float) -> NDArray[np.float64]:
