@@ -1,4 +1,4 @@
-"""The command line: nda-index build | query | add | remove | compact | tune | serve | token | info | verify."""
+"""The command line: nda-index build | query | add | remove | compact | tune | serve | token | evaluate | info ..."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from nda_index.build import DEFAULT_MEMORY, DEFAULT_SCALES, BuildSummary, build,
 from nda_index.build import Progress as ProgressReport
 from nda_index.edits import EditSummary, add_images, compact, remove_images
 from nda_index.errors import NdaIndexError
+from nda_index.evaluate.commands import evaluate
 from nda_index.index import Index, open_index
 from nda_index.manifest import read_manifest, verify
 from nda_index.plan import Estimate
@@ -318,6 +319,7 @@ def tune_command(
 
 app.command("serve")(serve)
 app.command("token")(token)
+app.command("evaluate")(evaluate)
 
 
 @app.command()

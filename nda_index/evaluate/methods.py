@@ -1,0 +1,108 @@
+"""Attribution methods that need no model: a score of every training image for every query.
+
+Each takes training images and queries, uint8 [N, H, W, C] and [Q, H, W, C] of one size, and returns float64 [Q, N].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nda_index.exact.evidence import to_float, views_of
+from nda_index.exact.posterior import score_views
+from nda_index.question import Options, as_question
+from nda_index.scales import Scale
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Pictures = NDArray[np.uint8]
+Scores = NDArray[np.float64]
+Method = Callable[[Pictures, Pictures], Scores]
+
+BLOCK = 1024  # training images at a time
+
+
+def posterior_scores(
+    train: Pictures,
+    queries: Pictures,
+    scales: Sequence[Scale],
+    timestep: int | Sequence[int],
+    **options: Unpack[Options],
+) -> Scores:
+    """Exact scores of the patch posterior (arXiv 2510.14269), as `Index.scores` gives them; no index is needed.
+
+    Args:
+        train: uint8 [N, H, W, C].
+        queries: uint8 [Q, H, W, C].
+        scales: their scores are summed with their weights.
+        timestep: one or several, which are averaged.
+        **options: as for `Index.scores`, but `mode`, `candidates` and `where`.
+
+    Raises:
+        ConfigError: an option breaks a rule.
+
+    Example:
+        >>> pictures = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), np.uint8)
+        >>> posterior_scores(pictures, pictures[4:5], [Scale(3)], timestep=20).argmax()
+        np.int64(4)
+    """
+    question = as_question(timestep, **options)
+    pixels = to_float(_channels_first(train))
+    blocks = [pixels[first : first + BLOCK] for first in range(0, len(pixels), BLOCK)]
+    rows = [
+        score_views(
+            views_of(question.noisy_versions(query), scales), lambda: blocks, len(pixels), question.posterior, _quiet
+        ).scores
+        for query in _channels_first(queries)
+    ]
+    return np.stack(rows)
+
+
+def pixel_distance(train: Pictures, queries: Pictures) -> Scores:
+    """Minus the squared distance of the pixels."""
+    a, b = _flat(queries), _flat(train)
+    return np.asarray(2 * a @ b.T - (b**2).sum(axis=1) - (a**2).sum(axis=1)[:, None], np.float64)
+
+
+def pixel_cosine(train: Pictures, queries: Pictures) -> Scores:
+    """Cosine of the pixels, as values in [-1, 1]."""
+    return embedding_cosine(train, queries, _flat)
+
+
+def embedding_cosine(train: Pictures, queries: Pictures, embed: Callable[[Pictures], NDArray[np.floating]]) -> Scores:
+    """Cosine of what a function makes of the pictures: of CLIP or any other embedding.
+
+    Args:
+        train: uint8 [N, H, W, C].
+        queries: uint8 [Q, H, W, C].
+        embed: uint8 [n, H, W, C] to floats [n, D].
+
+    Example:
+        >>> pictures = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), np.uint8)
+        >>> embedding_cosine(pictures, pictures[4:5], lambda batch: batch.mean(axis=(1, 2)) - 128).argmax()
+        np.int64(4)
+    """
+    a, b = (np.asarray(embed(pictures), np.float64) for pictures in (queries, train))
+    a, b = (each / np.maximum(np.linalg.norm(each, axis=1, keepdims=True), 1e-300) for each in (a, b))
+    return np.asarray(a @ b.T, np.float64)
+
+
+def random_scores(train: Pictures, queries: Pictures) -> Scores:
+    """Scores that know nothing: standard normal, the same every time."""
+    return np.random.default_rng(0).standard_normal((len(queries), len(train)))
+
+
+def _channels_first(pictures: Pictures) -> Pictures:
+    return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
+
+
+def _flat(pictures: Pictures) -> NDArray[np.float64]:
+    return np.asarray(to_float(pictures).reshape(len(pictures), -1), np.float64)
+
+
+def _quiet(done: int, total: int) -> None:
+    pass
