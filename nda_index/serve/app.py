@@ -162,7 +162,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
             name = f'attachment; filename="nda-index-{identity[:8]}.{format}"'
             return _cached(request, FORMS[format](answer), MEDIA_TYPES[format], {"Content-Disposition": name})
 
-        return await service.of_result(request, identity, work)
+        return await service.of_result(request, identity, work, service.reads)
 
     @app.get("/v1/results/{identity}/links/{rank}", response_model=schema.Links)
     async def links(request: Request, identity: Identity, rank: Rank, scale: ScaleName = None) -> Response:
@@ -173,7 +173,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
             values = links_values(answer.links(rank - 1, scale, check), float(answer.scores[rank - 1]))
             return _cached(request, strict_json(values, indent=None).encode())
 
-        return await service.of_result(request, identity, work)
+        return await service.of_result(request, identity, work, service.links)
 
 
 def _add_pictures(app: FastAPI, service: Service) -> None:
@@ -186,7 +186,7 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
         def work(answer: Attribution, check: Check) -> Response:
             return _cached(request, query_png(answer, size), "image/png")
 
-        return await service.of_result(request, identity, work)
+        return await service.of_result(request, identity, work, service.reads)
 
     @app.get("/v1/results/{identity}/maps/{rank}/{which}.png", **png)
     async def heat_map(
@@ -203,7 +203,7 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
             _check(answer, rank, scale)
             return _cached(request, map_png(answer, rank - 1, which, scale, size), "image/png")
 
-        return await service.of_result(request, identity, work)
+        return await service.of_result(request, identity, work, service.reads)
 
     @app.get("/v1/images/{image_id}", **png)
     async def image(request: Request, image_id: Annotated[int, Path(ge=0, lt=1 << 62)], size: Side = None) -> Response:

@@ -24,12 +24,13 @@ from nda_index.serve.describe import columns_of, index_values
 from nda_index.serve.engine import Abandoned, Engine, Generation
 from nda_index.serve.filters import checked_condition
 from nda_index.serve.forms import Asked, read_question
+from nda_index.serve.lane import Lane
 from nda_index.serve.limits import opened_picture
 from nda_index.serve.metrics import Metrics
 from nda_index.serve.refusal import Refusal, later
 from nda_index.serve.reload import Stamp, open_state, stamp, state
 from nda_index.serve.results import Results, result_id
-from nda_index.serve.settings import CONDITION_CHARACTERS, READERS, ServeSettings
+from nda_index.serve.settings import CONDITION_CHARACTERS, LINKS, READERS, ServeSettings
 
 LOG = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -42,6 +43,8 @@ class Service:
         settings: as it was started with.
         metrics: what it counts.
         ready: whether the warm-up query was answered.
+        reads: where images and answers are read.
+        links: where links are computed.
     """
 
     def __init__(self, index: Index, settings: ServeSettings, reopen: Callable[[Path], Index]) -> None:
@@ -58,14 +61,15 @@ class Service:
         self._engine = Engine(settings, self.metrics)
         self._decoder = ThreadPoolExecutor(1, "decode")  # one at a time: a picture takes much memory while decoded
         self._files = ThreadPoolExecutor(2, "files")
-        self._reading = ThreadPoolExecutor(2, "read")  # of what is there already: questions must not wait for it
+        self.reads = Lane("images and answers", READERS)  # of what is there already: questions must not wait for it
+        self.links = Lane("links", LINKS)  # take seconds each: images and answers must not wait for them
         self._house = 0
-        self._readers = 0
         self.metrics.watch("nda_index_queue_length", "Questions in the house.", lambda: self._house)
         self.metrics.watch(
             "nda_index_line_length", "Questions that are asked or wait for it.", lambda: len(self._engine)
         )
-        self.metrics.watch("nda_index_readers", "Requests for parts of answers and images.", lambda: self._readers)
+        self.metrics.watch("nda_index_readers", "Requests for images and answers.", lambda: len(self.reads))
+        self.metrics.watch("nda_index_links", "Requests for links.", lambda: len(self.links))
         self.metrics.watch("nda_index_results_bytes", "Answers on disk.", lambda: self.results.bytes)
         self.metrics.watch("nda_index_images", "Images of the index.", lambda: len(self._current.index))
         self.metrics.watch("nda_index_ready", "1 after the warm-up query.", lambda: self.ready)
@@ -82,8 +86,10 @@ class Service:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._engine.close()
-            for pool in (self._decoder, self._files, self._reading):
+            for pool in (self._decoder, self._files):
                 pool.shutdown(wait=True, cancel_futures=True)
+            for lane in (self.reads, self.links):
+                lane.close()
             self._current.retire()
 
     async def attribute(self, request: Request) -> tuple[str, Attribution]:
@@ -104,7 +110,7 @@ class Service:
             return await _unless_gone(request, self._answer(asked, deadline))
 
     async def of_result(
-        self, request: Request, identity: str, work: Callable[[Attribution, Callable[[], None]], Result]
+        self, request: Request, identity: str, work: Callable[[Attribution, Callable[[], None]], Result], lane: Lane
     ) -> Result:
         """What some work makes of a stored answer, off the event loop.
 
@@ -112,9 +118,10 @@ class Service:
             request: that asks for it; the work ends when its client hangs up.
             identity: name of the answer.
             work: is given the answer and a function to call again and again, which raises when the work is to end.
+            lane: where it is done.
 
         Raises:
-            Refusal: there is no such answer, too many are being read, or the deadline passed.
+            Refusal: there is no such answer, the lane is full, or the deadline passed.
             NdaIndexError: from the work.
         """
         ended = threading.Event()
@@ -126,20 +133,18 @@ class Service:
         def whole() -> Result:  # in one piece, so that who waits holds no answer in memory
             return work(self._stored(identity), check)
 
-        with self._admitted_reader():
-            try:
-                reading = asyncio.wait_for(self._read(whole), self.settings.deadline)
-                return await _unless_gone(request, reading)
-            except asyncio.TimeoutError:
-                raise later(
-                    503,
-                    "deadline",
-                    f"this part of the answer was not made within {self.settings.deadline:g} s; "
-                    "ask again later, or for one scale",
-                    1,
-                ) from None
-            finally:
-                ended.set()
+        try:
+            return await _unless_gone(request, asyncio.wait_for(lane.run(whole), self.settings.deadline))
+        except asyncio.TimeoutError:
+            raise later(
+                503,
+                "deadline",
+                f"this part of the answer was not made within {self.settings.deadline:g} s; "
+                "ask again later, or for one scale",
+                1,
+            ) from None
+        finally:
+            ended.set()
 
     async def image(self, image_id: int, side: int | None) -> bytes:
         """An image of the index as PNG, its shorter side resized where `side` says so.
@@ -148,8 +153,8 @@ class Service:
             Refusal: there is none, or too many are being read.
         """
         self.check_ready()
-        with self._admitted_reader(), self._current.used() as index:
-            return await self._read(_image_png, index, image_id, side)
+        with self._current.used() as index:
+            return await self.reads.run(_image_png, index, image_id, side)
 
     def describe(self) -> dict[str, Any]:
         """What `GET /v1/index` answers."""
@@ -158,9 +163,6 @@ class Service:
     async def in_files(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """Do something with files or pictures, off the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._files, work, *arguments)
-
-    async def _read(self, work: Callable[..., Result], *arguments: Any) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._reading, work, *arguments)
 
     def _stored(self, identity: str) -> Attribution:
         try:
@@ -188,16 +190,6 @@ class Service:
             yield
         finally:
             self._house -= 1
-
-    @contextmanager
-    def _admitted_reader(self) -> Iterator[None]:
-        if self._readers >= READERS:
-            raise later(429, "busy", f"{self._readers} pictures and answers are being read already; ask again later", 1)
-        self._readers += 1
-        try:
-            yield
-        finally:
-            self._readers -= 1
 
     async def _answer(self, asked: Asked, deadline: float) -> tuple[str, Attribution]:
         generation = self._current
