@@ -137,11 +137,12 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         With `Accept: application/vnd.apache.arrow.stream` the whole answer comes as `nda_index.read_answer` reads it.
         """
         identity, answer = await service.attribute(request)
+        rendered = service.metrics.rendered
         headers = {"Location": f"/v1/results/{identity}", "Cache-Control": "no-store"}
         if archive.MEDIA_TYPE in request.headers.get("accept", ""):
-            data = await service.in_files(archive.answer_bytes, answer)
+            data = await service.in_files(rendered, archive.answer_bytes, answer)
             return Response(data, media_type=archive.MEDIA_TYPE, headers=headers)
-        text = await service.in_files(_result_json, answer, identity)
+        text = await service.in_files(rendered, _result_json, answer, identity)
         return Response(text, media_type="application/json", headers=headers)
 
     @app.get(
@@ -158,9 +159,10 @@ def _add_answers(app: FastAPI, service: Service) -> None:
 
         def work(answer: Attribution, check: Check) -> Response:
             if format is None:
-                return _cached(request, _result_json(answer, identity).encode(), "application/json")
+                return _cached(request, service.metrics.rendered(_result_json, answer, identity).encode())
             name = f'attachment; filename="nda-index-{identity[:8]}.{format}"'
-            return _cached(request, FORMS[format](answer), MEDIA_TYPES[format], {"Content-Disposition": name})
+            data = service.metrics.rendered(FORMS[format], answer)
+            return _cached(request, data, MEDIA_TYPES[format], {"Content-Disposition": name})
 
         return await service.of_result(request, identity, work, service.reads)
 
@@ -171,7 +173,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         def work(answer: Attribution, check: Check) -> Response:
             _check(answer, rank, scale)
             values = links_values(answer.links(rank - 1, scale, check), float(answer.scores[rank - 1]))
-            return _cached(request, strict_json(values, indent=None).encode())
+            return _cached(request, service.metrics.rendered(_compact_json, values).encode())
 
         return await service.of_result(request, identity, work, service.links)
 
@@ -184,7 +186,7 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
         """The picture as it was compared."""
 
         def work(answer: Attribution, check: Check) -> Response:
-            return _cached(request, query_png(answer, size), "image/png")
+            return _cached(request, service.metrics.rendered(query_png, answer, size), "image/png")
 
         return await service.of_result(request, identity, work, service.reads)
 
@@ -201,7 +203,8 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
 
         def work(answer: Attribution, check: Check) -> Response:
             _check(answer, rank, scale)
-            return _cached(request, map_png(answer, rank - 1, which, scale, size), "image/png")
+            data = service.metrics.rendered(map_png, answer, rank - 1, which, scale, size)
+            return _cached(request, data, "image/png")
 
         return await service.of_result(request, identity, work, service.reads)
 
@@ -259,4 +262,8 @@ def _cached(
 
 
 def _result_json(answer: Attribution, identity: str) -> str:
-    return strict_json(result_values(answer, identity), indent=None)
+    return _compact_json(result_values(answer, identity))
+
+
+def _compact_json(values: dict[str, Any]) -> str:
+    return strict_json(values, indent=None)

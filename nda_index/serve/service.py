@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from starlette.requests import Request
 
 from nda_index.attribution import Attribution
@@ -154,7 +155,7 @@ class Service:
         """
         self.check_ready()
         with self._current.used() as index:
-            return await self.reads.run(_image_png, index, image_id, side)
+            return await self.reads.run(self._image_png, index, image_id, side)
 
     def describe(self) -> dict[str, Any]:
         """What `GET /v1/index` answers."""
@@ -172,6 +173,9 @@ class Service:
         if answer is None:
             raise Refusal(404, "result", f"there is no answer {identity}; it may have been dropped, ask again")
         return answer
+
+    def _image_png(self, index: Index, image_id: int, side: int | None) -> bytes:
+        return self.metrics.rendered(_png, _pixels(index, image_id), side)
 
     def check_ready(self) -> None:
         """Raise `Refusal` before the warm-up query was answered."""
@@ -280,7 +284,12 @@ class Service:
 
 def query_png(answer: Attribution, side: int | None) -> bytes:
     """An answer's query as PNG."""
-    return png_bytes(enlarged(answer.query, side or min(answer.query.shape[:2])))
+    return _png(answer.query, side)
+
+
+def _png(pixels: NDArray[np.uint8], side: int | None) -> bytes:
+    """Pixels as PNG, enlarged where `side` says so."""
+    return png_bytes(enlarged(pixels, side or min(pixels.shape[:2])))
 
 
 def map_png(answer: Attribution, rank: int, which: str, scale: str | None, side: int | None) -> bytes:
@@ -345,11 +354,6 @@ def _pixels(index: Index, image_id: int) -> Any:
     if place == len(index.image_ids) or index.image_ids[place] != image_id:
         raise Refusal(404, "image_id", f"there is no image {image_id} in the index; ids are those of its answers")
     return index.pixels(np.array([image_id], np.int64))[0].transpose(1, 2, 0)
-
-
-def _image_png(index: Index, image_id: int, side: int | None) -> bytes:
-    pixels = _pixels(index, image_id)
-    return png_bytes(enlarged(pixels, side or min(pixels.shape[:2])))
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
