@@ -23,9 +23,10 @@ from nda_index.report import FORMS, strict_json
 from nda_index.serve import schema
 from nda_index.serve.describe import links_values, result_values
 from nda_index.serve.guard import FAILURE, Guard
+from nda_index.serve.pictures import map_png, pixels_png
 from nda_index.serve.refusal import Refusal, refusal_of
 from nda_index.serve.results import ID
-from nda_index.serve.service import LOG, Service, map_png, query_png
+from nda_index.serve.service import LOG, Service
 from nda_index.serve.settings import PNG_SIDES, ServeSettings
 from nda_index.version import __version__
 
@@ -186,7 +187,7 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
         """The picture as it was compared."""
 
         def work(answer: Attribution, check: Check) -> Response:
-            return _cached(request, service.metrics.rendered(query_png, answer, size), "image/png")
+            return _cached(request, service.metrics.rendered(pixels_png, answer.query, size), "image/png")
 
         return await service.of_result(request, identity, work, service.reads)
 
