@@ -194,7 +194,8 @@ def measure_calibration(index: nda.Index, cases: list[Case]) -> list[dict[str, A
                 "mass_covered": answer.mass_covered, "mass_error": answer.mass_error,
                 "score_z": ((answer.scores - exact) / np.maximum(answer.score_errors, 1e-3 * exact)).tolist(),
                 "score_relative": (np.abs(answer.scores - exact) / exact).tolist(),
-                "seconds": seconds, "stages": answer.seconds,
+                "seconds": seconds,
+                "stages": {**answer.seconds, "probe": answer.seconds["embed"] + answer.seconds["probe"]},
             }
         )  # fmt: skip
     return rows

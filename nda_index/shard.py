@@ -159,7 +159,7 @@ class Shard:
         views = views_of(question.noisy_versions(ask.query), self.scales)
         with clock.stage("probe"):
             allowed = self._allowed(question.where)
-            probings = [] if question.mode == "exact" else [self._probing(ask, view, allowed) for view in views]
+            probings = [] if question.mode == "exact" else [self._probing(ask, view, allowed, clock) for view in views]
             totals = [next(steps) for steps in probings]
         merged = yield totals
         with clock.stage("probe"):
@@ -190,9 +190,10 @@ class Shard:
             keys, metadata = self._corpus.rows(chosen)
         yield pixels, keys, metadata, clock.seconds
 
-    def _probing(self, ask: Ask, view: View, allowed: NDArray[np.bool_]) -> Generator[Any, Any, Probe]:
+    def _probing(self, ask: Ask, view: View, allowed: NDArray[np.bool_], clock: Clock) -> Generator[Any, Any, Probe]:
         cells = self.coarse[self.scales.index(view.scale)]
-        windows = query_windows(cells.embedding, cells.stride, ask.query, view.noisy, ask.question.mirror)
+        with clock.stage("embed"):
+            windows = query_windows(cells.embedding, cells.stride, ask.query, view.noisy, ask.question.mirror)
         some = None if allowed.all() else allowed
         return probing(cells, windows, len(allowed), probes=ask.probes, allowed=some)
 

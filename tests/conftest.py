@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +57,15 @@ def index_folder(tmp_path_factory: pytest.TempPathFactory, pictures: NDArray[np.
 @pytest.fixture(scope="session")
 def index(index_folder: Path) -> nda.Index:
     return nda.open_index(index_folder)
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[Any]:
+    """A Ray cluster of two nodes on this machine, which this process has joined."""
+    ray, cluster_utils = pytest.importorskip("ray"), pytest.importorskip("ray.cluster_utils")
+    found = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
+    found.add_node(num_cpus=2)
+    ray.init(found.address, log_to_driver=False, configure_logging=False)
+    yield found
+    ray.shutdown()
+    found.shutdown()

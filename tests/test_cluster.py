@@ -18,20 +18,8 @@ from nda_index.manifest import read_manifest, verify
 from nda_index.serve.reload import stamp, state
 
 ray = pytest.importorskip("ray")
-cluster_utils = pytest.importorskip("ray.cluster_utils")
 
 OPTIONS: dict[str, Any] = {"image_size": (24, 20), "scales": [nda.Scale(5), nda.Scale(8, 2)]}
-
-
-@pytest.fixture(scope="module")
-def machines() -> Iterator[Any]:
-    """A Ray cluster of two nodes on this machine."""
-    found = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
-    found.add_node(num_cpus=2)
-    ray.init(found.address, log_to_driver=False, configure_logging=False)
-    yield found
-    ray.shutdown()
-    found.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -82,6 +82,8 @@ def test_the_shortlist_finds_the_sources_of_a_collage(index: nda.Index, pictures
         assert set(answer.image_ids.tolist()) == {left, right}
         assert answer.scored == 15
         assert 0 < answer.mass_covered <= 1
+        stages = {"decode", "embed", "probe", "fetch", "exact", "maps", "coverage", "verdict"}
+        assert {stage for stage, seconds in answer.seconds.items() if seconds > 0} == stages
 
 
 @pytest.mark.parametrize("timestep", [100, 300])

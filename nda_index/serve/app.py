@@ -23,9 +23,10 @@ from nda_index.report import FORMS, strict_json
 from nda_index.serve import schema
 from nda_index.serve.describe import links_values, result_values
 from nda_index.serve.guard import FAILURE, Guard
+from nda_index.serve.pictures import map_png, pixels_png
 from nda_index.serve.refusal import Refusal, refusal_of
 from nda_index.serve.results import ID
-from nda_index.serve.service import LOG, Service, map_png, query_png
+from nda_index.serve.service import LOG, Service
 from nda_index.serve.settings import PNG_SIDES, ServeSettings
 from nda_index.version import __version__
 
@@ -137,11 +138,12 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         With `Accept: application/vnd.apache.arrow.stream` the whole answer comes as `nda_index.read_answer` reads it.
         """
         identity, answer = await service.attribute(request)
+        rendered = service.metrics.rendered
         headers = {"Location": f"/v1/results/{identity}", "Cache-Control": "no-store"}
         if archive.MEDIA_TYPE in request.headers.get("accept", ""):
-            data = await service.in_files(archive.answer_bytes, answer)
+            data = await service.in_files(rendered, archive.answer_bytes, answer)
             return Response(data, media_type=archive.MEDIA_TYPE, headers=headers)
-        text = await service.in_files(_result_json, answer, identity)
+        text = await service.in_files(rendered, _result_json, answer, identity)
         return Response(text, media_type="application/json", headers=headers)
 
     @app.get(
@@ -158,11 +160,12 @@ def _add_answers(app: FastAPI, service: Service) -> None:
 
         def work(answer: Attribution, check: Check) -> Response:
             if format is None:
-                return _cached(request, _result_json(answer, identity).encode(), "application/json")
+                return _cached(request, service.metrics.rendered(_result_json, answer, identity).encode())
             name = f'attachment; filename="nda-index-{identity[:8]}.{format}"'
-            return _cached(request, FORMS[format](answer), MEDIA_TYPES[format], {"Content-Disposition": name})
+            data = service.metrics.rendered(FORMS[format], answer)
+            return _cached(request, data, MEDIA_TYPES[format], {"Content-Disposition": name})
 
-        return await service.of_result(request, identity, work)
+        return await service.of_result(request, identity, work, service.reads)
 
     @app.get("/v1/results/{identity}/links/{rank}", response_model=schema.Links)
     async def links(request: Request, identity: Identity, rank: Rank, scale: ScaleName = None) -> Response:
@@ -171,9 +174,9 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         def work(answer: Attribution, check: Check) -> Response:
             _check(answer, rank, scale)
             values = links_values(answer.links(rank - 1, scale, check), float(answer.scores[rank - 1]))
-            return _cached(request, strict_json(values, indent=None).encode())
+            return _cached(request, service.metrics.rendered(_compact_json, values).encode())
 
-        return await service.of_result(request, identity, work)
+        return await service.of_result(request, identity, work, service.links)
 
 
 def _add_pictures(app: FastAPI, service: Service) -> None:
@@ -184,9 +187,9 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
         """The picture as it was compared."""
 
         def work(answer: Attribution, check: Check) -> Response:
-            return _cached(request, query_png(answer, size), "image/png")
+            return _cached(request, service.metrics.rendered(pixels_png, answer.query, size), "image/png")
 
-        return await service.of_result(request, identity, work)
+        return await service.of_result(request, identity, work, service.reads)
 
     @app.get("/v1/results/{identity}/maps/{rank}/{which}.png", **png)
     async def heat_map(
@@ -201,9 +204,10 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
 
         def work(answer: Attribution, check: Check) -> Response:
             _check(answer, rank, scale)
-            return _cached(request, map_png(answer, rank - 1, which, scale, size), "image/png")
+            data = service.metrics.rendered(map_png, answer, rank - 1, which, scale, size)
+            return _cached(request, data, "image/png")
 
-        return await service.of_result(request, identity, work)
+        return await service.of_result(request, identity, work, service.reads)
 
     @app.get("/v1/images/{image_id}", **png)
     async def image(request: Request, image_id: Annotated[int, Path(ge=0, lt=1 << 62)], size: Side = None) -> Response:
@@ -259,4 +263,8 @@ def _cached(
 
 
 def _result_json(answer: Attribution, identity: str) -> str:
-    return strict_json(result_values(answer, identity), indent=None)
+    return _compact_json(result_values(answer, identity))
+
+
+def _compact_json(values: dict[str, Any]) -> str:
+    return strict_json(values, indent=None)

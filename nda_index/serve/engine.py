@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from nda_index.attribution import Attribution
 from nda_index.index import Index
 from nda_index.question import Query
+from nda_index.serve.generation import Generation
 from nda_index.serve.metrics import Metrics
 from nda_index.serve.refusal import later
 from nda_index.serve.settings import ServeSettings
@@ -21,42 +21,6 @@ from nda_index.threads import limit_threads
 
 class Abandoned(Exception):
     """Nobody waits for this question any more."""
-
-
-@dataclass(eq=False)
-class Generation:
-    """An open index, from when it was opened until another took its place and its last user left.
-
-    Attributes:
-        index: the index.
-        collection: from `nda_index.serve.reload.state`.
-        columns: kind of each column that a condition may name.
-    """
-
-    index: Index
-    collection: str
-    columns: dict[str, str]
-    users: int = 0
-    retired: bool = False
-
-    @contextmanager
-    def used(self) -> Iterator[Index]:
-        """The index stays open meanwhile."""
-        self.users += 1
-        try:
-            yield self.index
-        finally:
-            self.users -= 1
-            self._close_unused()
-
-    def retire(self) -> None:
-        """Close the index when its last user leaves."""
-        self.retired = True
-        self._close_unused()
-
-    def _close_unused(self) -> None:
-        if self.retired and self.users == 0:
-            self.index.close()
 
 
 @dataclass(eq=False)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+
+Made = TypeVar("Made")
 
 
 class Metrics:
@@ -17,7 +20,11 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)  # memory, CPU time, open files
         self.stages = Histogram(
-            "nda_index_stage_seconds", "Time of a question's stage.", ["stage"], buckets=SECONDS, registry=self.registry
+            "nda_index_stage_seconds",
+            "Time of a stage of a question, or of making a response (render).",
+            ["stage"],
+            buckets=SECONDS,
+            registry=self.registry,
         )
         self.requests = Counter(
             "nda_index_requests_total", "Requests by route and status.", ["route", "status"], registry=self.registry
@@ -39,6 +46,11 @@ class Metrics:
         self.reloads = Counter(
             "nda_index_reloads_total", "Times that the index was opened again.", ["outcome"], registry=self.registry
         )
+
+    def rendered(self, make: Callable[..., Made], *arguments: Any) -> Made:
+        """What a function makes for a response; its time is that of the stage "render"."""
+        with self.stages.labels("render").time():
+            return make(*arguments)
 
     def watch(self, name: str, description: str, value: Callable[[], float]) -> None:
         """Show a number as it is when somebody looks."""

@@ -1,4 +1,4 @@
-"""The service behind the routes: takes questions in, keeps answers, and follows the index on disk."""
+"""The service behind the routes: takes questions in, keeps their answers and reads them again."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from starlette.requests import Request
 
 from nda_index.attribution import Attribution
 from nda_index.errors import StorageError, VersionError
 from nda_index.index import Index
 from nda_index.question import Query
-from nda_index.report import enlarged, heat_layer, png_bytes
-from nda_index.serve.describe import columns_of, index_values
-from nda_index.serve.engine import Abandoned, Engine, Generation
+from nda_index.serve.describe import index_values
+from nda_index.serve.engine import Abandoned, Engine
 from nda_index.serve.filters import checked_condition
 from nda_index.serve.forms import Asked, read_question
+from nda_index.serve.generation import Generation, Generations
+from nda_index.serve.lane import Lane
 from nda_index.serve.limits import opened_picture
 from nda_index.serve.metrics import Metrics
+from nda_index.serve.pictures import image_pixels, pixels_png
 from nda_index.serve.refusal import Refusal, later
-from nda_index.serve.reload import Stamp, open_state, stamp, state
 from nda_index.serve.results import Results, result_id
-from nda_index.serve.settings import CONDITION_CHARACTERS, READERS, ServeSettings
+from nda_index.serve.settings import CONDITION_CHARACTERS, LINKS, READERS, ServeSettings
 
 LOG = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -42,6 +42,8 @@ class Service:
         settings: as it was started with.
         metrics: what it counts.
         ready: whether the warm-up query was answered.
+        reads: where images and answers are read.
+        links: where links are computed.
     """
 
     def __init__(self, index: Index, settings: ServeSettings, reopen: Callable[[Path], Index]) -> None:
@@ -50,25 +52,27 @@ class Service:
         self.metrics = Metrics()
         self.ready = False
         self.results = Results(settings.results, settings.results_bytes)
-        self._reopen = reopen
-        self._stamp = stamp(index.path)
-        self._failed: Stamp | None = None  # of what could not be opened, so that it is told once
-        self._current = _generation(index, reopen)
+        self._generations = Generations(index, reopen, self.metrics)
         self.results.belong_to(self._current.collection)
         self._engine = Engine(settings, self.metrics)
         self._decoder = ThreadPoolExecutor(1, "decode")  # one at a time: a picture takes much memory while decoded
         self._files = ThreadPoolExecutor(2, "files")
-        self._reading = ThreadPoolExecutor(2, "read")  # of what is there already: questions must not wait for it
+        self.reads = Lane("images and answers", READERS)  # of what is there already: questions must not wait for it
+        self.links = Lane("links", LINKS)  # take seconds each: images and answers must not wait for them
         self._house = 0
-        self._readers = 0
         self.metrics.watch("nda_index_queue_length", "Questions in the house.", lambda: self._house)
         self.metrics.watch(
             "nda_index_line_length", "Questions that are asked or wait for it.", lambda: len(self._engine)
         )
-        self.metrics.watch("nda_index_readers", "Requests for parts of answers and images.", lambda: self._readers)
+        self.metrics.watch("nda_index_readers", "Requests for images and answers.", lambda: len(self.reads))
+        self.metrics.watch("nda_index_links", "Requests for links.", lambda: len(self.links))
         self.metrics.watch("nda_index_results_bytes", "Answers on disk.", lambda: self.results.bytes)
         self.metrics.watch("nda_index_images", "Images of the index.", lambda: len(self._current.index))
         self.metrics.watch("nda_index_ready", "1 after the warm-up query.", lambda: self.ready)
+
+    @property
+    def _current(self) -> Generation:
+        return self._generations.current
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -82,9 +86,11 @@ class Service:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._engine.close()
-            for pool in (self._decoder, self._files, self._reading):
+            for pool in (self._decoder, self._files):
                 pool.shutdown(wait=True, cancel_futures=True)
-            self._current.retire()
+            for lane in (self.reads, self.links):
+                lane.close()
+            self._generations.close()
 
     async def attribute(self, request: Request) -> tuple[str, Attribution]:
         """Answer the question of a request: the answer's name and the answer.
@@ -104,7 +110,7 @@ class Service:
             return await _unless_gone(request, self._answer(asked, deadline))
 
     async def of_result(
-        self, request: Request, identity: str, work: Callable[[Attribution, Callable[[], None]], Result]
+        self, request: Request, identity: str, work: Callable[[Attribution, Callable[[], None]], Result], lane: Lane
     ) -> Result:
         """What some work makes of a stored answer, off the event loop.
 
@@ -112,9 +118,10 @@ class Service:
             request: that asks for it; the work ends when its client hangs up.
             identity: name of the answer.
             work: is given the answer and a function to call again and again, which raises when the work is to end.
+            lane: where it is done.
 
         Raises:
-            Refusal: there is no such answer, too many are being read, or the deadline passed.
+            Refusal: there is no such answer, the lane is full, or the deadline passed.
             NdaIndexError: from the work.
         """
         ended = threading.Event()
@@ -126,20 +133,18 @@ class Service:
         def whole() -> Result:  # in one piece, so that who waits holds no answer in memory
             return work(self._stored(identity), check)
 
-        with self._admitted_reader():
-            try:
-                reading = asyncio.wait_for(self._read(whole), self.settings.deadline)
-                return await _unless_gone(request, reading)
-            except asyncio.TimeoutError:
-                raise later(
-                    503,
-                    "deadline",
-                    f"this part of the answer was not made within {self.settings.deadline:g} s; "
-                    "ask again later, or for one scale",
-                    1,
-                ) from None
-            finally:
-                ended.set()
+        try:
+            return await _unless_gone(request, asyncio.wait_for(lane.run(whole), self.settings.deadline))
+        except asyncio.TimeoutError:
+            raise later(
+                503,
+                "deadline",
+                f"this part of the answer was not made within {self.settings.deadline:g} s; "
+                "ask again later, or for one scale",
+                1,
+            ) from None
+        finally:
+            ended.set()
 
     async def image(self, image_id: int, side: int | None) -> bytes:
         """An image of the index as PNG, its shorter side resized where `side` says so.
@@ -148,8 +153,8 @@ class Service:
             Refusal: there is none, or too many are being read.
         """
         self.check_ready()
-        with self._admitted_reader(), self._current.used() as index:
-            return await self._read(_image_png, index, image_id, side)
+        with self._current.used() as index:
+            return await self.reads.run(self._image_png, index, image_id, side)
 
     def describe(self) -> dict[str, Any]:
         """What `GET /v1/index` answers."""
@@ -159,9 +164,6 @@ class Service:
         """Do something with files or pictures, off the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._files, work, *arguments)
 
-    async def _read(self, work: Callable[..., Result], *arguments: Any) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._reading, work, *arguments)
-
     def _stored(self, identity: str) -> Attribution:
         try:
             answer = self.results.get(identity)
@@ -170,6 +172,9 @@ class Service:
         if answer is None:
             raise Refusal(404, "result", f"there is no answer {identity}; it may have been dropped, ask again")
         return answer
+
+    def _image_png(self, index: Index, image_id: int, side: int | None) -> bytes:
+        return self.metrics.rendered(pixels_png, image_pixels(index, image_id), side)
 
     def check_ready(self) -> None:
         """Raise `Refusal` before the warm-up query was answered."""
@@ -188,16 +193,6 @@ class Service:
             yield
         finally:
             self._house -= 1
-
-    @contextmanager
-    def _admitted_reader(self) -> Iterator[None]:
-        if self._readers >= READERS:
-            raise later(429, "busy", f"{self._readers} pictures and answers are being read already; ask again later", 1)
-        self._readers += 1
-        try:
-            yield
-        finally:
-            self._readers -= 1
 
     async def _answer(self, asked: Asked, deadline: float) -> tuple[str, Attribution]:
         generation = self._current
@@ -235,9 +230,15 @@ class Service:
         while True:
             await asyncio.sleep(self.settings.reload_seconds)
             try:
-                await self._follow()
+                await self._generations.follow(self._prepare)
             except Exception:
                 LOG.exception("the index on disk cannot be looked at")
+
+    async def _prepare(self, fresh: Generation) -> None:
+        """Make another generation ready to be asked."""
+        if fresh.collection == self._current.collection:
+            await self._warm_up(fresh)  # behind the questions that wait; the old index is as good until then
+        await self.in_files(self.results.belong_to, fresh.collection)  # at once: images must not be shown any more
 
     async def _warm_up(self, generation: Generation) -> None:
         """Ask about the first image, as whoever comes first would: loops are compiled, pages read."""
@@ -251,80 +252,6 @@ class Service:
     async def _decoded(self, index: Index, asked: Asked) -> Query:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._decoder, _query, index, asked, self.settings.pixels)
-
-    async def _follow(self) -> None:
-        """Open the index again if it has changed; questions that were asked before are answered by the old one.
-
-        What fails is tried again at the next look, and told once.
-        """
-        path = self._current.index.path
-        now = await self.in_files(stamp, path)
-        if now == self._stamp:
-            return
-        try:
-            await self._replace(await self.in_files(_opened, path, self._reopen))
-            self._stamp = now  # from before it was opened: what has changed since is opened again
-        except Exception:  # whatever it is, the index that is open goes on answering
-            if now != self._failed:
-                LOG.exception("the index cannot be opened again; it is tried until it can")
-                self.metrics.reloads.labels("failed").inc()
-            self._failed = now
-
-    async def _replace(self, fresh: Generation) -> None:
-        """Ask another generation from now on; it is closed where it fails."""
-        old = self._current
-        try:
-            if fresh.collection == old.collection:
-                await self._warm_up(fresh)  # behind the questions that wait; the old index is as good until then
-            await self.in_files(self.results.belong_to, fresh.collection)  # at once: images must not be shown any more
-        except Exception:
-            fresh.retire()
-            raise
-        self._current = fresh
-        old.retire()
-        self.metrics.reloads.labels("done").inc()
-        LOG.info("serving %s images, index %s", len(fresh.index), fresh.index.manifest.index_hash[:12])
-
-
-def query_png(answer: Attribution, side: int | None) -> bytes:
-    """An answer's query as PNG."""
-    return png_bytes(enlarged(answer.query, side or min(answer.query.shape[:2])))
-
-
-def map_png(answer: Attribution, rank: int, which: str, scale: str | None, side: int | None) -> bytes:
-    """A map as a transparent PNG layer.
-
-    Args:
-        answer: the answer.
-        rank: from 0.
-        which: "query" or "train".
-        scale: name of a scale, or None for all.
-        side: shorter side; by default as in the report.
-
-    Raises:
-        QueryError: there is no such rank or scale.
-    """
-    heat = answer.query_map(rank, scale) if which == "query" else answer.train_map(rank, scale)
-    size = enlarged(answer.query, side).size if side else enlarged(answer.query).size
-    return png_bytes(heat_layer(heat, size))
-
-
-def _opened(folder: Path, reopen: Callable[[Path], Index]) -> Generation:
-    index, collection = open_state(folder, reopen)
-    try:
-        return Generation(index, collection, columns_of(index))
-    except Exception:
-        index.close()
-        raise
-
-
-def _generation(index: Index, reopen: Callable[[Path], Index]) -> Generation:
-    """The generation of an open index; of what is on disk now where that is another one already."""
-    index_hash, collection = state(index.path)
-    if index_hash == index.manifest.index_hash:
-        return Generation(index, collection, columns_of(index))
-    index.close()
-    return _opened(index.path, reopen)
 
 
 def _condition(text: str, columns: Mapping[str, str]) -> str:
@@ -344,20 +271,7 @@ def _query(index: Index, asked: Asked, pixels: int) -> Query:
     options = asked.options
     if asked.image_id is None:
         return index.query(opened_picture(asked.upload or b"", pixels), **options)
-    return index.query(_pixels(index, asked.image_id), **options)
-
-
-def _pixels(index: Index, image_id: int) -> Any:
-    """An image of the index, uint8 [H, W, C]."""
-    place = np.searchsorted(index.image_ids, image_id)
-    if place == len(index.image_ids) or index.image_ids[place] != image_id:
-        raise Refusal(404, "image_id", f"there is no image {image_id} in the index; ids are those of its answers")
-    return index.pixels(np.array([image_id], np.int64))[0].transpose(1, 2, 0)
-
-
-def _image_png(index: Index, image_id: int, side: int | None) -> bytes:
-    pixels = _pixels(index, image_id)
-    return png_bytes(enlarged(pixels, side or min(pixels.shape[:2])))
+    return index.query(image_pixels(index, asked.image_id), **options)
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

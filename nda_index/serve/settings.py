@@ -13,7 +13,8 @@ TIMESTEPS, DRAWS = 8, 64  # of a question, and of both together DRAWS at most
 PER_IMAGE_TOPK = 100
 CONDITION_CHARACTERS = 3600  # as sent, and as written anew for the index, which an answer tells and can be sent again
 PNG_SIDES = (32, 512)  # shorter side of pictures that are sent, smallest and largest
-READERS = 64  # requests for parts of answers and for images, in the house at most
+READERS = 64  # requests for images and answers, in the house at most
+LINKS = 16  # requests for links, in the house at most; the page asks for one after the other
 TEXT_BYTES = 1 << 16  # of a question without its picture
 
 

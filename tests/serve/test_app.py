@@ -323,7 +323,7 @@ def test_metrics_count_stages_requests_and_answers(index_folder: Path, tmp_path:
     with serving(index_folder, tmp_path / "results") as served:
         for _ in range(2):
             served.ask(upload, top=1)
-        for stage in ("decode", "probe", "fetch", "exact", "maps", "coverage", "verdict"):
+        for stage in ("decode", "embed", "probe", "fetch", "exact", "maps", "coverage", "verdict"):
             assert served.metric(f'nda_index_stage_seconds_count{{stage="{stage}"}}') == 2  # with the warm-up
         assert served.metric('nda_index_results_total{outcome="miss"}') == 1
         assert served.metric('nda_index_results_total{outcome="hit"}') == 1
@@ -332,6 +332,24 @@ def test_metrics_count_stages_requests_and_answers(index_folder: Path, tmp_path:
         assert served.metric("nda_index_images") == 300
         assert served.metric("nda_index_results_bytes") == sum(p.stat().st_size for p in tmp_path.rglob("*.arrow"))
         assert served.metric("process_resident_memory_bytes") > 1 << 20
+
+
+def test_the_making_of_every_response_is_timed(served: Served, upload: bytes) -> None:
+    def rendered() -> float:
+        return served.metric('nda_index_stage_seconds_count{stage="render"}')
+
+    before = rendered()
+    place = served.ask(upload, **OPTIONS).headers["location"]
+    assert rendered() == before + 1
+    paths = [place, *(f"{place}?format={form}" for form in ("arrow", "html", "json", "parquet", "png"))]
+    paths += [f"{place}/query.png", f"{place}/maps/1/train.png", f"{place}/links/1", "/v1/images/3"]
+    for number, path in enumerate(paths, start=2):
+        assert served.http.get(path).status_code == 200
+        assert rendered() == before + number
+    assert served.http.get("/v1/images/300").status_code == 404
+    headers = {"Accept": nda.archive.MEDIA_TYPE}
+    assert served.http.post("/v1/attribute", json={"image_id": 3, "top": 1}, headers=headers).status_code == 200
+    assert rendered() == before + len(paths) + 2
 
 
 def test_a_browser_asks_whether_the_pages_files_have_changed(served: Served) -> None:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 import nda_index as nda
 from nda_index.question import Query
-from nda_index.serve.engine import Abandoned, Engine, Generation
+from nda_index.serve.engine import Abandoned, Engine
+from nda_index.serve.generation import Generation
 from nda_index.serve.metrics import Metrics
 from nda_index.serve.settings import ServeSettings
 from tests.conftest import encoded

@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 import nda_index as nda
 from nda_index.serve.engine import Abandoned
-from tests.serve.conftest import Served, serving, until
+from tests.serve.conftest import PATIENCE, Served, serving, until
 
 
 @dataclass
@@ -70,10 +71,10 @@ def test_a_part_ends_when_its_client_hangs_up(index_folder: Path, tmp_path: Path
         until(lambda: [type(error) for error in slow.ended] == [Abandoned])
 
 
-def test_parts_beyond_the_bound_are_refused_and_questions_are_answered(
+def test_links_beyond_their_bound_are_refused_and_all_else_is_answered(
     index_folder: Path, tmp_path: Path, upload: bytes, slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nda_index.serve.service.READERS", 3)
+    monkeypatch.setattr("nda_index.serve.service.LINKS", 3)
     loaded: list[int] = []
     read_answer = nda.read_answer
 
@@ -85,15 +86,48 @@ def test_parts_beyond_the_bound_are_refused_and_questions_are_answered(
         place = links_of(served, upload, 0)
         monkeypatch.setattr("nda_index.serve.results.read_answer", counted)
         waiting = [pool.submit(served.http.get, place) for _ in range(3)]
-        until(lambda: len(slow.begun) == 2 and served.metric("nda_index_readers") == 3)
-        for path in (place, place.partition("/links")[0], "/v1/images/3"):
-            response = served.http.get(path)
-            assert (response.status_code, response.json()["error"]["code"]) == (429, "busy")
-            assert int(response.headers["retry-after"]) >= 1
+        until(lambda: len(slow.begun) == 2 and served.metric("nda_index_links") == 3)
+        assert_busy(served.http.get(place))
         assert len(loaded) == 2  # the third waits without its answer in memory
+        result = place.partition("/links")[0]
+        for path in (result, f"{result}?format=png", f"{result}/maps/1/query.png", "/v1/images/3"):
+            assert served.http.get(path).status_code == 200
         assert served.ask(upload, top=2).status_code == 200  # asked, and stored
         assert served.ask(upload, top=2).status_code == 200  # read
+        assert not any(future.done() for future in waiting)
         slow.opened.set()
+        assert [future.result().status_code for future in waiting] == [200] * 3
+        assert served.http.get(place).status_code == 200
+        assert served.metric("nda_index_links") == 0
+
+
+def test_reads_beyond_their_bound_are_refused_and_links_are_answered(
+    index_folder: Path, tmp_path: Path, upload: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nda_index.serve.service.READERS", 3)
+    opened, pixels = threading.Event(), nda.Index.pixels
+
+    def held(index: nda.Index, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        assert opened.wait(PATIENCE)
+        return pixels(index, image_ids)
+
+    with serving(index_folder, tmp_path / "results") as served, ThreadPoolExecutor(3) as pool:
+        place = links_of(served, upload, 0)
+        monkeypatch.setattr(nda.Index, "pixels", held)
+        waiting = [pool.submit(served.http.get, "/v1/images/3") for _ in range(3)]
+        try:
+            until(lambda: served.metric("nda_index_readers") == 3)
+            for path in (place.partition("/links")[0], "/v1/images/3"):
+                assert_busy(served.http.get(path))
+            assert served.http.get(place).status_code == 200
+            assert served.ask(upload, top=2).status_code == 200
+        finally:
+            opened.set()
         assert [future.result().status_code for future in waiting] == [200] * 3
         assert served.http.get("/v1/images/3").status_code == 200
         assert served.metric("nda_index_readers") == 0
+
+
+def assert_busy(response: httpx.Response) -> None:
+    assert (response.status_code, response.json()["error"]["code"]) == (429, "busy")
+    assert int(response.headers["retry-after"]) >= 1

@@ -145,7 +145,7 @@ def test_what_could_not_be_opened_is_tried_again_and_told_once(
 
     monkeypatch.setattr(nda.Index, "attribute_batch", failing)
     monkeypatch.setattr(nda.Index, "close", counted_close)
-    monkeypatch.setattr("nda_index.serve.service.columns_of", counted)
+    monkeypatch.setattr("nda_index.serve.generation.columns_of", counted)
     with serving(copy, tmp_path / "results") as served:
         nda.add_images(copy, source)
         until(lambda: images(served) == 305)

@@ -110,6 +110,7 @@ def test_others_are_served_with_tokens_or_on_purpose(host: str) -> None:
         (["--token-file", "absent.txt"], 2, "cannot be read"),
         (["--queue", 0], 2, "queue is 0"),
         (["--deadline", 0], 2, "deadline is 0"),
+        (["--ray", "auto"], 2, "is not in shards"),
         (["--device", "abacus"], 2, "device is 'abacus'"),
     ],
 )

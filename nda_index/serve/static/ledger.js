@@ -26,7 +26,7 @@ export class Ledger {
     const highest = Math.max(...answer.images.map((image) => image.share + (shareMargin(image) ?? 0)));
     const groups = new Map();
     for (const image of answer.images) {
-      const line = this.line(image, highest);
+      const line = this.line(image, highest, answer.query);
       if (groups.has(image.group)) groups.get(image.group).push(line);
       else groups.set(image.group, [line]);
     }
@@ -41,9 +41,9 @@ export class Ledger {
     }
   }
 
-  line(image, highest) {
+  line(image, highest, { width, height }) {
     const { rank, key, share } = image;
-    const picture = element("img", { class: "pixels", alt: "" });
+    const picture = element("img", { class: "pixels", alt: "", width, height }); // nothing moves when it has loaded
     enlarge(picture);
     show(this.api, picture, image.url);
     const overlay = element("span", { class: "regions", "aria-hidden": "true" });

@@ -11,13 +11,21 @@ export function showSummary(answer) {
   byId("figures").replaceChildren(...figures(answer));
   byId("complete").textContent = completeWords(answer);
   const facts = [
-    ...Object.entries(answer.settings).filter(([, value]) => value !== null),
+    ...Object.entries(answer.settings)
+      .filter(([, value]) => value !== null)
+      .map(([setting, value]) => [setting.replaceAll("_", " "), value]),
     ["index hash", answer.index_hash],
     ["nda-index", answer.version],
-    ...Object.entries(answer.seconds).map(([stage, seconds]) => [`seconds, ${stage}`, seconds.toFixed(3)]),
+    ["seconds", secondsWords(answer.seconds)],
   ];
   const rows = facts.flatMap(([term, value]) => [element("dt", {}, term), element("dd", {}, valueText(value))]);
   byId("provenance").replaceChildren(...rows);
+}
+
+/** The stages, longest first. */
+function secondsWords(seconds) {
+  const stages = Object.entries(seconds).sort(([, a], [, b]) => b - a);
+  return stages.map(([stage, time]) => `${stage} ${time.toFixed(2)}`).join(", ");
 }
 
 function askedWords({ collection, settings }) {

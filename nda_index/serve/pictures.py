@@ -1,0 +1,46 @@
+"""The pictures that a service shows: images of the index, queries and maps of answers, as PNG."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nda_index.attribution import Attribution
+from nda_index.index import Index
+from nda_index.report import enlarged, heat_layer, png_bytes
+from nda_index.serve.refusal import Refusal
+
+
+def image_pixels(index: Index, image_id: int) -> NDArray[np.uint8]:
+    """An image of the index, uint8 [H, W, C].
+
+    Raises:
+        Refusal: there is none of this id.
+    """
+    place = np.searchsorted(index.image_ids, image_id)
+    if place == len(index.image_ids) or index.image_ids[place] != image_id:
+        raise Refusal(404, "image_id", f"there is no image {image_id} in the index; ids are those of its answers")
+    return np.asarray(index.pixels(np.array([image_id], np.int64))[0].transpose(1, 2, 0))
+
+
+def pixels_png(pixels: NDArray[np.uint8], side: int | None) -> bytes:
+    """Pixels uint8 [H, W, C] as PNG, the shorter side resized where `side` says so."""
+    return png_bytes(enlarged(pixels, side or min(pixels.shape[:2])))
+
+
+def map_png(answer: Attribution, rank: int, which: str, scale: str | None, side: int | None) -> bytes:
+    """A map as a transparent PNG layer.
+
+    Args:
+        answer: the answer.
+        rank: from 0.
+        which: "query" or "train".
+        scale: name of a scale, or None for all.
+        side: shorter side; by default as in the report.
+
+    Raises:
+        QueryError: there is no such rank or scale.
+    """
+    heat = answer.query_map(rank, scale) if which == "query" else answer.train_map(rank, scale)
+    size = enlarged(answer.query, side).size if side else enlarged(answer.query).size
+    return png_bytes(heat_layer(heat, size))
