@@ -1,0 +1,203 @@
+"""Linear datamodeling scores of every method, from the kept losses: no model is trained.
+
+    python -m benchmarks.lds.rescore
+
+Reads ../shared/data and benchmarks/lds/data, takes a minute or two on two cores, and prints the same figures to the
+last digit every time. Writes benchmarks/results/lds.md, .json and .png. With `--grid` it scores many patch sizes,
+timesteps and noise settings instead, in half an hour, and writes benchmarks/results/lds-grid.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+import nda_index as nda
+from benchmarks.lds.setting import SMALL, held_out_images, masks_of, training_images
+from benchmarks.machine import RESULTS, describe_machine
+from nda_index.evaluate.comparison import Row, as_markdown, baseline_rows, judged, posterior_rows
+from nda_index.evaluate.lds import linear_datamodeling_scores
+from nda_index.evaluate.study import Study
+from nda_index.scales import parse_scale
+
+DATA = Path(__file__).parent / "data"
+GROUPS = ("held-out", "generated")
+DEFAULT = (nda.Scale(7), nda.Scale(14, 2))
+TIMESTEPS = (50, 100, 200, 400)
+NOISY = 200  # timestep at which noise settings are compared
+GRID = tuple(parse_scale(text) for text in ("3", "5", "7", "9", "11", "6/2", "10/2", "14/2"))
+GRID_TIMESTEPS = (20, 50, 100, 200, 300, 400, 600)
+
+console = Console(width=200)
+
+
+def main() -> None:
+    """Score, then write."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--grid", action="store_true", help="many patch sizes and timesteps, in half an hour")
+    arguments = parser.parse_args()
+    start = time.perf_counter()
+    study = kept_study()
+    rows = grid_rows(study) if arguments.grid else main_rows(study)
+    name = "lds-grid" if arguments.grid else "lds"
+    seconds = time.perf_counter() - start
+    made = json.loads((DATA / "small.json").read_text())
+    results = {"machine": describe_machine(), "seconds": seconds, "made": made, "rows": [asdict(row) for row in rows]}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=1).replace("NaN", "null") + "\n")
+    (RESULTS / f"{name}.md").write_text(page(rows, made, seconds, name))
+    if not arguments.grid:
+        draw_bars(rows)
+    console.print((RESULTS / f"{name}.md").read_text())
+
+
+def kept_study() -> Study:
+    """The small setting's images, and the losses and gradient scores that were kept of its models."""
+    kept = np.load(DATA / "small.npz")
+    losses = kept["losses"].mean(axis=(0, 3))  # [M, 2 Q]: over seeds and timesteps
+    half = SMALL.queries
+    gradients = np.load(DATA / "small-gradients.npz")
+    return Study(
+        training_images(SMALL),
+        masks_of(SMALL),
+        dict(zip(GROUPS, (held_out_images(SMALL), kept["generated"]), strict=True)),
+        dict(zip(GROUPS, (losses[:, :half], losses[:, half:]), strict=True)),
+        {
+            name: dict(zip(GROUPS, (gradients[name][:half], gradients[name][half:]), strict=True))
+            for name in gradients.files
+        },
+    )
+
+
+def main_rows(study: Study) -> list[Row]:
+    """Baselines, the posterior, its noise settings, and shortlists beside all images."""
+    rows = baseline_rows(study)
+    rows += posterior_rows(study, DEFAULT, TIMESTEPS)
+    rows += list(noise_rows(study, DEFAULT, NOISY))
+    return rows + list(shortlist_rows(study))
+
+
+def noise_rows(study: Study, scales: Sequence[nda.Scale], timestep: int) -> Iterator[Row]:
+    """One draw as published, averages of draws, and tempered posteriors."""
+    for label, options in (
+        ("one draw", {"noise": "draw"}),
+        ("average of 2 draws", {"noise": "average", "draws": 2}),
+        ("temper 2", {"temper": 2.0}),
+    ):
+        for row in posterior_rows(study, scales, [timestep], **options):
+            yield Row(f"{row.method}, {label}", row.lds, row.seconds)
+
+
+def shortlist_rows(study: Study) -> Iterator[Row]:
+    """Scores of a shortlist, where all other images have 0, at the timestep that noise settings are compared at."""
+    with tempfile.TemporaryDirectory() as folder:
+        index = nda.build_index(study.train, Path(folder) / "x.nda", image_size=SMALL.size, scales=DEFAULT, null=0)
+        for candidates in (None, 256, 100, 50):
+            start = time.perf_counter()
+            scores = {
+                group: index.scores(queries, NOISY, mode="ann", candidates=candidates)
+                for group, queries in study.queries.items()
+            }
+            length = np.mean([(found > 0).sum(axis=1).mean() for found in scores.values()])
+            name = "chosen" if candidates is None else str(candidates)
+            label = f"p7r1 + p14r2, t = {NOISY}, shortlist {name} ({length:.0f} of {len(index)})"
+            yield judged(study, label, scores, time.perf_counter() - start)
+
+
+def grid_rows(study: Study) -> list[Row]:
+    """Every patch size and timestep, without noise, with one draw, an average of 4, and tempered."""
+    rows = posterior_rows(study, GRID, GRID_TIMESTEPS)
+    for timestep in (100, 200, 400):
+        for label, options in (
+            ("one draw", {"noise": "draw"}),
+            ("average of 4 draws", {"noise": "average", "draws": 4}),
+            ("temper 2", {"temper": 2.0}),
+            ("temper 4", {"temper": 4.0}),
+            ("10 windows an image", {"per_image_topk": 10}),
+            ("mirrored", {"mirror": True}),
+        ):
+            for row in posterior_rows(study, DEFAULT, [timestep], **options):
+                rows.append(Row(f"{row.method}, {label}", row.lds, row.seconds))
+    return rows
+
+
+def seeds_agree(losses: NDArray[np.floating], masks: NDArray[np.bool_]) -> list[float]:
+    """How well one seed's losses rank the subsets as another's, by group; nothing where there is one seed.
+
+    Args:
+        losses: [seeds, M, 2 Q, timesteps].
+        masks: bool [M, N].
+    """
+    if len(losses) < 2:
+        return []
+    by_seed = losses.mean(axis=3)  # [seeds, M, 2 Q]
+    # A query's scores are any that sum to its losses over subsets: the other seed's, through the masks' pseudo-inverse.
+    scores = -(np.linalg.pinv(masks.astype(np.float64)) @ by_seed[0]).T  # [2 Q, N]
+    found = linear_datamodeling_scores(scores, masks, by_seed[1])
+    return [float(part.mean()) for part in np.split(found, 2)]
+
+
+def page(rows: Sequence[Row], made: dict[str, Any], seconds: float, name: str) -> str:
+    """The results page."""
+    setting = made["setting"]
+    lines = ["# Linear datamodeling score", ""]
+    grid = " --grid" if name == "lds-grid" else ""
+    lines += [f"`python -m benchmarks.lds.rescore{grid}` on {describe_machine()}, in {seconds:.0f} s, from the losses"]
+    lines += [f"that `{made['command']}` measured on {made['machine']}."]
+    lines += [
+        f"CIFAR-2 (automobile, horse): {setting['images']:,} images at {setting['size']} x {setting['size']}, "
+        f"{setting['subsets']} random halves, {made['seeds']} model(s) on each: a U-Net of widths {setting['widths']}, "
+        f"{setting['epochs']} epochs. {setting['queries']} held-out pictures and {setting['queries']} that the model "
+        "of all images generated."
+    ]
+    lines += ["Mean over pictures of Spearman's correlation between subset sums of scores and the models' negative"]
+    lines += [f"losses (mean over {len(setting['timesteps'])} timesteps), with its 95% bootstrap interval.", ""]
+    agree = seeds_agree(np.load(DATA / "small.npz")["losses"], masks_of(SMALL))
+    if agree:
+        lines += [
+            f"Two models of the same halves agree to {agree[0]:.3f} (held-out) and {agree[1]:.3f} (generated).",
+            "",
+        ]
+    if name == "lds":
+        lines += ["![Linear datamodeling scores](lds.png)", ""]
+    return "\n".join(lines) + "\n" + as_markdown(rows)
+
+
+def draw_bars(rows: Sequence[Row]) -> None:
+    """Scores of the methods, best at the top, both groups beside one another."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        console.print(f"The figure is left out: {error}")
+        return
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    order = sorted(rows, key=lambda row: row.lds["generated"].mean)
+    figure, axis = pyplot.subplots(figsize=(9, 0.24 * len(order) + 1), layout="constrained")
+    for offset, group in zip((-0.2, 0.2), GROUPS, strict=True):
+        means = np.array([row.lds[group].mean for row in order])
+        low, high = (np.array([getattr(row.lds[group], end) for row in order]) for end in ("low", "high"))
+        axis.errorbar(
+            means, np.arange(len(order)) + offset, xerr=[means - low, high - means], fmt="o", ms=4, label=group
+        )
+    axis.set_yticks(range(len(order)), [row.method for row in order], fontsize=8)
+    axis.axvline(0, color="grey", lw=0.8)
+    axis.set_xlabel("linear datamodeling score, 95% interval")
+    axis.grid(alpha=0.3, axis="x")
+    axis.legend()
+    figure.savefig(RESULTS / "lds.png", dpi=110)
+
+
+if __name__ == "__main__":
+    main()
