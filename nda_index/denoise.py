@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from nda_index.answering import Opened, check_counts
 from nda_index.build import Progress
@@ -21,6 +24,7 @@ from nda_index.exact.evidence import to_float
 from nda_index.exact.means import explained
 from nda_index.merge import Averaged, average, conversing
 from nda_index.question import Question
+from nda_index.report import png_bytes, write_replacing
 from nda_index.scales import Scale
 from nda_index.shard import Ask
 from nda_index.version import __version__
@@ -61,13 +65,43 @@ class Denoised:
 
     def __repr__(self) -> str:
         height, width = self.unexplained.shape
-        away = np.sqrt(np.square(self.unexplained, dtype=np.float64).mean())
-        return f"<Denoised {height} x {width} from {self.averaged:,} images: {away:.3f} away from the picture>"
+        return f"<Denoised {height} x {width} from {self.averaged:,} images: {self.distance:.3f} away from the picture>"
+
+    @property
+    def distance(self) -> float:
+        """Root mean square of `unexplained` over the picture."""
+        return float(np.sqrt(np.square(self.unexplained, dtype=np.float64).mean()))
 
     @property
     def picture(self) -> NDArray[np.uint8]:
         """`image` in bytes, uint8 [H, W, C]."""
         return np.asarray(np.rint((self.image + 1) * 127.5).clip(0, 255), np.uint8)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers and settings, without pixels, as JSON values."""
+        return {
+            "distance": self.distance,
+            "averaged": self.averaged,
+            "collection": self.collection,
+            "missing": self.missing,
+            "settings": self.settings,
+            "index_hash": self.index_hash,
+            "version": self.version,
+            "seconds": self.seconds,
+        }
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write `picture` as a PNG file.
+
+        Raises:
+            ConfigError: the path does not end in .png.
+            StorageError: the file cannot be written.
+        """
+        path = Path(path)
+        if path.suffix.lower() != ".png":
+            raise ConfigError(f"the path {str(path)!r} has the suffix {path.suffix!r}; it must end in .png")
+        picture = self.picture
+        write_replacing(path, png_bytes(Image.fromarray(picture if picture.shape[2] == 3 else picture[..., 0])))
 
 
 def denoised(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import shutil
 from dataclasses import fields
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 import nda_index as nda
 from nda_index.exact import reference
@@ -75,7 +77,8 @@ def test_the_picture_is_that_of_the_definition(
     assert found.settings["scales"] == ["p5r1", "p6r2"] and "per_image_topk" not in found.settings
     assert (found.index_hash, found.scales) == (small.manifest.index_hash, SCALES)
     assert set(found.seconds) == {"decode", "probe", "fetch", "exact"}
-    assert repr(found) == f"<Denoised 14 x 12 from 40 images: {np.sqrt((away**2).mean()):.3f} away from the picture>"
+    assert found.distance == pytest.approx(np.sqrt((away**2).mean()), rel=1e-3)
+    assert repr(found) == f"<Denoised 14 x 12 from 40 images: {found.distance:.3f} away from the picture>"
 
 
 def test_without_images_is_a_collection_that_does_not_have_them(
@@ -165,6 +168,14 @@ def test_a_grey_picture_and_progress(tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
     found = index.denoise(images[2], 0, progress=lambda *now: seen.append(now))
     np.testing.assert_array_equal(found.picture, images[2][..., None])
+    found.save(tmp_path / "found.png")
+    with Image.open(tmp_path / "found.png") as saved:
+        np.testing.assert_array_equal(np.asarray(saved), images[2])
+    with pytest.raises(nda.ConfigError, match=r"the suffix '.jpg'; it must end in .png"):
+        found.save("found.jpg")
+    with pytest.raises(nda.StorageError, match="cannot be written"):
+        found.save(tmp_path / "absent" / "found.png")
+    assert json.loads(json.dumps(found.to_dict()))["settings"]["without"] == []
     assert seen == [("score", 5, 10), ("score", 10, 10)]
 
 
