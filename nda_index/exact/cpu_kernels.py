@@ -177,18 +177,45 @@ def _add_pixels(
 
 
 @_kernel
+def _column_distances(
+    sums: Any, tails: Any, distances: Any, n: int, at: int, taps: int, first: int, stop: int, place_of: Any, place: int,
+    cuts: Any, offset: int,
+) -> Any:  # fmt: skip
+    """Distances of the windows that end in rows first .. stop - 1 of a block, at one place of its rows.
+
+    `sums` are those of the block's rows; `tails` those of the block before, from each row to its end, and become the
+    block's own. Returns the smallest of distance less cut.
+    """
+    head = load(sums, at * LANES)
+    lowest = splat(distances.dtype.type(np.inf))
+    for i in range(stop):
+        if i > 0:
+            head = head + load(sums, (i * n + at) * LANES)
+        if i >= first:
+            distance = head
+            if i < taps - 1:
+                distance = head + load(tails, ((i + 1) * n + at) * LANES)
+            store(distances, i * LANES, distance)
+            lowest = smaller(lowest, distance - splat(cuts[place_of[i] + place + offset]))
+    if stop == taps:
+        tail = load(sums, ((taps - 1) * n + at) * LANES)
+        store(tails, ((taps - 1) * n + at) * LANES, tail)
+        for i in range(taps - 2, 0, -1):
+            tail = tail + load(sums, (i * n + at) * LANES)
+            store(tails, (i * n + at) * LANES, tail)
+    return lowest
+
+
+@_kernel
 def _weigh(
     sums: Any, tails: Any, distances: Any, n: int, taps: int, first: int, stop: int, column_plan: Any, b0: int, b1: int,
     left: int, query_stride: int, train_stride: int, place_of: Any, counts: Any, train_rows: Any, cuts: Any,
-    references: Any, offset: int, bits: Any, purpose: int, k: int, found: Any, best: Any, pixels: Any, origin: int,
-    pitch: int, channels: int, spans: Any, image_columns: int,
+    references: Any, offset: int, bits: Any, purpose: int, k: int, found: Any, best: Any,
 ) -> int:  # fmt: skip
     """What `sweep` makes of the windows that end in rows first .. stop - 1 of a block, at displacements b0 .. b1 - 1.
 
-    `sums` are those of the block's rows; `tails` those of the block before, from each row to its end, and become the
-    block's own. `place_of` and `train_rows` are the rows' first positions on the query's and the training images'
-    grids; `counts` tells which rows are on them. `origin` is where in `pixels` the training pixel lies that comes to
-    row 0 and column 0 at the displacement (dy, 0). Returns how many vectors were left out.
+    `place_of` and `train_rows` are the rows' first positions on the query's and the training images' grids; `counts`
+    tells which rows are on them. Returns how many vectors were left out.
     """
     left_out = 0
     for b in range(b0, b1):
@@ -196,23 +223,9 @@ def _weigh(
         place = c0 // query_stride
         for c in range(c0, c1, column_step):
             at = (c - left) * ABREAST + b - b0
-            head = load(sums, at * LANES)
-            lowest = splat(distances.dtype.type(np.inf))
-            for i in range(stop):
-                if i > 0:
-                    head = head + load(sums, (i * n + at) * LANES)
-                if i >= first:
-                    distance = head
-                    if i < taps - 1:
-                        distance = head + load(tails, ((i + 1) * n + at) * LANES)
-                    store(distances, i * LANES, distance)
-                    lowest = smaller(lowest, distance - splat(cuts[place_of[i] + place + offset]))
-            if stop == taps:
-                tail = load(sums, ((taps - 1) * n + at) * LANES)
-                store(tails, ((taps - 1) * n + at) * LANES, tail)
-                for i in range(taps - 2, 0, -1):
-                    tail = tail + load(sums, (i * n + at) * LANES)
-                    store(tails, (i * n + at) * LANES, tail)
+            lowest = _column_distances(
+                sums, tails, distances, n, at, taps, first, stop, place_of, place, cuts, offset
+            )  # fmt: skip
             if any_below(lowest, splat(distances.dtype.type(0))):
                 for i in range(first, stop):
                     if not counts[i]:
@@ -226,12 +239,40 @@ def _weigh(
                     if purpose == ONTO_TRAIN:
                         target = train_rows[i] + (c + dx) // train_stride
                     weight = exp2(splat(references[p + offset]) - distance * splat(bits))
-                    if purpose == ONTO_PIXELS:
-                        _add_pixels(weight, pixels, origin + dx, pitch, channels, spans[p], image_columns, found)
-                        continue
                     store(found, target * LANES, load(found, target * LANES) + weight)
                     if purpose == BEST:
                         _insert(best, p * k, k, distance)
+            else:
+                left_out += stop - first
+            place += column_step // query_stride
+    return left_out
+
+
+@_kernel
+def _weigh_pixels(
+    sums: Any, tails: Any, distances: Any, n: int, taps: int, first: int, stop: int, column_plan: Any, b0: int, b1: int,
+    left: int, query_stride: int, place_of: Any, counts: Any, cuts: Any, references: Any, offset: int, bits: Any,
+    found: Any, pixels: Any, origin: int, pitch: int, channels: int, spans: Any, image_columns: int,
+) -> int:  # fmt: skip
+    """The same for `ONTO_PIXELS`, apart because the loop of the other purposes is slower with this one in it.
+
+    `origin` is where in `pixels` the training pixel lies that comes to row 0 and column 0 at the displacement (dy, 0).
+    """
+    left_out = 0
+    for b in range(b0, b1):
+        dx, c0, c1, column_step = column_plan[b]
+        place = c0 // query_stride
+        for c in range(c0, c1, column_step):
+            at = (c - left) * ABREAST + b - b0
+            lowest = _column_distances(
+                sums, tails, distances, n, at, taps, first, stop, place_of, place, cuts, offset
+            )  # fmt: skip
+            if any_below(lowest, splat(distances.dtype.type(0))):
+                for i in range(first, stop):
+                    if counts[i]:
+                        p = place_of[i] + place
+                        weight = exp2(splat(references[p + offset]) - load(distances, i * LANES) * splat(bits))
+                        _add_pixels(weight, pixels, origin + dx, pitch, channels, spans[p], image_columns, found)
             else:
                 left_out += stop - first
             place += column_step // query_stride
@@ -322,10 +363,17 @@ def sweep(
                                 place_of[i] = (r0 + row) // query_stride * query_columns
                                 train_rows[i] = (r0 + row + dy) // train_stride * train_columns
                                 counts[i] = row_step == 1 or row % row_step == 0
+                            if purpose == ONTO_PIXELS:
+                                left_out += _weigh_pixels(
+                                    sums, tails, distances, n, taps, first, stop, column_plan, b0, b1, left,
+                                    query_stride, place_of, counts, cuts, references, v * positions, bits[v], found,
+                                    pixels, origin, pitch, channels, spans, train.shape[3],
+                                )  # fmt: skip
+                                continue
                             left_out += _weigh(
                                 sums, tails, distances, n, taps, first, stop, column_plan, b0, b1, left, query_stride,
                                 train_stride, place_of, counts, train_rows, cuts, references, v * positions, bits[v],
-                                purpose, k, found, best, pixels, origin, pitch, channels, spans, train.shape[3],
+                                purpose, k, found, best,
                             )  # fmt: skip
             if purpose == ONTO_PIXELS:
                 images = min(LANES, train.shape[0] - group * LANES)
