@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarks.machine import RESULTS, SHARED, describe_machine
-from benchmarks.recall import AVERAGED, DRAWS, TIMESTEPS
+from benchmarks.recall import FOUR_DRAWS, TIMESTEPS
 from nda_index.build import DEFAULT_SCALES
 from nda_index.diffusion import NoisyImage, noisy_images
 from nda_index.exact.evidence import to_float, views_of
@@ -30,6 +30,7 @@ from nda_index.exact.posterior import PosteriorSettings, score_views
 from nda_index.images import decode_image
 
 TOP = 100
+DRAWS = 4
 TEMPERS = (1.0, 1.5, 2.0, 3.0, 4.0)
 TEMPER_TIMESTEPS = (20, 50, 100, 200)
 SUBSET = 5_000  # images over which tempers are compared
@@ -45,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--truth", type=Path, required=True)
     arguments = parser.parse_args()
-    results: dict[str, Any] = {"machine": describe_machine(), "queries": AVERAGED, "top": TOP, "subset": SUBSET}
+    results: dict[str, Any] = {"machine": describe_machine(), "queries": FOUR_DRAWS, "top": TOP, "subset": SUBSET}
     results["agreement"] = measure_agreement(arguments.truth)
     results["temper"] = measure_tempers(arguments.truth)
     (RESULTS / "noise.json").write_text(json.dumps(results, indent=1) + "\n")
@@ -56,7 +57,7 @@ def main() -> None:
 def measure_agreement(truth: Path) -> list[dict[str, Any]]:
     """Overlap of independent answers over all images, for each query and timestep."""
     rows = []
-    for query in range(AVERAGED):
+    for query in range(FOUR_DRAWS):
         for timestep in TIMESTEPS:
             draws = [known_scores(truth, query, timestep, str(draw)) for draw in range(DRAWS)]
             clean = known_scores(truth, query, timestep, "none")
@@ -74,7 +75,7 @@ def measure_tempers(truth: Path) -> list[dict[str, Any]]:
     """The same over the first images, with the clean query at each temper."""
     train = pq.read_table(SHARED / "data" / "cifar10_train.parquet", columns=["image"])["image"].slice(0, SUBSET)
     pixels = np.stack([decode_image(row["bytes"], (32, 32), 3) for row in train.to_pylist()])
-    test = pq.read_table(SHARED / "data" / "cifar10_test.parquet", columns=["image"])["image"].slice(0, AVERAGED)
+    test = pq.read_table(SHARED / "data" / "cifar10_test.parquet", columns=["image"])["image"].slice(0, FOUR_DRAWS)
     rows = []
     for query, row in enumerate(test.to_pylist()):
         clean = to_float(decode_image(row["bytes"], (32, 32), 3))

@@ -3,6 +3,7 @@
 from nda_index import exact
 from nda_index.attribution import Attribution, read_answer
 from nda_index.build import estimate_build
+from nda_index.denoise import Denoised
 from nda_index.edits import EditSummary, add_images, compact, remove_images
 from nda_index.errors import (
     AnswerFormatError,
@@ -34,6 +35,7 @@ __all__ = [
     "Attribution",
     "ConfigError",
     "CorruptIndexError",
+    "Denoised",
     "EditSummary",
     "Estimate",
     "ImageDecodeError",

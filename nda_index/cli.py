@@ -1,10 +1,8 @@
-"""The command line: nda-index build | query | add | remove | compact | tune | serve | token | evaluate | info ..."""
+"""The command line: nda-index build | query | denoise | add | remove | compact | tune | serve | token | ..."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -12,11 +10,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from nda_index.bars import progress_bars
 from nda_index.build import DEFAULT_MEMORY, DEFAULT_SCALES, BuildSummary, build, estimate_build
-from nda_index.build import Progress as ProgressReport
 from nda_index.edits import EditSummary, add_images, compact, remove_images
 from nda_index.errors import NdaIndexError
 from nda_index.evaluate.commands import evaluate
@@ -125,7 +122,7 @@ def build_command(
     if dry_run:
         _print_estimate(estimate_build(source, **options), as_json)
         return
-    with _progress() as report:
+    with progress_bars(messages) as report:
         if ray is None:
             summary = build(source, index, null=null, resume=resume, progress=report, **options)
         else:
@@ -179,7 +176,7 @@ def query(
 
       nda-index query photos.nda picture.png --timestep 50 --timestep 200 --top 20 --json
     """
-    with _progress() as report:
+    with progress_bars(messages) as report:
         report("open", 0, 1)
         opened = _opened(index, ray)
         report("open", 1, 1)
@@ -219,6 +216,45 @@ def query(
         console.print(f"Wrote {escape(str(path))}.")
 
 
+@app.command("denoise")
+def denoise_command(
+    index: Annotated[Path, typer.Argument(help="Index folder.")],
+    image: Annotated[Path, typer.Argument(help="The picture to explain.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .png to write.")],
+    timestep: Annotated[list[int] | None, typer.Option(help="0 to 999; may be repeated. 100 by default.")] = None,
+    without_top: Annotated[int, typer.Option(help="Leave out so many images with the highest scores.")] = 0,
+    mode: Annotated[str, typer.Option(help="ann: average over a shortlist; exact: over every image.")] = "ann",
+    mirror: Annotated[bool, typer.Option("--mirror", help="Mirror images belong to the collection too.")] = False,
+    where: Annotated[str | None, typer.Option(help="SQL condition on the metadata, as \"license = 'CC0'\".")] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Ask on the Ray cluster at this address; auto: this machine's.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a picture as the collection explains it: the mean of its images' pixels by their posterior weights.
+
+    Examples:
+
+      nda-index denoise photos.nda picture.png -o explained.png
+
+      nda-index denoise photos.nda picture.png --without-top 5 -o without.png
+    """
+    options: dict[str, Any] = {"mode": mode, "mirror": mirror, "where": where}
+    timesteps = timestep or [100]
+    with progress_bars(messages) as report:
+        opened = _opened(index, ray)
+        best = opened.attribute(image, timesteps, without_top, **options).image_ids if without_top else ()
+        found = opened.denoise(image, timesteps, without=best, progress=report, **options)
+    found.save(output)
+    if as_json:
+        _print_json({"picture": str(output), **found.to_dict()})
+        return
+    console.print(
+        f"Wrote {escape(str(output))}: {found.distance:.3f} away from the picture (root mean square of pixels from -1 "
+        f"to 1), from {found.averaged:,} of {found.collection:,} images."
+    )
+
+
 @app.command()
 def add(
     index: Annotated[Path, typer.Argument(help="Index folder.")],
@@ -232,7 +268,7 @@ def add(
 
       nda-index add photos.nda new-photos/
     """
-    with _progress() as report:
+    with progress_bars(messages) as report:
         summary = add_images(index, source, max_failures=max_failures, progress=report)
     _print_edit(index, summary, as_json, f"Added {summary.changed:,} images")
     if summary.failures and not as_json:
@@ -267,7 +303,7 @@ def compact_command(index: Annotated[Path, typer.Argument(help="Index folder.")]
 
       nda-index compact photos.nda && nda-index verify photos.nda
     """
-    with _progress() as report:
+    with progress_bars(messages) as report:
         summary = compact(index, progress=report)
     _print_edit(index, summary, as_json, f"Erased {summary.changed:,} images")
     if summary.waiting and not as_json:
@@ -291,7 +327,7 @@ def tune_command(
 
       nda-index tune photos.nda --seconds 0.5
     """
-    with _progress() as report:
+    with progress_bars(messages) as report:
         tuning = tune(
             open_index(index), recall=recall, seconds=seconds, timestep=timestep, queries=queries, progress=report
         )
@@ -377,7 +413,7 @@ def verify_command(index: Annotated[Path, typer.Argument(help="Index folder.")],
 
       nda-index verify photos.nda
     """
-    with _progress() as report:
+    with progress_bars(messages) as report:
         problems = verify(index, report)
     if as_json:
         _print_json({"index": str(index), "intact": not problems, "problems": problems})
@@ -389,30 +425,6 @@ def verify_command(index: Annotated[Path, typer.Argument(help="Index folder.")],
         console.print("Every file is as it was built.")
     if problems:
         raise typer.Exit(1)
-
-
-@contextmanager
-def _progress() -> Iterator[ProgressReport]:
-    """Bars on standard error, one for each stage; nothing where that is no terminal."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-        TextColumn("{task.fields[rate]}"),
-    )
-    with Progress(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=messages, disable=not messages.is_terminal
-    ) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total, rate="")
-            speed = bars.tasks[bars.task_ids.index(tasks[stage])].speed
-            rate = f"{speed:,.0f}/s" if speed and total > 1 else ""
-            bars.update(tasks[stage], completed=done, total=total, rate=rate)
-
-        yield report
 
 
 def _opened(index: Path, ray: str | None) -> Index:

@@ -19,6 +19,7 @@ from nda_index.build import DEFAULT_MEMORY, DEFAULT_SCALES, Progress, build, man
 from nda_index.clock import Clock
 from nda_index.coarse.probe import DEFAULT_PROBES
 from nda_index.corpus import Corpus
+from nda_index.denoise import Denoised, denoised
 from nda_index.diffusion import NoiseSetting
 from nda_index.exact.evidence import views_of
 from nda_index.exact.posterior import View
@@ -199,6 +200,63 @@ class Index:
             return answered(self._opened, query)
         except Exception as error:  # one query's failure is not the others'
             return error
+
+    def denoise(
+        self,
+        image: Any,
+        timestep: int | Sequence[int] = 100,
+        *,
+        without: Sequence[int] | NDArray[np.int64] = (),
+        noise: NoiseSetting = "none",
+        seed: int = 0,
+        draws: int = 8,
+        temper: float = 1.0,
+        mode: Mode = "ann",
+        candidates: int | None = None,
+        mirror: bool = False,
+        where: str | None = None,
+        progress: Progress | None = None,
+    ) -> Denoised:
+        """A picture as the collection explains it: the posterior mean (Kamb and Ganguli, arXiv 2412.20292).
+
+        Each pixel is the mean of the training pixels at the centres of all windows, by the posterior weights of these
+        windows for the window of the query about the pixel: the weights that scores are sums of.
+
+        Args:
+            image, timestep, noise, seed, draws, temper, mirror, where, progress: as for `attribute`. Several timesteps
+                and draws are averaged.
+            without: ids of images that take no part: the posterior is that of a collection without them.
+            mode: "ann" averages over a shortlist, as if it were the whole collection; "exact" over all images.
+            candidates: length of the shortlist, before `without` takes images from it. None chooses it as `attribute`
+                does.
+
+        Returns:
+            The picture, that of each scale, and what it leaves unexplained where.
+
+        Raises:
+            ConfigError: an option breaks a rule, or the index's strides leave pixels out.
+            QueryError: `where` or `without` leaves no image, or `without` holds no ids of the index.
+            ImageDecodeError: the image cannot be read.
+            CorruptIndexError: the index is damaged.
+
+        Example:
+            >>> import numpy as np, tempfile, nda_index as nda
+            >>> images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
+            >>> folder = tempfile.mkdtemp() + "/noise.nda"
+            >>> index = nda.build_index(images, folder, image_size=16, scales=[nda.Scale(5)])
+            >>> bool((index.denoise(images[7], timestep=50).picture == images[7]).all())
+            True
+            >>> bool(index.denoise(images[7], timestep=50, without=[7]).unexplained.mean() > 0.3)
+            True
+        """
+        question = as_question(
+            timestep, noise=noise, seed=seed, draws=draws, temper=temper, mode=mode, candidates=candidates,
+            mirror=mirror, where=where,
+        )  # fmt: skip
+        clock = Clock()
+        with clock.stage("decode"):
+            pixels = decode_image(image, self.shape[1:], self.shape[0])
+        return denoised(self._opened, question, pixels, without, progress, clock.seconds["decode"])
 
     def scores(
         self,

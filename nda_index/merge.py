@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from nda_index.clock import Clock
 from nda_index.coarse.shortlist import shortlist
 from nda_index.coverage import OutsideSample, ViewCoverage, draw_outside, view_coverages
+from nda_index.errors import QueryError
 from nda_index.exact.masses import merge_log_totals
 from nda_index.exact.posterior import View
 from nda_index.shard import Ask, Conversation, Shards
 
-Choose = Callable[[NDArray[np.bool_]], int]  # checks what is asked about, and says how many images must be scored
+Check = Callable[[NDArray[np.bool_]], None]  # checks what is asked about
+Choose = Callable[[NDArray[np.bool_]], int]  # the same, and says how many images must be scored
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,23 @@ class Named:
     pixels: NDArray[np.uint8]
     keys: tuple[str, ...]
     metadata: pa.Table
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """Sums of a posterior mean.
+
+    Attributes:
+        ids: int64 [n], ascending: the images that the posterior runs over.
+        sums: float64 [scales, H, W, C + 1], for `nda_index.exact.means.explained`.
+        asked: number of images that were asked about.
+        seconds: by stage, of the slowest shard.
+    """
+
+    ids: NDArray[np.int64]
+    sums: NDArray[np.float64]
+    asked: int
     seconds: dict[str, float]
 
 
@@ -136,6 +155,42 @@ def score(
     return Scored(ids, np.concatenate(scores), normalisers, coverages, backends[0], max(left_out), int(allowed.sum()))
 
 
+def average(
+    conversation: Conversation,
+    offsets: NDArray[np.int64],
+    candidates: int | None,
+    without: NDArray[np.int64],
+    check: Check,
+) -> Averaged:
+    """The posterior mean over the images that are worth it, but some.
+
+    Args:
+        conversation: just begun, with `Ask.mean`.
+        offsets: int64 [S + 1], where each shard's ids begin.
+        candidates: length of the shortlist; None chooses it.
+        without: int64, ids of the images that take no part, of the shortlist or not.
+        check: is told which images are asked about.
+
+    Raises:
+        QueryError: no image is left.
+    """
+    shards = len(offsets) - 1
+    votes, allowed = coarse_votes(conversation, offsets)
+    check(allowed)
+    some = None if allowed.all() else allowed
+    found = np.flatnonzero(allowed) if votes is None else shortlist(votes, candidates, 1, some)
+    ids = np.setdiff1d(found, without)
+    if not len(ids):
+        raise QueryError(
+            f"without leaves none of the {len(found)} images that the posterior runs over; leave out fewer, or take "
+            f"more candidates"
+        )
+    log_totals = _answered(conversation.advance(divided(ids, offsets)))
+    normalisers = [merge_log_totals(parts) for parts in zip(*log_totals, strict=True)]
+    sums, seconds = zip(*_answered(conversation.advance([normalisers] * shards)), strict=True)
+    return Averaged(ids, np.sum(sums, axis=0), int(allowed.sum()), _slowest(seconds))
+
+
 def named(conversation: Conversation, image_ids: NDArray[np.int64], offsets: NDArray[np.int64]) -> Named:
     """The images that an answer names, by their ids in its order."""
     order = np.argsort(image_ids, kind="stable")
@@ -143,14 +198,17 @@ def named(conversation: Conversation, image_ids: NDArray[np.int64], offsets: NDA
     pixels, keys, metadata, seconds = zip(
         *_answered(conversation.advance(divided(image_ids[order], offsets))), strict=True
     )
-    slowest = {stage: max(part.get(stage, 0.0) for part in seconds) for stage in seconds[0]}
     in_order = [key for part in keys for key in part]
     return Named(
         np.concatenate(pixels)[back],
         tuple(in_order[place] for place in back),
         pa.concat_tables(metadata).take(pa.array(back)),
-        slowest,
+        _slowest(seconds),
     )
+
+
+def _slowest(seconds: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {stage: max(part.get(stage, 0.0) for part in seconds) for stage in seconds[0]}
 
 
 def _answered(found: Sequence[Any]) -> list[Any]:

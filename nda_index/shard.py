@@ -29,6 +29,7 @@ from nda_index.encode import segment_names
 from nda_index.errors import ConfigError, MismatchError
 from nda_index.exact import gpu
 from nda_index.exact.evidence import to_float, views_of
+from nda_index.exact.means import averaging
 from nda_index.exact.posterior import View, scoring
 from nda_index.exact.residence import ResidentPixels
 from nda_index.lock import ReadLease
@@ -48,12 +49,16 @@ Steps: TypeAlias = "Generator[Any, Any, None]"
 
 @dataclass(frozen=True)
 class Ask:
-    """What a shard is asked: a question about a picture uint8 [C, H, W], and how many cells a window visits."""
+    """What a shard is asked: a question about a picture uint8 [C, H, W], and how many cells a window visits.
+
+    With `mean` it is the posterior mean that is wanted, and not the scores.
+    """
 
     question: Question
     query: NDArray[np.uint8]
     probes: int
     progress: Progress | None = None
+    mean: bool = False
 
 
 class Conversation(Protocol):
@@ -146,26 +151,28 @@ class Shard:
         """Work on a question. Yields, and is sent, in turn:
 
         1. the log masses of its windows' visits to cells, [V] for each view, none in exact mode; those of all shards;
-        2. the votes [N] (none in exact mode) and which images are asked about, bool [N]; the ids to score, and those
-           of a sample of the others;
+        2. the votes [N] (none in exact mode) and which images are asked about, bool [N].
+
+        Then, where scores are wanted, it is sent the ids to score, and those of a sample of the others, and goes on:
+
         3. the log totals of the exact stage, [P] for each view, and those of the coarse stage for the images to score,
            [W] for each view; those of all shards;
         4. what the sample weighs over those, [m, P] for each view, and what the coarse stage holds of each position,
            [rows, columns]; the log normalisers, [P] for each view;
         5. the scores [n], the backend and what it left out; the ids of the images that the answer names;
         6. their pixels, keys and metadata, and the seconds of each stage.
+
+        Where the posterior mean is wanted, it is sent the ids of the images that it runs over:
+
+        3. the log totals of the exact stage, [P] for each view; those of all shards;
+        4. the weighted pixels, [scales, H, W, C + 1], and the seconds of each stage.
         """
+        return self._averaged(ask) if ask.mean else self._scored(ask)
+
+    def _scored(self, ask: Ask) -> Steps:
         question, clock = ask.question, Clock()
         views = views_of(question.noisy_versions(ask.query), self.scales)
-        with clock.stage("probe"):
-            allowed = self._allowed(question.where)
-            probings = [] if question.mode == "exact" else [self._probing(ask, view, allowed, clock) for view in views]
-            totals = [next(steps) for steps in probings]
-        merged = yield totals
-        with clock.stage("probe"):
-            probes = [returned(steps, total) for steps, total in zip(probings, merged, strict=True)]
-            votes = summed_votes([view.factor for view in views], probes) if probes else None
-        ids, sampled = yield votes, allowed
+        probes, (ids, sampled) = yield from self._probed(ask, views, clock)
         with clock.stage("exact"):
             steps = scoring(views, self._blocks(ids, clock), len(ids), question.posterior_on(self._backend), _of(ask))
             totals = next(steps)
@@ -189,6 +196,33 @@ class Shard:
             pixels = self._corpus.pixels(chosen)
             keys, metadata = self._corpus.rows(chosen)
         yield pixels, keys, metadata, clock.seconds
+
+    def _averaged(self, ask: Ask) -> Steps:
+        question, clock = ask.question, Clock()
+        views = views_of(question.noisy_versions(ask.query), self.scales)
+        _, ids = yield from self._probed(ask, views, clock)
+        with clock.stage("exact"):
+            steps = averaging(views, self._blocks(ids, clock), len(ids), question.posterior_on(self._backend), _of(ask))
+            totals = next(steps)
+        normalisers = yield totals
+        with clock.stage("exact"):
+            sums = returned(steps, normalisers)
+        yield sums, clock.seconds
+
+    def _probed(self, ask: Ask, views: Sequence[View], clock: Clock) -> Generator[Any, Any, tuple[list[Probe], Any]]:
+        """The first two steps of a question: what the coarse stage found, and what is sent then."""
+        with clock.stage("probe"):
+            allowed = self._allowed(ask.question.where)
+            probings = (
+                [] if ask.question.mode == "exact" else [self._probing(ask, view, allowed, clock) for view in views]
+            )
+            totals = [next(steps) for steps in probings]
+        merged = yield totals
+        with clock.stage("probe"):
+            probes = [returned(steps, total) for steps, total in zip(probings, merged, strict=True)]
+            votes = summed_votes([view.factor for view in views], probes) if probes else None
+        message = yield votes, allowed
+        return probes, message
 
     def _probing(self, ask: Ask, view: View, allowed: NDArray[np.bool_], clock: Clock) -> Generator[Any, Any, Probe]:
         cells = self.coarse[self.scales.index(view.scale)]

@@ -46,6 +46,18 @@ def test_build_query_info_and_verify(
     assert "07.png" in out
     assert "not proof" in out
 
+    denoise = ["denoise", *query[:2], "--timestep", 20, "-o", tmp_path / "explained.png"]
+    code, out, _ = run(capsys, monkeypatch, *denoise, "--json")
+    explained = json.loads(out)
+    assert (code, explained["settings"]["without"], explained["averaged"]) == (0, [], 30)
+    with Image.open(tmp_path / "explained.png") as picture:
+        assert picture.size == (16, 16)
+    code, out, _ = run(capsys, monkeypatch, *denoise, "--without-top", 2, "--json")
+    without = json.loads(out)
+    assert (without["settings"]["without"][0], without["averaged"]) == (7, 28)
+    assert without["distance"] > explained["distance"] + 0.1
+    assert "0.000 away from the picture" in run(capsys, monkeypatch, *denoise)[1]
+
     code, out, _ = run(capsys, monkeypatch, "info", index, "--json")
     assert (code, json.loads(out)["images"]) == (0, 30)
     assert "30" in run(capsys, monkeypatch, "info", index)[1]
@@ -67,6 +79,9 @@ def test_build_query_info_and_verify(
         (["query", "INDEX", "absent.png"], 5, "no image at"),
         (["query", "INDEX", "TEXT"], 5, "cannot be read as an image"),
         (["query", "INDEX", "QUERY", "--save", "r.doc"], 2, "must end in"),
+        (["denoise", "INDEX", "QUERY", "-o", "r.jpg"], 2, "must end in .png"),
+        (["denoise", "INDEX", "QUERY", "-o", "r.png", "--without-top", "301"], 5, "top is 301"),
+        (["denoise", "INDEX", "QUERY", "-o", "r.png", "--without-top", "-1"], 5, "top is -1"),
         (["query", "nowhere.nda", "QUERY"], 4, "no index at 'nowhere.nda'"),
         (["info", "FOLDER"], 4, "is no index"),
         (["verify", "FOLDER"], 4, "is no index"),
@@ -104,7 +119,7 @@ def test_mistakes_are_one_line_and_an_exit_code(
 
 def test_help_has_examples_and_exit_codes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Exit codes" in run(capsys, monkeypatch, "--help")[1]
-    for command in ("build", "query", "info", "verify"):
+    for command in ("build", "query", "denoise", "info", "verify"):
         code, out, _ = run(capsys, monkeypatch, command, "--help")
         assert code == 0
         assert f"nda-index {command} " in out.split("Example")[1]

@@ -87,6 +87,22 @@ def test_the_answer_does_not_depend_on_the_shards(
     )
 
 
+@pytest.mark.parametrize("opened", ["here", "on the cluster"])
+@pytest.mark.parametrize("mode", ["ann", "exact"])
+def test_a_denoised_picture_does_not_depend_on_the_shards(
+    sharded: Path, on_cluster: nda.Index, pictures: NDArray[np.uint8], mode: Any, opened: str
+) -> None:
+    single = nda.open_index(sharded.parent / "single.nda")
+    parts = nda.open_index(sharded) if opened == "here" else on_cluster
+    options: dict[str, Any] = {"timestep": [50, 200], "mode": mode, "candidates": 40, "without": [150, 3]}
+    expected, found = (index.denoise(pictures[150], **options) for index in (single, parts))
+    np.testing.assert_allclose(found.by_scale, expected.by_scale, atol=1e-5)
+    np.testing.assert_allclose(found.unexplained, expected.unexplained, atol=1e-5)
+    assert (found.averaged, found.collection, found.missing) == (expected.averaged, 300, 0)
+    with pytest.raises(nda.QueryError, match="none of the 40 images|none of the 300 images"):
+        parts.denoise(pictures[150], mode=mode, candidates=40, without=range(300))
+
+
 def test_a_question_that_cannot_be_answered_keeps_its_error(on_cluster: nda.Index, pictures: NDArray[np.uint8]) -> None:
     with pytest.raises(nda.QueryError, match="where is"):
         on_cluster.attribute(pictures[0], where="colour = 1")

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.diffusion import NoisyImage
-from nda_index.exact.cpu_kernels import BEST, NEAREST, ONTO_TRAIN, SUM, sweep
+from nda_index.exact.cpu_kernels import BEST, NEAREST, ONTO_PIXELS, ONTO_TRAIN, SUM, sweep
 from nda_index.exact.masses import LEFT_OUT_BITS, Masses
 from nda_index.exact.pairs import PairPlan, border_is_negligible, pair_plan
 from nda_index.exact.vectors import LANES
@@ -36,6 +36,7 @@ LARGE_PENALTY = 1000.0  # logit of one pixel outside against one inside, above w
 OVERFLOW = 2.0**100  # a sum this large may have lost terms that `exp2` holds at 2^126
 SAMPLED = 32  # one in so many groups of images is compared in full by the first pass
 WORK_ITEMS = 8  # at least so many pieces of work, for the cores to share
+NO_SPANS = np.zeros((0, 4), np.int64)  # a purpose that fills no pixels
 
 Block = NDArray[np.floating]
 
@@ -56,21 +57,35 @@ class _Sweep:
         return self.plan.query_shape[0] * self.plan.query_shape[1]
 
     def run(
-        self, purpose: int, reference: Block, cut: Block, k: int = 0, plan: PairPlan | None = None
+        self,
+        purpose: int,
+        reference: Block,
+        cut: Block,
+        k: int = 0,
+        plan: PairPlan | None = None,
+        spans: NDArray[np.int64] = NO_SPANS,
     ) -> tuple[Block, Block, int]:
-        """Sums or distances [V, N, targets], those over the k best, and how many vectors of pairs were left out."""
+        """Sums or distances [V, N, targets], those over the k best, and how many vectors of pairs were left out.
+
+        Those that fill `spans` of pixels are sums over groups of images, [V, N / 16, targets].
+        """
         plan = plan or self.plan
-        count, dtype = len(self.train), self.queries.dtype
+        (count, channels, height, width), dtype = self.train.shape, self.queries.dtype
         groups = -(-count // LANES)
         parts = 1 if purpose == BEST else -(-WORK_ITEMS // groups)
-        targets = plan.train_shape[0] * plan.train_shape[1] if purpose == ONTO_TRAIN else self.positions
-        out = np.empty((parts, len(self.queries), groups * LANES, targets), dtype)
+        targets = self.positions
+        if purpose == ONTO_TRAIN:
+            targets = plan.train_shape[0] * plan.train_shape[1]
+        elif purpose == ONTO_PIXELS:
+            targets = height * width * (channels + 1)
+        sums = groups if purpose == ONTO_PIXELS else groups * LANES
+        out = np.empty((parts, len(self.queries), sums, targets), dtype)
         best = np.empty(out.shape[1:] if purpose == BEST else (0, 0, 0), dtype)
         skipped = np.zeros(groups * parts, np.int64)
         sweep(
             self.train, self.outside, self.queries, plan.rows, plan.columns, self.scale.taps, self.scale.downscale,
             self.scale.padding, self.scale.query_stride, self.scale.train_stride, plan.query_shape[1],
-            plan.train_shape[1], self.bits, reference, cut, purpose, k, out, best, skipped,
+            plan.train_shape[1], self.bits, reference, cut, purpose, k, spans, out, best, skipped,
         )  # fmt: skip
         with np.errstate(over="ignore"):
             whole = out[0] if parts == 1 else out.min(axis=0) if purpose == NEAREST else out.sum(axis=0)
@@ -108,13 +123,38 @@ def train_maps(
 ) -> NDArray[np.float64]:
     """What `nda_index.exact.reference.train_map` gives for several images at `mask_value=inf`: [N, rows, columns]."""
     setup = _sweep([query], train, scale, None)
-    with np.errstate(invalid="ignore"):
-        reference = (-log_normaliser / np.log(2))[None].astype(setup.queries.dtype)
-    possible = np.isfinite(reference)
-    farthest = (reference + _bits_left_out(setup)) / setup.bits[0]
-    cut = np.where(possible, farthest, -np.inf).astype(setup.queries.dtype)
-    maps, _, _ = setup.run(ONTO_TRAIN, np.where(possible, reference, 0).astype(setup.queries.dtype), cut)
+    maps, _, _ = setup.run(ONTO_TRAIN, *_limits_known(setup, [log_normaliser]))
     return np.asarray(maps[0], np.float64).reshape(len(train), *setup.plan.train_shape)
+
+
+def pixel_sums(
+    queries: Sequence[NoisyImage],
+    train: Block,
+    scale: Scale,
+    log_normalisers: Sequence[NDArray[np.float64]],
+    spans: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Weighted training pixels, summed over windows of equal overhang, images and queries; and the weights' sums.
+
+    Args:
+        queries, train, scale: as for `masses`.
+        log_normalisers: of each query's whole posterior, float64 [P].
+        spans: int64 [P, 4], first row, end of rows, first column and end of columns of the pixels that take the window
+            at a query position; they must lie in the window.
+
+    Returns:
+        float64 [H, W, C + 1], the weights' sums last.
+    """
+    height, width = train.shape[2:]
+    total = np.zeros((height, width, train.shape[1] + 1))
+    for precise in (False, True):
+        chosen = [i for i, query in enumerate(queries) if _needs_float64(query, 0.0) == precise]
+        if chosen:
+            setup = _sweep([queries[i] for i in chosen], train, scale, None)
+            limits = _limits_known(setup, [log_normalisers[i] for i in chosen])
+            sums, _, _ = setup.run(ONTO_PIXELS, *limits, spans=spans)
+            total += sums.sum(axis=(0, 1), dtype=np.float64).reshape(total.shape)
+    return total
 
 
 def _masses(
@@ -168,6 +208,16 @@ def _limits(setup: _Sweep, match: Block) -> tuple[Block, Block]:
     bits = setup.bits[:, None].astype(np.float64)
     reference = np.floor(match * bits - max(0.0, 125.0 - left_out))
     return reference.astype(match.dtype), (match + left_out / bits).astype(match.dtype)
+
+
+def _limits_known(setup: _Sweep, log_normalisers: Sequence[NDArray[np.float64]]) -> tuple[Block, Block]:
+    """The same where the normalisers are known: a weight is a part of the whole."""
+    with np.errstate(invalid="ignore"):
+        reference = (np.stack(log_normalisers) / -np.log(2)).astype(setup.queries.dtype)
+    possible = np.isfinite(reference)
+    farthest = (reference + _bits_left_out(setup)) / setup.bits[:, None]
+    cut = np.where(possible, farthest, -np.inf).astype(setup.queries.dtype)
+    return np.where(possible, reference, 0).astype(setup.queries.dtype), cut
 
 
 def _bits_left_out(setup: _Sweep) -> float:

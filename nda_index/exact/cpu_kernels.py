@@ -18,7 +18,7 @@ from nda_index.exact.vectors import LANES, any_below, exp2, fma, larger, load, s
 ABREAST = 6  # displacements side by side: measured best of 1, 2, 4, 6, 8
 
 # What becomes of a pair's distance.
-SUM, BEST, NEAREST, ONTO_TRAIN = 0, 1, 2, 3
+SUM, BEST, NEAREST, ONTO_TRAIN, ONTO_PIXELS = 0, 1, 2, 3, 4
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
@@ -160,6 +160,53 @@ def _sum_of_best(best: Any, first: int, k: int, reference: Any, bits: Any) -> An
 
 
 @_kernel
+def _add_pixels(
+    weight: Any, pixels: Any, first: int, pitch: int, channels: int, span: Any, image_columns: int, found: Any
+) -> None:
+    """Add weighted pixels of sixteen images, and the weight itself, at the pixels of a span: found [H, W, C + 1, 16].
+
+    The training pixel that comes to row 0 and column 0 is at `first`, in lanes [rows, C, pitch, 16].
+    """
+    for y in range(span[0], span[1]):
+        for x in range(span[2], span[3]):
+            target = (y * image_columns + x) * (channels + 1)
+            for c in range(channels):
+                pixel = load(pixels, (first + (y * channels + c) * pitch + x) * LANES)
+                store(found, (target + c) * LANES, fma(weight, pixel, load(found, (target + c) * LANES)))
+            store(found, (target + channels) * LANES, load(found, (target + channels) * LANES) + weight)
+
+
+@_kernel
+def _column_distances(
+    sums: Any, tails: Any, distances: Any, n: int, at: int, taps: int, first: int, stop: int, place_of: Any, place: int,
+    cuts: Any, offset: int,
+) -> Any:  # fmt: skip
+    """Distances of the windows that end in rows first .. stop - 1 of a block, at one place of its rows.
+
+    `sums` are those of the block's rows; `tails` those of the block before, from each row to its end, and become the
+    block's own. Returns the smallest of distance less cut.
+    """
+    head = load(sums, at * LANES)
+    lowest = splat(distances.dtype.type(np.inf))
+    for i in range(stop):
+        if i > 0:
+            head = head + load(sums, (i * n + at) * LANES)
+        if i >= first:
+            distance = head
+            if i < taps - 1:
+                distance = head + load(tails, ((i + 1) * n + at) * LANES)
+            store(distances, i * LANES, distance)
+            lowest = smaller(lowest, distance - splat(cuts[place_of[i] + place + offset]))
+    if stop == taps:
+        tail = load(sums, ((taps - 1) * n + at) * LANES)
+        store(tails, ((taps - 1) * n + at) * LANES, tail)
+        for i in range(taps - 2, 0, -1):
+            tail = tail + load(sums, (i * n + at) * LANES)
+            store(tails, (i * n + at) * LANES, tail)
+    return lowest
+
+
+@_kernel
 def _weigh(
     sums: Any, tails: Any, distances: Any, n: int, taps: int, first: int, stop: int, column_plan: Any, b0: int, b1: int,
     left: int, query_stride: int, train_stride: int, place_of: Any, counts: Any, train_rows: Any, cuts: Any,
@@ -167,9 +214,8 @@ def _weigh(
 ) -> int:  # fmt: skip
     """What `sweep` makes of the windows that end in rows first .. stop - 1 of a block, at displacements b0 .. b1 - 1.
 
-    `sums` are those of the block's rows; `tails` those of the block before, from each row to its end, and become the
-    block's own. `place_of` and `train_rows` are the rows' first positions on the query's and the training images'
-    grids; `counts` tells which rows are on them. Returns how many vectors were left out.
+    `place_of` and `train_rows` are the rows' first positions on the query's and the training images' grids; `counts`
+    tells which rows are on them. Returns how many vectors were left out.
     """
     left_out = 0
     for b in range(b0, b1):
@@ -177,23 +223,9 @@ def _weigh(
         place = c0 // query_stride
         for c in range(c0, c1, column_step):
             at = (c - left) * ABREAST + b - b0
-            head = load(sums, at * LANES)
-            lowest = splat(distances.dtype.type(np.inf))
-            for i in range(stop):
-                if i > 0:
-                    head = head + load(sums, (i * n + at) * LANES)
-                if i >= first:
-                    distance = head
-                    if i < taps - 1:
-                        distance = head + load(tails, ((i + 1) * n + at) * LANES)
-                    store(distances, i * LANES, distance)
-                    lowest = smaller(lowest, distance - splat(cuts[place_of[i] + place + offset]))
-            if stop == taps:
-                tail = load(sums, ((taps - 1) * n + at) * LANES)
-                store(tails, ((taps - 1) * n + at) * LANES, tail)
-                for i in range(taps - 2, 0, -1):
-                    tail = tail + load(sums, (i * n + at) * LANES)
-                    store(tails, (i * n + at) * LANES, tail)
+            lowest = _column_distances(
+                sums, tails, distances, n, at, taps, first, stop, place_of, place, cuts, offset
+            )  # fmt: skip
             if any_below(lowest, splat(distances.dtype.type(0))):
                 for i in range(first, stop):
                     if not counts[i]:
@@ -216,11 +248,42 @@ def _weigh(
     return left_out
 
 
+@_kernel
+def _weigh_pixels(
+    sums: Any, tails: Any, distances: Any, n: int, taps: int, first: int, stop: int, column_plan: Any, b0: int, b1: int,
+    left: int, query_stride: int, place_of: Any, counts: Any, cuts: Any, references: Any, offset: int, bits: Any,
+    found: Any, pixels: Any, origin: int, pitch: int, channels: int, spans: Any, image_columns: int,
+) -> int:  # fmt: skip
+    """The same for `ONTO_PIXELS`, apart because the loop of the other purposes is slower with this one in it.
+
+    `origin` is where in `pixels` the training pixel lies that comes to row 0 and column 0 at the displacement (dy, 0).
+    """
+    left_out = 0
+    for b in range(b0, b1):
+        dx, c0, c1, column_step = column_plan[b]
+        place = c0 // query_stride
+        for c in range(c0, c1, column_step):
+            at = (c - left) * ABREAST + b - b0
+            lowest = _column_distances(
+                sums, tails, distances, n, at, taps, first, stop, place_of, place, cuts, offset
+            )  # fmt: skip
+            if any_below(lowest, splat(distances.dtype.type(0))):
+                for i in range(first, stop):
+                    if counts[i]:
+                        p = place_of[i] + place
+                        weight = exp2(splat(references[p + offset]) - load(distances, i * LANES) * splat(bits))
+                        _add_pixels(weight, pixels, origin + dx, pitch, channels, spans[p], image_columns, found)
+            else:
+                left_out += stop - first
+            place += column_step // query_stride
+    return left_out
+
+
 @_parallel_kernel
 def sweep(
     train: Any, outside: Any, queries: Any, row_plan: Any, column_plan: Any, taps: int, downscale: int, padding: int,
     query_stride: int, train_stride: int, query_columns: int, train_columns: int, bits: Any, reference: Any, cut: Any,
-    purpose: int, k: int, out: Any, best_out: Any, skipped: Any,
+    purpose: int, k: int, spans: Any, out: Any, best_out: Any, skipped: Any,
 ) -> None:  # fmt: skip
     """Distances of all planned pairs of windows, of all queries and images, and what `purpose` makes of them.
 
@@ -229,6 +292,9 @@ def sweep(
     below the other of sixteen images:
     SUM: out [parts, V, >= N, P], the sum of w over an image's windows q. BEST: also best_out, over its k nearest.
     ONTO_TRAIN: out [parts, V, >= N, Q], the sum over p. NEAREST: out [parts, V, >= N, P], the smallest distance.
+    ONTO_PIXELS: out [parts, V, N / 16, H * W * (C + 1)]: for the pixels of the query in rows spans[p, 0] .. spans[p, 1]
+    and columns spans[p, 2] .. spans[p, 3] (the ends not included) the sum over p, and over sixteen images, of w times
+    the training pixel at the same place in the window, and of w.
     `parts` share the displacements; skipped [parts * groups] counts the vectors of pairs left out.
     """
     channels, height, width = train.shape[1], train.shape[2] + 2 * padding, train.shape[3] + 2 * padding
@@ -245,6 +311,7 @@ def sweep(
     for item in numba.prange(groups * parts):
         group, part = item // parts, item % parts
         lanes = _vectors(rows * channels * pitch, queries)
+        pixels = lanes
         if downscale == 1:
             _pixel_lanes(train, group, outside, padding, pitch, margin, lanes)
         else:
@@ -266,6 +333,7 @@ def sweep(
             best[:] = queries.dtype.type(np.inf)
             for a in range(part, row_plan.shape[0], parts):
                 dy, r0, r1, row_step = row_plan[a]
+                origin = (dy + padding) * channels * pitch + margin + padding
                 for b0 in range(0, column_plan.shape[0], ABREAST):
                     b1 = min(b0 + ABREAST, column_plan.shape[0])
                     left, right = column_plan[b0, 1], column_plan[b0, 2]
@@ -295,11 +363,23 @@ def sweep(
                                 place_of[i] = (r0 + row) // query_stride * query_columns
                                 train_rows[i] = (r0 + row + dy) // train_stride * train_columns
                                 counts[i] = row_step == 1 or row % row_step == 0
+                            if purpose == ONTO_PIXELS:
+                                left_out += _weigh_pixels(
+                                    sums, tails, distances, n, taps, first, stop, column_plan, b0, b1, left,
+                                    query_stride, place_of, counts, cuts, references, v * positions, bits[v], found,
+                                    pixels, origin, pitch, channels, spans, train.shape[3],
+                                )  # fmt: skip
+                                continue
                             left_out += _weigh(
                                 sums, tails, distances, n, taps, first, stop, column_plan, b0, b1, left, query_stride,
                                 train_stride, place_of, counts, train_rows, cuts, references, v * positions, bits[v],
                                 purpose, k, found, best,
                             )  # fmt: skip
+            if purpose == ONTO_PIXELS:
+                images = min(LANES, train.shape[0] - group * LANES)
+                for p in range(targets):
+                    out[part, v, group, p] = found[p * LANES : p * LANES + images].sum()
+                continue
             for lane in range(LANES):
                 for p in range(targets):
                     out[part, v, group * LANES + lane, p] = found[p * LANES + lane]

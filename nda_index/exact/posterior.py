@@ -144,7 +144,7 @@ def scoring(
     kept: list[list[Masses]] = []
     scores, done, left_out, backend = [], 0, 0.0, settings.backend
     to_do = count if keep else 2 * count
-    for train in map(_on_cpu, blocks()):
+    for train in map(on_cpu, blocks()):
         block = block_masses(views, train, settings, totals)
         totals = [merge_log_totals([total, part.log_total]) for total, part in zip(totals, block, strict=True)]
         left_out += max(part.left_out for part in block)
@@ -157,7 +157,7 @@ def scoring(
     if keep:
         scores = [_view_scores(views, block, normalisers) for block in kept]
     else:
-        for train in map(_on_cpu, blocks()):
+        for train in map(on_cpu, blocks()):
             block = block_masses(views, train, settings, totals)
             scores.append(_view_scores(views, block, normalisers))
             left_out += max(part.left_out for part in block)
@@ -198,7 +198,7 @@ def _scoring_on_gpu(
             for i, part in zip(chosen[scale], parts, strict=True):
                 totals[i] = merge_log_totals([totals[i], part])
                 if not np.isinf(settings.mask_value) and not border_is_negligible(
-                    views[i].noisy, _on_cpu(train), scale, settings.mask_value, part
+                    views[i].noisy, on_cpu(train), scale, settings.mask_value, part
                 ):
                     return None
         done += len(train)
@@ -216,7 +216,8 @@ def _scoring_on_gpu(
     return ViewScores(scores, tuple(normalisers), 0.0, "gpu")
 
 
-def _on_cpu(train: Block) -> NDArray[np.floating]:
+def on_cpu(train: Block) -> NDArray[np.floating]:
+    """A block as an array."""
     return train.cpu().numpy() if isinstance(train, torch.Tensor) else train
 
 

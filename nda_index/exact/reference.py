@@ -85,6 +85,45 @@ def train_map(
     return weights.sum(dim=0).reshape(rows, -1)  # [rows, columns]
 
 
+def posterior_mean(noisy: Tensor, train: Tensor, scale: Scale, *, sigma: float) -> Tensor:
+    """Mean of the training pixels at the same place in the window as each pixel of the query, by posterior weights.
+
+    A pixel takes the window whose centre is nearest to it, of those that can match any; the mean of several.
+
+    Args:
+        noisy, train, scale, sigma: as in `log_masses`; windows match only those that stick out by the same amount.
+
+    Returns:
+        float64 [C, H, W], the posterior mean times `signal`.
+    """
+    channels, height, width = noisy.shape
+    query = _patches(noisy[None], scale, scale.query_stride, 0.0)[0]  # [P, D]
+    candidates = _patches(train, scale, scale.train_stride, 0.0)  # [N, Q, D]
+    distance = torch.cdist(query, candidates, compute_mode="donot_use_mm_for_euclid_dist").square()  # [N, P, Q]
+    query_overhang = _overhangs(height, width, scale, scale.query_stride)  # [P, 2]
+    train_overhang = _overhangs(height, width, scale, scale.train_stride)  # [Q, 2]
+    alike = (query_overhang[:, None] == train_overhang[None]).all(dim=-1)  # [P, Q]
+    logits = (-distance / (2 * sigma**2)).masked_fill(~alike, -torch.inf).transpose(0, 1)  # [P, N, Q]
+    weights = logits.flatten(1).softmax(dim=1).reshape(logits.shape)  # [P, N, Q]
+    here, there = (_places(height, width, scale, stride) for stride in (scale.query_stride, scale.train_stride))
+    centres = here + (scale.patch - 1) / 2 - scale.padding  # [P, 2]
+    mean = torch.zeros_like(noisy)  # [C, H, W]
+    for pixel in torch.cartesian_prod(torch.arange(height), torch.arange(width)):
+        away = (pixel - centres).square().sum(dim=1).masked_fill(~alike.any(dim=1), torch.inf)  # [P]
+        nearest = torch.nonzero(away == away.min())[:, 0]
+        for p in nearest:
+            y, x = (there[alike[p]] + pixel - here[p]).unbind(dim=1)  # [Q of the same overhang] each
+            mean[:, pixel[0], pixel[1]] += (weights[p][:, alike[p]] * train[:, :, y, x].transpose(0, 1)).sum(
+                dim=(1, 2)
+            ) / len(nearest)  # [C]
+    return mean
+
+
+def _places(height: int, width: int, scale: Scale, stride: int) -> Tensor:
+    rows, columns = (torch.arange(0, scale.positions(size), stride) for size in (height, width))
+    return torch.cartesian_prod(rows, columns)  # [P, 2]
+
+
 def _patches(images: Tensor, scale: Scale, stride: int, mask_value: float) -> Tensor:
     outside = mask_value if mask_value != float("inf") else 0.0
     padded = F.pad(images, [scale.padding] * 4, value=outside)  # [N, C, H + 2 pad, W + 2 pad]

@@ -17,8 +17,10 @@ from nda_index import ConfigError, Scale
 from nda_index.diffusion import NoisyImage
 from nda_index.exact import gpu, image_scores
 from nda_index.exact.evidence import views_of
+from nda_index.exact.means import averaging, explained
 from nda_index.exact.pairs import pair_plan
 from nda_index.exact.posterior import PosteriorSettings, score_views
+from nda_index.steps import returned
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +95,18 @@ def test_views_blocks_and_mirror_images_share_their_softmaxes() -> None:
     np.testing.assert_allclose(results[0].scores, results[1].scores, rtol=1e-4)
     assert [result.backend for result in results] == ["gpu", "reference"]
     assert calls[:4] == [(2, 10), (5, 10), (7, 10), (10, 10)]
+
+
+def test_a_mean_takes_its_normalisers_from_the_gpu() -> None:
+    train = smooth_images(np.random.default_rng(5), 5, 2, 8, 7).astype(np.float32)
+    views = views_of([NoisyImage(0.8 * train[3] + 0.2, 0.8, 0.3)], [Scale(3), Scale(4, 2, 0.5)])
+    blocks = [torch.from_numpy(part).to(gpu.DEVICE) for part in (train[:2], train[2:])]
+    means = []
+    for backend in ("gpu", "cpu"):
+        asked = PosteriorSettings(mirror=True, backend=backend)
+        steps = averaging(views, lambda: blocks, 5, asked, lambda done, total: None)
+        means.append(explained(returned(steps, next(steps)), [Scale(3), Scale(4, 2, 0.5)])[1])
+    np.testing.assert_allclose(means[0], means[1], atol=1e-5)
 
 
 def test_auto_takes_the_gpu_where_it_can_and_the_cpu_elsewhere() -> None:
