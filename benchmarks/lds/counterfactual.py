@@ -1,0 +1,170 @@
+"""Counterfactuals: what becomes of a picture when a model is trained without the images that a method names.
+
+    python -m benchmarks.lds.counterfactual FOLDER --pictures 6
+
+FOLDER is what benchmarks.lds.train left; one file for each model, so that a run goes on from what is there. For each of
+the first generated pictures and each method the best tenth of the training images is left out, a model is trained anew,
+and makes its picture from the same noise. The same change is then predicted from the posterior mean, without training.
+Writes benchmarks/results/counterfactual.md and .json. A model takes one to two minutes on a core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from scipy.stats import spearmanr
+
+import nda_index as nda
+from benchmarks.lds.model import generate, load_model, to_tensor
+from benchmarks.lds.rescore import DEFAULT, kept_study
+from benchmarks.lds.setting import SMALL
+from benchmarks.lds.train import train_missing
+from benchmarks.machine import RESULTS, describe_machine
+from nda_index.diffusion import draw_noise, noise_level
+from nda_index.evaluate.counterfactual import change
+from nda_index.evaluate.lds import mean_with_interval
+from nda_index.evaluate.methods import pixel_distance, posterior_scores, random_scores
+from nda_index.evaluate.study import Study
+
+REMOVED = SMALL.images // 10
+TIMESTEP = 200  # of the posterior's scores
+GRADIENTS = "d-trak-0.01"
+PREDICTED = (100, 200, 400, 600)  # timesteps at which changes are predicted
+
+console = Console(width=200)
+
+
+def main() -> None:
+    """Train what is missing, compare, then write."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--pictures", type=int, default=6)
+    parser.add_argument("--workers", type=int, default=2, help="models trained at a time, each on one core")
+    arguments = parser.parse_args()
+    study = kept_study()
+    pictures = study.queries["generated"][: arguments.pictures]
+    removals = {
+        f"{method}-{number}": np.argsort(-row, kind="stable")[:REMOVED]
+        for method, scores in methods(study, pictures).items()
+        for number, row in enumerate(scores)
+    }
+    files = {name: arguments.folder / f"without-{name.replace(' ', '-')}.safetensors" for name in removals}
+    jobs = [(files[name], kept_images(removed), 0) for name, removed in removals.items()]
+    train_missing(SMALL, jobs, arguments.workers)
+    rows = [measured(name, files[name], pictures) for name in removals]
+    predictions = predicted(study, pictures, removals, files, arguments.folder)
+    results = {"machine": describe_machine(), "removed": REMOVED, "rows": rows, "predictions": predictions}
+    (RESULTS / "counterfactual.json").write_text(json.dumps(results, indent=1) + "\n")
+    (RESULTS / "counterfactual.md").write_text(as_markdown(results))
+    console.print(as_markdown(results))
+
+
+def methods(study: Study, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
+    """Scores of every training image for every picture, [Q, N], by method."""
+    return {
+        "posterior": posterior_scores(study.train, pictures, DEFAULT, TIMESTEP),
+        "pixel distance": pixel_distance(study.train, pictures),
+        GRADIENTS: study.scores[GRADIENTS]["generated"][: len(pictures)],
+        "random": random_scores(study.train, pictures),
+    }
+
+
+def kept_images(removed: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which images are left, bool [N]."""
+    kept = np.ones(SMALL.images, np.bool_)
+    kept[removed] = False
+    return kept
+
+
+def measured(name: str, file: Path, pictures: NDArray[np.uint8]) -> dict[str, Any]:
+    """How much a picture changed."""
+    method, _, number = name.rpartition("-")
+    seed = int(number)
+    made = generate(load_model(SMALL, file), SMALL, range(seed, seed + 1))
+    found = change(pictures[seed : seed + 1], made)
+    return {"method": method, "picture": seed, "distance": float(found.distance[0]), "ssim": float(found.likeness[0])}
+
+
+def predicted(
+    study: Study,
+    pictures: NDArray[np.uint8],
+    removals: dict[str, NDArray[np.int64]],
+    files: dict[str, Path],
+    folder: Path,
+) -> list[dict[str, Any]]:
+    """How what a model makes of a noisy picture changes, and how the posterior mean says, by removal and timestep."""
+    full, rows = load_model(SMALL, folder / "full-0.safetensors"), []
+    with tempfile.TemporaryDirectory() as path:
+        index = nda.build_index(study.train, Path(path) / "x.nda", image_size=SMALL.size, scales=DEFAULT, null=0)
+        for timestep in PREDICTED:
+            before = [index.denoise(each, timestep, noise="draw", mode="exact").image for each in pictures]
+            models = [denoised_by(full, each, timestep) for each in pictures]
+            for name, removed in removals.items():
+                method, _, number = name.rpartition("-")
+                picture = int(number)
+                after = index.denoise(pictures[picture], timestep, noise="draw", mode="exact", without=removed).image
+                ours = after - before[picture]
+                real = denoised_by(load_model(SMALL, files[name]), pictures[picture], timestep) - models[picture]
+                rows.append(
+                    {
+                        "timestep": timestep,
+                        "method": method,
+                        "picture": picture,
+                        "predicted": float(np.linalg.norm(ours)),
+                        "real": float(np.linalg.norm(real)),
+                        "cosine": float((ours * real).sum() / (np.linalg.norm(ours) * np.linalg.norm(real) + 1e-12)),
+                    }
+                )
+    return rows
+
+
+@torch.inference_mode()
+def denoised_by(model: torch.nn.Module, picture: NDArray[np.uint8], timestep: int) -> NDArray[np.float32]:
+    """What a model makes of the noisy picture, float32 [H, W, C]: the clean picture that its noise leaves."""
+    level = noise_level(timestep)
+    clean = to_tensor(picture[None])
+    noisy = level.signal * clean + level.sigma * torch.from_numpy(draw_noise((3, SMALL.size, SMALL.size), timestep))
+    found = (noisy - level.sigma * model(noisy, timestep).sample) / level.signal  # [1, C, H, W]
+    return np.asarray(found[0].permute(1, 2, 0).numpy())
+
+
+def as_markdown(results: dict[str, Any]) -> str:
+    """The results page."""
+    rows, predictions = results["rows"], results["predictions"]
+    names = list(dict.fromkeys(row["method"] for row in rows))
+    pictures = len({row["picture"] for row in rows})
+    lines = ["# Counterfactuals", "", f"`python -m benchmarks.lds.counterfactual` on {results['machine']}."]
+    lines += [f"The small setting of the [LDS](lds.md), {pictures} generated pictures; {results['removed']} of"]
+    lines += [f"{SMALL.images:,} images are left out, and a model trained anew makes its picture of the same noise."]
+    lines += ["", "## How much the picture changes", ""]
+    lines += ["More is better; `random` is what any other training does. Mean with its 95% bootstrap interval.", ""]
+    lines += ["| left out by | distance of pixels | SSIM |", "|---|---|---|"]
+    for name in names:
+        mine = [row for row in rows if row["method"] == name]
+        distance, ssim = (mean_with_interval(np.array([row[key] for row in mine])) for key in ("distance", "ssim"))
+        lines.append(f"| {name} | {distance} | {ssim} |")
+    lines += ["", "## What the posterior mean predicts", ""]
+    lines += ["At each timestep, the change of what the model makes of the noisy picture, and the change that"]
+    lines += ["`index.denoise(..., without=ids)` predicts. Cosine: of the two changes, over pixels. Rank: Spearman's"]
+    lines += ["correlation of their lengths over all removals.", ""]
+    lines += ["| t | " + " | ".join(f"cosine, {name}" for name in names) + " | rank | predicted / real length |"]
+    lines += ["|---" * (len(names) + 3) + "|"]
+    for timestep in PREDICTED:
+        at = [row for row in predictions if row["timestep"] == timestep]
+        cosines = [np.mean([row["cosine"] for row in at if row["method"] == name]) for name in names]
+        ours, real = (np.array([row[key] for row in at]) for key in ("predicted", "real"))
+        cells = " | ".join(f"{cosine:.3f}" for cosine in cosines)
+        lines.append(f"| {timestep} | {cells} | {spearmanr(ours, real).statistic:.2f} | {np.median(ours / real):.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
