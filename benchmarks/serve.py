@@ -37,6 +37,7 @@ CLIENTS = (1, 4, 16, 64)
 BATCHES = (1, 8)  # micro-batching off and on
 OVERLOAD = 10
 PATIENCE = 120.0
+PAIRS = 40  # of the same question in process and over HTTP
 
 
 @dataclass
@@ -129,10 +130,31 @@ async def measure(
                         problems.append(f"{clients} clients met {dict(load.statuses)} and {load.lost} lost connections")
     with tempfile.TemporaryDirectory() as results:
         async with serving(folder, Path(results), BATCHES[-1]) as (_, http):
+            lines += await added(folder, http, collages)
             lines += await overload(http, collages, OVERLOAD * capacity, seconds, problems)
     with tempfile.TemporaryDirectory() as results:
         lines += await killed(folder, Path(results), collages, kills, problems)
     return "\n".join(lines), problems
+
+
+async def added(folder: Path, http: httpx.AsyncClient, collages: Iterator[bytes]) -> list[str]:
+    """What the service adds to a question: the same pictures by turns in process and over HTTP."""
+    inside, over = [], Load()
+    with nda.open_index(folder) as index:
+        index.attribute(next(collages))
+        for _ in range(PAIRS):
+            picture = next(collages)
+            start = time.perf_counter()
+            index.attribute(picture)
+            inside.append(time.perf_counter() - start)
+            await ask(http, picture, over)
+    difference = 1000 * (np.array(over.seconds) - inside)
+    low, middle, high = np.percentile(difference, (25, 50, 75))
+    return [
+        f"\n**Overhead.** {PAIRS} pictures, each asked in process and then over HTTP: median {np.median(inside):.3f} s "
+        f"and {np.median(over.seconds):.3f} s; the difference is {middle:.0f} ms at the median, half of them from "
+        f"{low:.0f} to {high:.0f} ms."
+    ]
 
 
 async def overload(
@@ -227,9 +249,13 @@ async def serving(
     """A service in a process of its own."""
     command = [sys.executable, "-c", "from nda_index.cli import main; main()", "serve", str(folder), "--port", "0"]
     command += ["--results", str(results), "--batch", str(batch), "--deadline", str(PATIENCE)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ) as process:
-        assert process.stderr is not None
-        url = process.stderr.readline().split(" at ")[1].strip()
+    # A file, not a pipe: a pipe that nobody reads fills up, and the service waits.
+    with tempfile.NamedTemporaryFile("r") as said, open(said.name, "w") as log:
+        process = subprocess.Popen(command, stderr=log, text=True, env=os.environ)
+        while " at " not in (line := said.read()) and process.poll() is None:
+            await asyncio.sleep(0.05)
+            said.seek(0)
+        url = line.split(" at ")[1].split()[0]
         limits = httpx.Limits(max_connections=None)
         try:
             async with httpx.AsyncClient(base_url=url, timeout=2 * PATIENCE, limits=limits) as http:
@@ -238,6 +264,7 @@ async def serving(
                 yield process, http
         finally:
             process.kill()
+            process.wait()
 
 
 if __name__ == "__main__":
