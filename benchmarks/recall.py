@@ -84,8 +84,9 @@ def main() -> None:
         pixels = index.pixels(np.arange(len(index)))
         cases = known_cases(index, pixels, queries, arguments.truth, arguments.computed)
         results: dict[str, Any] = {"machine": describe_machine(), "images": len(index), "candidates": list(CANDIDATES)}
-        results["recall"] = measure_recall(index, pixels, cases)
-        results["calibration"] = measure_calibration(index, cases)
+        votes, seconds = coarse_votes(index, cases)
+        results["recall"] = measure_recall(pixels, cases, votes, seconds)
+        results["calibration"] = measure_calibration(index, cases, votes)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "recall.json").write_text(json.dumps(results, indent=1) + "\n")
     (RESULTS / "recall.md").write_text(as_markdown(results))
@@ -150,22 +151,31 @@ def exact_scores(
     return total
 
 
-def measure_recall(index: nda.Index, pixels: NDArray[np.uint8], cases: list[Case]) -> list[dict[str, Any]]:
+def coarse_votes(index: nda.Index, cases: list[Case]) -> tuple[list[NDArray[np.float64]], list[float]]:
+    """What the coarse stage makes of each case, and the seconds that it takes."""
+    votes_of_case(index, cases[0])  # compiles
+    votes, seconds = [], []
+    for case in cases:
+        start = time.perf_counter()
+        votes.append(votes_of_case(index, case))
+        seconds.append(time.perf_counter() - start)
+    return votes, seconds
+
+
+def measure_recall(
+    pixels: NDArray[np.uint8], cases: list[Case], votes: list[NDArray[np.float64]], seconds: list[float]
+) -> list[dict[str, Any]]:
     """What each way of choosing images keeps of the exact ranking, for each share of the images kept."""
     rng = np.random.default_rng(0)
     thumbnails = to_float(pixels).reshape(len(pixels), -1)
-    votes_of_case(index, cases[0])  # compiles
     found: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
-    for case in cases:
-        start = time.perf_counter()
-        votes = votes_of_case(index, case)
-        seconds = time.perf_counter() - start
-        ways = {"coarse stage": votes, "random": rng.random(len(pixels))}
+    for case, vote, took in zip(cases, votes, seconds, strict=True):
+        ways = {"coarse stage": vote, "random": rng.random(len(pixels))}
         ways["pixel distance"] = -((thumbnails - to_float(case.query).reshape(-1)) ** 2).sum(axis=1)
         for way, score in ways.items():
             row = kept(case.exact, score)
             row["spearman"] = float(spearmanr(case.exact, score).statistic)
-            row["seconds"] = seconds if way == "coarse stage" else float("nan")
+            row["seconds"] = took if way == "coarse stage" else float("nan")
             found.setdefault((way, case.timestep, case.setting), []).append(row)
     return [
         {"way": way, "timestep": t, "noise": noise, "queries": len(rows)}
@@ -186,16 +196,16 @@ def kept(exact: NDArray[np.float64], score: NDArray[np.float64]) -> dict[str, An
     return row
 
 
-def measure_calibration(index: nda.Index, cases: list[Case]) -> list[dict[str, Any]]:
+def measure_calibration(index: nda.Index, cases: list[Case], votes: list[NDArray[np.float64]]) -> list[dict[str, Any]]:
     """Errors of `mass_covered` and of the top scores, in units of the standard errors that the answer gives."""
     rows = []
-    for case in cases:
+    for case, vote in zip(cases, votes, strict=True):
         candidates = CANDIDATES[case.number % len(CANDIDATES)]
         start = time.perf_counter()
         picture = case.query.transpose(1, 2, 0)
         answer = index.attribute(picture, case.timestep, 10, noise=case.noise, draws=case.draws, candidates=candidates)
         seconds = time.perf_counter() - start
-        inside = np.argsort(-votes_of_case(index, case), kind="stable")[:candidates]
+        inside = np.argsort(-vote, kind="stable")[:candidates]
         mass = float(case.exact[inside].sum() / case.exact.sum())
         exact = case.exact[answer.image_ids]
         rows.append(
