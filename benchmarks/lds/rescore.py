@@ -69,7 +69,7 @@ def kept_study() -> Study:
     gradients = np.load(DATA / "small-gradients.npz")
     return Study(
         training_images(SMALL),
-        masks_of(SMALL),
+        masks_of(SMALL)[: len(losses)],
         dict(zip(GROUPS, (held_out_images(SMALL), kept["generated"]), strict=True)),
         dict(zip(GROUPS, (losses[:, :half], losses[:, half:]), strict=True)),
         {
@@ -156,13 +156,14 @@ def page(rows: Sequence[Row], made: dict[str, Any], seconds: float, name: str) -
     lines += [f"that `{made['command']}` measured on {made['machine']}."]
     lines += [
         f"CIFAR-2 (automobile, horse): {setting['images']:,} images at {setting['size']} x {setting['size']}, "
-        f"{setting['subsets']} random halves, {made['seeds']} model(s) on each: a U-Net of widths {setting['widths']}, "
+        f"{made['subsets']} random halves, {made['seeds']} model(s) on each: a U-Net of widths {setting['widths']}, "
         f"{setting['epochs']} epochs. {setting['queries']} held-out pictures and {setting['queries']} that the model "
         "of all images generated."
     ]
     lines += ["Mean over pictures of Spearman's correlation between subset sums of scores and the models' negative"]
     lines += [f"losses (mean over {len(setting['timesteps'])} timesteps), with its 95% bootstrap interval.", ""]
-    agree = seeds_agree(np.load(DATA / "small.npz")["losses"], masks_of(SMALL))
+    losses = np.load(DATA / "small.npz")["losses"]
+    agree = seeds_agree(losses, masks_of(SMALL)[: losses.shape[1]])
     if agree:
         lines += [
             f"Two models of the same halves agree to {agree[0]:.3f} (held-out) and {agree[1]:.3f} (generated).",

@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--setting", choices=SETTINGS, default="small")
     parser.add_argument("--seeds", type=int, default=1, help="models trained on each subset")
+    parser.add_argument("--subsets", type=int, help="only the first ones; by default all of the setting")
     parser.add_argument("--workers", type=int, default=2, help="models trained at a time, each on one core")
     arguments = parser.parse_args()
     setting, folder = SETTINGS[arguments.setting], arguments.folder
@@ -44,11 +45,12 @@ def main() -> None:
     everything = np.ones(setting.images, np.bool_)
     train_missing(setting, [(folder / "full-0.safetensors", everything, 0)], 1)
     generated = generated_pictures(setting, folder)
-    names = [[f"subset-{subset:02d}-{seed}" for subset in range(setting.subsets)] for seed in range(arguments.seeds)]
+    masks = masks_of(setting)[: arguments.subsets]
+    names = [[f"subset-{subset:02d}-{seed}" for subset in range(len(masks))] for seed in range(arguments.seeds)]
     jobs = [
         (folder / f"{name}.safetensors", mask, 1 + seed * setting.subsets + subset)
         for seed, row in enumerate(names)
-        for subset, (name, mask) in enumerate(zip(row, masks_of(setting), strict=True))
+        for subset, (name, mask) in enumerate(zip(row, masks, strict=True))
     ]
     train_missing(setting, jobs, arguments.workers)
     queries = np.concatenate([held_out_images(setting), generated])
@@ -61,6 +63,7 @@ def main() -> None:
         "torch": torch.__version__,
         "diffusers": diffusers.__version__,
         "seeds": arguments.seeds,
+        "subsets": len(masks),
         "setting": asdict(setting),
     }
     (DATA / f"{setting.name}.json").write_text(json.dumps(made, indent=1) + "\n")
