@@ -2,9 +2,9 @@
 
     python -m benchmarks.neighbours --index INDEX --tables FOLDER [--queries 4]
 
-INDEX is one of cifar10_train.parquet or of its first images. LanceDB's table is kept in the folder, and a run goes on
-from what is there. The first scale of the index only: its windows and its exact scores. Writes
-benchmarks/results/neighbours.md and .json.
+INDEX is one of cifar10_train.parquet or of its first images. LanceDB's tables are kept in the folder, and a run goes on
+from what is there. Each scale by itself: its windows and its exact scores. Writes benchmarks/results/neighbours.md and
+.json.
 """
 
 from __future__ import annotations
@@ -68,27 +68,34 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=4)
     arguments = parser.parse_args()
     index = nda.open_index(arguments.index)
-    cells, count = open_coarse(index.path, index.manifest)[0], len(index)
-    cases = list(known_cases(index, cells, arguments.queries))
-    vectors, image_ids = all_windows(cells)
-    results: dict[str, Any] = {"machine": describe_machine(), "images": count, "windows": len(vectors)}
-    results |= {"queries": arguments.queries, "shares": list(SHARES), "probed": PROBED}
-    lists, builds = len(cells.centroids), {}
-    faiss_search, builds["FAISS IVF_SQ8"] = build_faiss(vectors, image_ids, lists)
-    searches: dict[str, Search] = {"FAISS IVF_SQ8": faiss_search}
-    searches["LanceDB IVF_SQ"], builds["LanceDB IVF_SQ"] = build_lancedb(vectors, image_ids, lists, arguments.tables)
-    of_lists = builds["FAISS IVF_SQ8"]
-    written = sum(file.stat().st_size for file in (arguments.index / "scales" / cells.embedding.scale.name).iterdir())
-    builds["coarse stage"] = {"seconds": of_lists["seconds"] + of_lists.pop("write_seconds"), "disk_bytes": written}
-    results |= {"builds": builds, "rows": measure(cases, cells, searches, count), "peak_gib": peak_gib()}
+    results: dict[str, Any] = {"machine": describe_machine(), "images": len(index), "queries": arguments.queries}
+    results |= {"shares": list(SHARES), "probed": PROBED, "scales": {}}
+    for scale, cells in zip(index.scales, open_coarse(index.path, index.manifest), strict=True):
+        results["scales"][scale.name] = of_scale(index, scale, cells, arguments.tables / scale.name, arguments.queries)
+    results["peak_gib"] = peak_gib()
     (RESULTS / "neighbours.json").write_text(json.dumps(results, indent=1) + "\n")
     (RESULTS / "neighbours.md").write_text(as_markdown(results))
     console.print(as_markdown(results))
 
 
-def known_cases(index: nda.Index, cells: Cells, queries: int) -> Iterator[Case]:
+def of_scale(index: nda.Index, scale: nda.Scale, cells: Cells, tables: Path, queries: int) -> dict[str, Any]:
+    """Builds, recall and time at one scale."""
+    cases = list(known_cases(index, scale, cells, queries))
+    vectors, image_ids = all_windows(cells)
+    lists, builds = len(cells.centroids), {}
+    faiss_search, builds["FAISS IVF_SQ8"] = build_faiss(vectors, image_ids, lists)
+    searches: dict[str, Search] = {"FAISS IVF_SQ8": faiss_search}
+    searches["LanceDB IVF_SQ"], builds["LanceDB IVF_SQ"] = build_lancedb(vectors, image_ids, lists, tables)
+    of_lists = builds["FAISS IVF_SQ8"]
+    written = sum(file.stat().st_size for file in (index.path / "scales" / scale.name).iterdir())
+    builds["coarse stage"] = {"seconds": of_lists["seconds"] + of_lists.pop("write_seconds"), "disk_bytes": written}
+    rows = measure(cases, cells, searches, len(index))
+    return {"windows": len(vectors), "dimensions": vectors.shape[1], "builds": builds, "rows": rows}
+
+
+def known_cases(index: nda.Index, scale: nda.Scale, cells: Cells, queries: int) -> Iterator[Case]:
     """The first test images at every timestep, without noise and with one draw."""
-    pixels, scale = index.pixels(index.image_ids), index.scales[0]
+    pixels = index.pixels(index.image_ids)
     table = pq.read_table(SHARED / "data" / "cifar10_test.parquet", columns=["image"])["image"]
     for row in table.slice(0, queries).to_pylist():
         query = decode_image(row["bytes"], (32, 32), 3)
@@ -229,58 +236,67 @@ def neighbour_votes(
 
 def as_markdown(results: dict[str, Any]) -> str:
     """The results page."""
-    rows, builds = results["rows"], results["builds"]
-    ways = list(dict.fromkeys(row["way"] for row in rows))
-
-    def values(key: str, way: str, noise: str, timestep: int | None = None) -> NDArray[np.float64]:
-        mine = [r[key] for r in rows if r["way"] == way and r["noise"] == noise and timestep in (None, r["timestep"])]
-        return np.array(mine, np.float64)
-
-    def mean(key: str, way: str, noise: str, timestep: int) -> NDArray[np.float64]:
-        return np.asarray(values(key, way, noise, timestep).mean(axis=0), np.float64)
-
     lines = ["# The coarse stage and nearest neighbours", ""]
     lines += [f"`python -m benchmarks.neighbours` on {results['machine']}. {results['images']:,} CIFAR-10 images,"]
     lines += [
-        f"scale 7, {results['windows']:,} windows (every second pixel, 28 dimensions), {results['queries']} queries"
+        f"{results['queries']} queries that are not among them. All ways look up the same windows of the query and"
     ]
-    lines += ["that are not among the images. All ways look up the same windows of the query and are compared with the"]
-    lines += ["exact scores of all images. Neighbours: softmax weights of each window's nearest windows, summed per"]
     lines += [
-        f"image, from {results['probed']} cells of as many as the coarse stage has; a query in one call.",
-        "",
+        "are compared with the exact scores of all images, at each scale by itself. Neighbours: softmax weights of"
     ]
-    lines += ["## Recall", "", "Recall of the exact top 100 with 5% of the images kept, by timestep.", ""]
+    lines += ["each window's nearest windows, summed per image, from"]
+    lines += [f"{results['probed']} cells of as many as the coarse stage has; a query in one call.", ""]
+    for name, scale in results["scales"].items():
+        lines += of_scale_lines(name, scale)
+    lines += ["Builds are from embedded windows on, training included. The coarse stage's lists are those that FAISS"]
+    lines += ["builds, written to disk with the moments of the cells. All train k-means with 64 windows a cell, 10"]
+    lines += ["iterations.", "", "## All figures", ""]
+    lines += ["Recall of the exact top 100 by share of the images kept, then of the top 10.", ""]
+    shares = "".join(f" {share:.1%} |" for share in results["shares"])
+    lines += [f"| scale | way | t | noise |{shares} top 10:{shares}", "|---" * (4 + 2 * len(results["shares"])) + "|"]
+    for name, scale in results["scales"].items():
+        for way in ways_of(scale["rows"]):
+            for noise in NOISES:
+                for t in TIMESTEPS:
+                    both = [mean(scale["rows"], key, way, noise, t) for key in ("recall_100", "recall_10")]
+                    cells = " | ".join(f"{value:.2f}" for value in np.concatenate(both))
+                    lines.append(f"| {name} | {way} | {t} | {noise} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def of_scale_lines(name: str, scale: dict[str, Any]) -> Iterator[str]:
+    """The page's part on one scale."""
+    rows = scale["rows"]
+    yield from (f"## Scale {name}", "", f"{scale['windows']:,} windows of {scale['dimensions']} dimensions.", "")
     for noise in NOISES:
-        lines += [f"Noise: {noise}.", "", "| way |" + "".join(f" t = {t} |" for t in TIMESTEPS) + " median s |"]
-        lines += ["|---" * (len(TIMESTEPS) + 2) + "|"]
-        for way in ways:
-            recall = " | ".join(f"{mean('recall_100', way, noise, t)[TARGET]:.2f}" for t in TIMESTEPS)
-            lines.append(f"| {way} | {recall} | {float(np.median(values('seconds', way, noise))):.2f} |")
-        lines.append("")
-    lines += ["## Build and size", "", "| what | build, s | size |", "|---|---|---|"]
-    for name, cost in builds.items():
-        if "memory_bytes" in cost:
-            size = f"{cost['memory_bytes'] / 2**20:,.0f} MiB in memory"
-        else:
-            size = f"{cost['disk_bytes'] / 2**20:,.0f} MiB on disk"
+        yield from (f"Recall of the exact top 100 with 5% of the images kept, by timestep. Noise: {noise}.", "")
+        yield "| way |" + "".join(f" t = {t} |" for t in TIMESTEPS) + " median s |"
+        yield "|---" * (len(TIMESTEPS) + 2) + "|"
+        for way in ways_of(rows):
+            recall = " | ".join(f"{mean(rows, 'recall_100', way, noise, t)[TARGET]:.2f}" for t in TIMESTEPS)
+            seconds = np.median([row["seconds"] for row in rows if row["way"] == way and row["noise"] == noise])
+            yield f"| {way} | {recall} | {seconds:.2f} |"
+        yield ""
+    yield from ("| what | build, s | size |", "|---|---|---|")
+    for what, cost in scale["builds"].items():
+        place = "memory" if "memory_bytes" in cost else "disk"
+        size = f"{cost[f'{place}_bytes'] / 2**20:,.0f} MiB " + ("in memory" if place == "memory" else "on disk")
         if "table_bytes" in cost:
             size += f", and the windows themselves {cost['table_bytes'] / 2**20:,.0f} MiB"
-        lines.append(f"| {name} | {cost['seconds']:.0f} | {size} |")
-    lines += ["", "From embedded windows on, training included. The coarse stage's lists are those that FAISS builds,"]
-    lines += [
-        "written to disk with the moments of the cells. All train k-means with 64 windows a cell, 10 iterations.",
-        "",
-    ]
-    lines += ["## All figures", "", "Recall of the exact top 100 by share of the images kept, then of the top 10.", ""]
-    shares = "".join(f" {share:.1%} |" for share in results["shares"])
-    lines += [f"| way | t | noise |{shares} top 10:{shares}", "|---" * (3 + 2 * len(results["shares"])) + "|"]
-    for way in ways:
-        for noise in NOISES:
-            for t in TIMESTEPS:
-                both = np.concatenate([mean("recall_100", way, noise, t), mean("recall_10", way, noise, t)])
-                lines.append(f"| {way} | {t} | {noise} | " + " | ".join(f"{value:.2f}" for value in both) + " |")
-    return "\n".join(lines) + "\n"
+        yield f"| {what} | {cost['seconds']:.0f} | {size} |"
+    yield ""
+
+
+def ways_of(rows: list[dict[str, Any]]) -> list[str]:
+    """The ways that were measured, in order."""
+    return list(dict.fromkeys(row["way"] for row in rows))
+
+
+def mean(rows: list[dict[str, Any]], key: str, way: str, noise: str, timestep: int) -> NDArray[np.float64]:
+    """A figure of each share kept, mean over queries."""
+    label = (way, noise, timestep)
+    mine = [row[key] for row in rows if (row["way"], row["noise"], row["timestep"]) == label]
+    return np.asarray(np.mean(mine, axis=0), np.float64)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +17,12 @@ from nda_index.errors import AnswerFormatError, ConfigError, QueryError
 from nda_index.exact.evidence import views_of
 from nda_index.exact.links import cell_links
 from nda_index.question import Question
-from nda_index.report import FORMS, write_replacing
+from nda_index.report import FORMS, as_html, write_replacing
 from nda_index.scales import Scale
 from nda_index.verdict import STRONG, Verdict
+
+if TYPE_CHECKING:
+    from nda_index.denoise import Denoised
 
 
 @dataclass(frozen=True, repr=False)
@@ -205,15 +208,17 @@ class Attribution:
             "images": self.to_table().to_pylist(),
         }
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: str | PathLike[str], *, explained: Sequence[Denoised] = ()) -> None:
         """Write the answer to a file; its name's ending says in which form.
 
         Args:
             path: ".html" is a report in one file for a person, ".png" its picture alone, ".json" all numbers,
                 ".parquet" the table of images, ".arrow" all of it, for `read_answer`.
+            explained: the picture as the collection explains it, from `Index.denoise`, for the report to show: with
+                every image, say, and without those of this answer.
 
         Raises:
-            ConfigError: another ending.
+            ConfigError: another ending, or `explained` for another form than ".html".
             StorageError: the file cannot be written.
         """
         path = Path(path)
@@ -221,7 +226,9 @@ class Attribution:
         if form not in FORMS:
             endings = ", ".join(f".{name}" for name in sorted(FORMS))
             raise ConfigError(f"cannot save an answer as {path.name!r}: its name must end in {endings}")
-        write_replacing(path, FORMS[form](self))
+        if explained and form != "html":
+            raise ConfigError(f"explained is given for {path.name!r}; only .html shows it")
+        write_replacing(path, as_html(self, explained) if explained else FORMS[form](self))
 
     def _map(self, maps: NDArray[np.float32], rank: int, scale: str | None) -> NDArray[np.float32]:
         self._check_rank(rank)

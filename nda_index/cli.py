@@ -166,13 +166,16 @@ def query(
     save: Annotated[
         list[Path] | None, typer.Option(help="Write .html, .png, .json or .parquet; may be repeated.")
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="In .html, also the picture as the collection explains it.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Ask an index where a picture comes from.
 
     Examples:
 
-      nda-index query photos.nda picture.png --save report.html
+      nda-index query photos.nda picture.png --save report.html --explain
 
       nda-index query photos.nda picture.png --timestep 50 --timestep 200 --top 20 --json
     """
@@ -180,23 +183,16 @@ def query(
         report("open", 0, 1)
         opened = _opened(index, ray)
         report("open", 1, 1)
-        answer = opened.attribute(
-            image,
-            timestep or [100],
-            top,
-            noise=noise,  # type: ignore[arg-type]
-            seed=seed,
-            draws=draws,
-            temper=temper,
-            mode=mode,  # type: ignore[arg-type]
-            candidates=candidates,
-            per_image_topk=per_image_topk,
-            mirror=mirror,
-            where=where,
-            progress=report,
-        )
+        options: dict[str, Any] = {
+            "noise": noise, "seed": seed, "draws": draws, "temper": temper, "mode": mode, "candidates": candidates,
+            "mirror": mirror, "where": where, "progress": report,
+        }  # fmt: skip
+        timesteps = timestep or [100]
+        answer = opened.attribute(image, timesteps, top, per_image_topk=per_image_topk, **options)
+        left_out = ((), answer.image_ids) if explain else ()
+        explained = [opened.denoise(image, timesteps, without=ids, **options) for ids in left_out]
     for path in save or []:
-        answer.save(path)
+        answer.save(path, explained=explained if path.suffix.lower() == ".html" else ())
     if as_json:
         _print_json(answer.to_dict())
         return

@@ -8,7 +8,7 @@ import io
 import json
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,23 +24,26 @@ from nda_index.manifest import writing
 
 if TYPE_CHECKING:
     from nda_index.attribution import Attribution
+    from nda_index.denoise import Denoised
 
 SIDE = 176  # pixels of a picture's shorter side in the report
 SHOWN = 8  # images in the picture form
 COLUMNS = 6  # metadata columns that the page shows unfolded
 MARGIN = 24
+UNEXPLAINED = 0.5  # difference of pixels from -1 to 1 at which the map of what is left over is brightest
 STOPS = (0.0, 0.35, 0.65, 0.85, 1.0)
 RAMP = ((66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164))  # inferno, at STOPS
 
 _TEMPLATES = jinja2.Environment(loader=jinja2.PackageLoader("nda_index", "."), autoescape=True, trim_blocks=True)
 
 
-def heat_layer(heat: NDArray[np.float32], size: tuple[int, int]) -> Image.Image:
+def heat_layer(heat: NDArray[np.float32], size: tuple[int, int], highest: float | None = None) -> Image.Image:
     """A heat map as a transparent layer, from clear (nothing) to bright (most of it).
 
     Args:
         heat: float32 [H, W], 0 or more.
         size: (width, height) of the layer.
+        highest: heat that is brightest, and all above it; the map's own highest by default.
 
     Returns:
         RGBA image.
@@ -49,8 +52,8 @@ def heat_layer(heat: NDArray[np.float32], size: tuple[int, int]) -> Image.Image:
         >>> heat_layer(np.zeros((4, 6), np.float32), (60, 40)).size
         (60, 40)
     """
-    highest = float(heat.max(initial=0.0))
-    relative = heat / highest if highest > 0 else np.zeros_like(heat)
+    highest = float(heat.max(initial=0.0)) if highest is None else highest
+    relative = np.minimum(heat / highest, 1) if highest > 0 else np.zeros_like(heat)
     grey = Image.fromarray((relative * 255).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
     smooth = np.asarray(grey.filter(ImageFilter.GaussianBlur(size[0] / heat.shape[1] / 3))) / 255
     layer = [np.interp(smooth, STOPS, colours) for colours in zip(*RAMP, strict=True)]
@@ -64,11 +67,11 @@ def enlarged(image: NDArray[np.uint8], side: int = SIDE) -> Image.Image:
     return picture.resize((round(picture.width * factor), round(picture.height * factor)), Image.Resampling.BICUBIC)
 
 
-def with_heat(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> Image.Image:
+def with_heat(image: NDArray[np.uint8], heat: NDArray[np.float32], highest: float | None = None) -> Image.Image:
     """An image in muted grey under its heat map."""
     picture = enlarged(image)
     muted = picture.convert("L").point([value // 2 + 20 for value in range(256)]).convert("RGBA")
-    return Image.alpha_composite(muted, heat_layer(heat, picture.size)).convert("RGB")
+    return Image.alpha_composite(muted, heat_layer(heat, picture.size, highest)).convert("RGB")
 
 
 def percent(share: float) -> str:
@@ -81,8 +84,8 @@ def percent(share: float) -> str:
     return f"{share:.1%}" if share >= 0.001 or share == 0 else "under 0.1%"
 
 
-def as_html(answer: Attribution) -> bytes:
-    """A page in one file, without any request to elsewhere."""
+def as_html(answer: Attribution, explained: Sequence[Denoised] = ()) -> bytes:
+    """A page in one file, without any request to elsewhere, with pictures as the collection explains them."""
     script = (Path(__file__).parent / "report.js").read_text()
     query = enlarged(answer.query)
     matches = [
@@ -103,10 +106,21 @@ def as_html(answer: Attribution) -> bytes:
         }
         for rank in range(len(answer))
     ]
+    means = [
+        {
+            "image": _data_uri(enlarged(each.picture)),
+            "left_over": _data_uri(with_heat(each.query, each.unexplained, UNEXPLAINED)),
+            "distance": each.distance,
+            "averaged": each.averaged,
+            "without": len(each.settings["without"]),
+        }
+        for each in explained
+    ]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = _TEMPLATES.get_template("report.html").render(
-        answer=answer, matches=matches, query=_data_uri(query), script=script, script_hash=digest, shown_columns=COLUMNS
-    )
+        answer=answer, matches=matches, means=means, query=_data_uri(query), script=script, script_hash=digest,
+        shown_columns=COLUMNS,
+    )  # fmt: skip
     return page.encode()
 
 

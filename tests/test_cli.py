@@ -41,7 +41,9 @@ def test_build_query_info_and_verify(
     code, out, _ = run(capsys, monkeypatch, "query", *query, "--save", tmp_path / "r.html", "--json")
     assert code == 0
     assert json.loads(out)["images"][0]["key"] == "07.png"
-    assert (tmp_path / "r.html").exists()
+    plain = (tmp_path / "r.html").read_text()
+    code, out, _ = run(capsys, monkeypatch, "query", *query, "--save", tmp_path / "r.html", "--explain")
+    assert "Without the 3 images above" in (tmp_path / "r.html").read_text() and "Without" not in plain
     code, out, _ = run(capsys, monkeypatch, "query", *query)
     assert "07.png" in out
     assert "not proof" in out

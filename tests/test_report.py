@@ -65,6 +65,20 @@ def test_the_page_says_what_was_found_and_on_what_ground(answer: nda.Attribution
     assert "label" in page.text
 
 
+def test_the_page_shows_the_picture_as_the_collection_explains_it(
+    answer: nda.Attribution, index: nda.Index, pictures: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    means = [index.denoise(pictures[8], 100, mode="exact", without=ids) for ids in ((), answer.image_ids)]
+    answer.save(tmp_path / "report.html", explained=means)
+    page = Page((tmp_path / "report.html").read_text())
+    assert len([tag for tag, _ in page.tags if tag == "img"]) == 1 + 4 * 4 + 2 * 2
+    assert "With every image" in page.text and "Without the 4 images above" in page.text
+    assert all(f"{mean.distance:.3f}" in page.text for mean in means)
+    assert "as the collection explains it" not in page_of(answer, tmp_path)[1].text
+    with pytest.raises(nda.ConfigError, match="only .html"):
+        answer.save(tmp_path / "report.png", explained=means)
+
+
 def test_keys_and_metadata_cannot_inject_code(answer: nda.Attribution, tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>"
     metadata = pa.table({f"{evil}{column}": [evil] * 4 for column in range(9)})
@@ -97,6 +111,8 @@ def test_heat_shows_where_the_map_is_high() -> None:
     layer = np.asarray(heat_layer(heat, (160, 80)))[..., 3]
     row, column = np.unravel_index(layer.argmax(), layer.shape)
     assert (row // 10, column // 10) == (1, 14)
+    faint = np.asarray(heat_layer(heat, (160, 80), highest=50.0))[..., 3]
+    assert 0 < faint.max() < layer.max()
     image = np.full((8, 16, 1), 128, np.uint8)
     assert with_heat(image, heat).size == (2 * SIDE, SIDE)
 

@@ -62,7 +62,7 @@ def main() -> int:
 def explain_own(images: Path, query: Path, output: Path) -> int:
     """Index a folder and explain one picture."""
     index = build(str(images), fresh(output))
-    write_report(index.attribute(query, timestep=TIMESTEP), output)
+    write_report(index, query, index.attribute(query, timestep=TIMESTEP), output)
     return 0
 
 
@@ -84,7 +84,7 @@ def explain_known(output: Path) -> int:
             share = f"{answer.shares[rank - 1]:.1%}" if rank else "-"
             table.add_row(question.name, keys[image_id], str(rank or "over 10"), share, "yes" if rank else "no")
         if number == 0:
-            write_report(answer, output)
+            write_report(index, question.picture, answer, output)
     console.print(table)
     console.print("Every source was found." if not missed else f"{missed} sources were not among the first 10.")
     return 1 if missed else 0
@@ -153,10 +153,11 @@ def fresh(output: Path) -> Path:
     return folder
 
 
-def write_report(answer: nda.Attribution, output: Path) -> None:
+def write_report(index: nda.Index, picture: Path | NDArray[np.uint8], answer: nda.Attribution, output: Path) -> None:
     """Write the answer as a page and as a picture."""
-    for name in ("report.html", "report.png"):
-        answer.save(output / name)
+    explained = [index.denoise(picture, TIMESTEP, without=left_out) for left_out in ((), answer.image_ids)]
+    answer.save(output / "report.html", explained=explained)
+    answer.save(output / "report.png")
     console.print(answer)
     console.print(f"Open {output / 'report.html'} to see it.")
 
