@@ -72,7 +72,7 @@ def test_the_page_shows_the_picture_as_the_collection_explains_it(
     answer.save(tmp_path / "report.html", explained=means)
     page = Page((tmp_path / "report.html").read_text())
     assert len([tag for tag, _ in page.tags if tag == "img"]) == 1 + 4 * 4 + 2 * 2
-    assert "With every image" in page.text and "Without the 4 images above" in page.text
+    assert "With all images compared" in page.text and "Without the 4 images above" in page.text
     assert all(f"{mean.distance:.3f}" in page.text for mean in means)
     assert "as the collection explains it" not in page_of(answer, tmp_path)[1].text
     with pytest.raises(nda.ConfigError, match="only .html"):
