@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, get_args
 
-import numpy as np
 import typer
 
 from nda_index.build import DEFAULT_SCALES
@@ -43,7 +41,6 @@ def evaluate(
     rows = baseline_rows(given)
     rows += posterior_rows(given, scales, timestep or [50, 100, 200], noise=noise, draws=draws, temper=temper)  # type: ignore[arg-type]
     if as_json:
-        found = [asdict(row) | {"seconds": None if np.isnan(row.seconds) else row.seconds} for row in rows]
-        print(json.dumps(found, indent=1, allow_nan=False))
+        print(json.dumps([row.to_dict() for row in rows], indent=1, allow_nan=False))
     else:
         print(as_markdown(rows), end="")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nda_index.errors import ConfigError
 from nda_index.evaluate.lds import Estimate, linear_datamodeling_scores, mean_with_interval
 from nda_index.evaluate.methods import Method, pixel_cosine, pixel_distance, posterior_scores, random_scores
 from nda_index.evaluate.study import Study
@@ -28,11 +29,36 @@ BASELINES: Mapping[str, Method] = {
 
 @dataclass(frozen=True)
 class Row:
-    """A method's linear datamodeling score on each group of pictures, and the seconds that its scores took."""
+    """A method's linear datamodeling score on each group of pictures.
+
+    Attributes:
+        method: its name.
+        lds: for each group, the mean over pictures with its interval.
+        by_picture: for each group, float64 [Q], of each picture.
+        seconds: that its scores took; NaN where that is not known.
+    """
 
     method: str
     lds: Mapping[str, Estimate]
+    by_picture: Mapping[str, NDArray[np.float64]]
     seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Means and intervals, as JSON values."""
+        lds = {group: asdict(estimate) for group, estimate in self.lds.items()}
+        return {"method": self.method, "lds": lds, "seconds": None if np.isnan(self.seconds) else self.seconds}
+
+    def minus(self, other: Row) -> dict[str, Estimate]:
+        """By how much it is better than another on the same pictures, for each group.
+
+        Raises:
+            ConfigError: the other has not the same pictures.
+        """
+        if {group: len(found) for group, found in self.by_picture.items()} != {
+            group: len(found) for group, found in other.by_picture.items()
+        }:
+            raise ConfigError(f"{self.method} and {other.method} are of different pictures; compare rows of one study")
+        return {group: mean_with_interval(found - other.by_picture[group]) for group, found in self.by_picture.items()}
 
 
 def judged(study: Study, method: str, scores: Mapping[str, NDArray[np.floating]], seconds: float) -> Row:
@@ -49,10 +75,9 @@ def judged(study: Study, method: str, scores: Mapping[str, NDArray[np.floating]]
         MissingDependencyError: SciPy is not installed.
     """
     found = {
-        group: mean_with_interval(linear_datamodeling_scores(scores[group], study.masks, losses))
-        for group, losses in study.losses.items()
+        group: linear_datamodeling_scores(scores[group], study.masks, losses) for group, losses in study.losses.items()
     }
-    return Row(method, found, seconds)
+    return Row(method, {group: mean_with_interval(values) for group, values in found.items()}, found, seconds)
 
 
 def baseline_rows(study: Study, methods: Mapping[str, Method] = BASELINES) -> list[Row]:

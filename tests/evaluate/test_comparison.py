@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,17 @@ def test_baselines_and_given_scores_are_judged_alike(study: Study) -> None:
     table = as_markdown(list(rows.values()))
     assert "| method | copies | others | seconds |" in table
     assert "| mine | 1.000 [1.000, 1.000] | 1.000 [1.000, 1.000] |  |" in table
+
+
+def test_a_difference_is_of_the_same_pictures(study: Study) -> None:
+    rows = {row.method: row for row in posterior_rows(study, SCALES, [100])}
+    better, worse = rows["p5r1, t = 100"], rows["p3r1, t = 100"]
+    for group, difference in better.minus(worse).items():
+        assert difference.mean == pytest.approx(better.lds[group].mean - worse.lds[group].mean)
+    assert all(difference.low == difference.high == 0 for difference in better.minus(better).values())
+    fewer = replace(worse, by_picture={group: values[1:] for group, values in worse.by_picture.items()})
+    with pytest.raises(nda.ConfigError, match="different pictures"):
+        better.minus(fewer)
 
 
 def test_the_command_prints_the_table(study: Study, tmp_path: Path) -> None:
