@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,14 +60,19 @@ def denoising_losses(model: UNet2DModel, setting: Setting, queries: NDArray[np.u
     clean = to_tensor(queries)
     signal, sigma = _levels()
     losses = torch.zeros(len(clean), len(setting.timesteps))
-    generator = torch.Generator().manual_seed(0)
-    for column, timestep in enumerate(setting.timesteps):
-        for _ in range(setting.noises):
-            noise = torch.randn(clean.shape, generator=generator)
+    for column, (timestep, noises) in enumerate(query_noises(setting, clean.shape)):
+        for noise in noises:
             noisy = signal[timestep] * clean + sigma[timestep] * noise
             predicted = torch.cat([model(part, timestep).sample for part in torch.split(noisy, 100)])
             losses[:, column] += (predicted - noise).square().mean(dim=(1, 2, 3)) / setting.noises
     return losses.numpy()
+
+
+def query_noises(setting: Setting, shape: Sequence[int]) -> Iterator[tuple[int, list[torch.Tensor]]]:
+    """Each timestep at which losses are measured, and the noise of all queries: tensors of their shape."""
+    generator = torch.Generator().manual_seed(0)
+    for timestep in setting.timesteps:
+        yield timestep, [torch.randn(shape, generator=generator) for _ in range(setting.noises)]
 
 
 @torch.inference_mode()
