@@ -63,7 +63,8 @@ def main() -> None:
     alone = in_process(arguments.index, collages, arguments.seconds)
     page, problems = asyncio.run(measure(arguments.index, collages, alone, arguments.seconds, arguments.kills))
     with nda.open_index(arguments.index) as index:
-        page = f"# The service under load\n\n{describe_machine()}. {index!r}, `benchmarks.serve`.\n\n{page}\n"
+        of = f"{len(index):,} images of {index.shape[1]} x {index.shape[2]}, {len(index.scales)} scales"
+        page = f"# The service under load\n\n`python -m benchmarks.serve` on {describe_machine()}. {of}.\n\n{page}\n"
     print(page)
     for problem in problems:
         print("PROBLEM:", problem, file=sys.stderr)
