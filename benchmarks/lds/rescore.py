@@ -34,7 +34,7 @@ from nda_index.scales import parse_scale
 DATA = Path(__file__).parent / "data"
 GROUPS = ("held-out", "generated")
 DEFAULT = (nda.Scale(7), nda.Scale(14, 2))
-TIMESTEPS = (50, 100, 200, 400)
+TIMESTEPS = (100, 200, 400)
 NOISY = (200, 400)  # timesteps at which noise settings are compared
 DRAWS = 8
 AVERAGE: Options = {"noise": "average", "draws": DRAWS}
@@ -90,7 +90,7 @@ def main_rows(study: Study) -> list[Row]:
     rows += posterior_rows(study, DEFAULT, TIMESTEPS)
     rows += named(posterior_rows(study, DEFAULT, NOISY, noise="draw"), "one draw")
     rows += named(posterior_rows(study, DEFAULT, NOISY, **AVERAGE), f"average of {DRAWS} draws")
-    return rows + list(shortlist_rows(study))
+    return rows + list(shortlist_rows(study, [("t = 100", 100, {})]))
 
 
 def named(rows: Sequence[Row], label: str) -> list[Row]:
@@ -98,19 +98,18 @@ def named(rows: Sequence[Row], label: str) -> list[Row]:
     return [replace(row, method=f"{row.method}, {label}") for row in rows]
 
 
-def shortlist_rows(study: Study) -> Iterator[Row]:
-    """Scores of a shortlist, where all other images have 0: by default, and for an average."""
+def shortlist_rows(study: Study, settings: Sequence[tuple[str, int, Options]]) -> Iterator[Row]:
+    """Scores of a shortlist, where all other images have 0.
+
+    Args:
+        study: models and their losses.
+        settings: for each row its name, timestep and options.
+    """
     name = " + ".join(scale.name for scale in DEFAULT)
     with tempfile.TemporaryDirectory() as folder:
         index = nda.build_index(study.train, Path(folder) / "x.nda", image_size=SMALL.size, scales=DEFAULT, null=0)
-        average: Options = {**AVERAGE, "mode": "ann"}
-        settings: tuple[tuple[str, int, Options], ...] = (
-            ("t = 100", 100, {"mode": "ann"}),
-            ("t = 100", 100, {"mode": "ann", "candidates": 50}),
-            (f"t = 400, average of {DRAWS} draws", 400, average),
-            (f"t = 400, average of {DRAWS} draws", 400, {**average, "candidates": 50}),
-        )
-        for label, timestep, options in settings:
+        for label, timestep, given in settings:
+            options: Options = {**given, "mode": "ann"}
             start = time.perf_counter()
             scores = {group: index.scores(queries, timestep, **options) for group, queries in study.queries.items()}
             length = np.mean([(found > 0).sum(axis=1).mean() for found in scores.values()])
@@ -133,7 +132,9 @@ def grid_rows(study: Study) -> list[Row]:
         rows += named(posterior_rows(study, DEFAULT, NOISY, **options), label)
     for scale in GRID_SMALLER:
         rows += named(posterior_rows(study, [scale], NOISY, **AVERAGE), f"average of {DRAWS} draws")
-    return rows
+    label = f"t = 400, average of {DRAWS} draws"
+    shortlists: list[tuple[str, int, Options]] = [("t = 100", 100, {"candidates": 50}), (label, 400, AVERAGE)]
+    return rows + list(shortlist_rows(study, [*shortlists, (label, 400, {**AVERAGE, "candidates": 50})]))
 
 
 def seeds_agree(losses: NDArray[np.floating], masks: NDArray[np.bool_]) -> list[float]:
