@@ -5,7 +5,7 @@
 Scores sum to what a model of a half knows of a picture, if it is the patch posterior of that half. Here the posterior
 mean of each half itself is asked, on the very noisy pictures that the trained models were asked about, and its loss is
 compared with theirs: no sum of scores, only what a posterior can say. Reads ../shared/data and benchmarks/lds/data;
-a quarter of an hour on two cores. Writes benchmarks/results/denoisers.md and .json.
+five minutes on two cores. Writes benchmarks/results/denoisers.md and .json.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from nda_index.evaluate.lds import mean_with_interval
 
 PATCHES = (3, 5, 7)
 TIMESTEPS = (75, 175, 325)
-PICTURES = 20  # of each group
+PICTURES = 10  # of each group
 OUTSIDE = 3.0  # by how much a pixel outside differs from one inside
 
 console = Console(width=200)
