@@ -218,7 +218,8 @@ class Attribution:
                 every image, say, and without those of this answer.
 
         Raises:
-            ConfigError: another ending, or `explained` for another form than ".html".
+            ConfigError: another ending; or `explained` for another form than ".html", of another picture or index, or
+                with other options than the answer's.
             StorageError: the file cannot be written.
         """
         path = Path(path)
@@ -228,7 +229,19 @@ class Attribution:
             raise ConfigError(f"cannot save an answer as {path.name!r}: its name must end in {endings}")
         if explained and form != "html":
             raise ConfigError(f"explained is given for {path.name!r}; only .html shows it")
+        for mean in explained:
+            self._check_same_question(mean)
         write_replacing(path, as_html(self, explained) if explained else FORMS[form](self))
+
+    def _check_same_question(self, mean: Denoised) -> None:
+        if mean.index_hash != self.index_hash or not np.array_equal(mean.query, self.query):
+            raise ConfigError(
+                "explained is of another picture or index; ask `denoise` of the same index about the same"
+            )
+        for name in ("timestep", "noise", "seed", "draws", "temper", "mirror", "where", "per_image_topk"):
+            ours, theirs = self.settings.get(name), mean.settings.get(name)
+            if ours != theirs:
+                raise ConfigError(f"explained has {name} {theirs!r} and the answer {ours!r}; ask both with the same")
 
     def _map(self, maps: NDArray[np.float32], rank: int, scale: str | None) -> NDArray[np.float32]:
         self._check_rank(rank)

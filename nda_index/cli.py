@@ -12,10 +12,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from nda_index.attribution import Attribution
 from nda_index.bars import progress_bars
 from nda_index.build import DEFAULT_MEMORY, DEFAULT_SCALES, BuildSummary, build, estimate_build
+from nda_index.denoise import Denoised
 from nda_index.edits import EditSummary, add_images, compact, remove_images
-from nda_index.errors import NdaIndexError
+from nda_index.errors import ConfigError, NdaIndexError
 from nda_index.evaluate.commands import evaluate
 from nda_index.index import Index, open_index
 from nda_index.manifest import read_manifest, verify
@@ -167,7 +169,7 @@ def query(
         list[Path] | None, typer.Option(help="Write .html, .png, .json or .parquet; may be repeated.")
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="In .html, also the picture as the collection explains it.")
+        bool, typer.Option("--explain", help="The .html also has the picture as the collection explains it.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -179,6 +181,10 @@ def query(
 
       nda-index query photos.nda picture.png --timestep 50 --timestep 200 --top 20 --json
     """
+    if explain and not any(path.suffix.lower() == ".html" for path in save or []):
+        raise ConfigError("--explain is given, but no --save ends in .html; the report alone shows it")
+    if explain and per_image_topk is not None:
+        raise ConfigError("--explain is given with --per-image-topk; a mean counts every window, so leave one out")
     with progress_bars(messages) as report:
         report("open", 0, 1)
         opened = _opened(index, ray)
@@ -189,8 +195,7 @@ def query(
         }  # fmt: skip
         timesteps = timestep or [100]
         answer = opened.attribute(image, timesteps, top, per_image_topk=per_image_topk, **options)
-        left_out = ((), answer.image_ids) if explain else ()
-        explained = [opened.denoise(image, timesteps, without=ids, **options) for ids in left_out]
+        explained = _explained(opened, image, timesteps, answer, options) if explain else []
     for path in save or []:
         answer.save(path, explained=explained if path.suffix.lower() == ".html" else ())
     if as_json:
@@ -210,6 +215,18 @@ def query(
     )
     for path in save or []:
         console.print(f"Wrote {escape(str(path))}.")
+
+
+def _explained(
+    index: Index, image: Path, timesteps: list[int], answer: Attribution, options: dict[str, Any]
+) -> list[Denoised]:
+    """The picture as the collection explains it, and without the images of the answer, if any are left."""
+    found = [index.denoise(image, timesteps, **options)]
+    if answer.collection > len(answer):
+        if options["candidates"] is not None:
+            options = {**options, "candidates": min(options["candidates"] + len(answer), answer.collection)}
+        found.append(index.denoise(image, timesteps, without=answer.image_ids, **options))
+    return found
 
 
 @app.command("denoise")

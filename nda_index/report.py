@@ -112,7 +112,7 @@ def as_html(answer: Attribution, explained: Sequence[Denoised] = ()) -> bytes:
             "left_over": _data_uri(with_heat(each.query, each.unexplained, UNEXPLAINED)),
             "distance": each.distance,
             "averaged": each.averaged,
-            "without": len(each.settings["without"]),
+            "without": _left_out(each.settings["without"], answer.image_ids),
         }
         for each in explained
     ]
@@ -196,6 +196,12 @@ def write_replacing(path: Path, data: bytes) -> None:
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def _left_out(image_ids: Sequence[int], answered: NDArray[np.int64]) -> str:
+    if set(image_ids) == set(answered.tolist()):
+        return "Without the image above" if len(image_ids) == 1 else f"Without the {len(image_ids)} images above"
+    return "" if not image_ids else "Without 1 image" if len(image_ids) == 1 else f"Without {len(image_ids)} images"
 
 
 def _known_values(metadata: pa.Table, row: int) -> list[tuple[str, Any]]:

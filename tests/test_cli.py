@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nda_index.cli import main
+from nda_index.errors import ConfigError
 
 
 def run(
@@ -44,6 +45,14 @@ def test_build_query_info_and_verify(
     plain = (tmp_path / "r.html").read_text()
     code, out, _ = run(capsys, monkeypatch, "query", *query, "--save", tmp_path / "r.html", "--explain")
     assert "Without the 3 images above" in (tmp_path / "r.html").read_text() and "Without" not in plain
+    report = ["--save", tmp_path / "r.html", "--explain"]
+    for enough in (["--top", 30], ["--candidates", 3]):
+        code, out, _ = run(capsys, monkeypatch, "query", *query, *enough, *report)
+        assert code == 0
+        assert ("Without the" in (tmp_path / "r.html").read_text()) == ("--candidates" in enough)
+    for wrong in (["--explain"], ["--per-image-topk", 1, *report]):
+        code, _, err = run(capsys, monkeypatch, "query", *query, *wrong)
+        assert (code, "--explain" in err) == (ConfigError.exit_code, True)
     code, out, _ = run(capsys, monkeypatch, "query", *query)
     assert "07.png" in out
     assert "not proof" in out

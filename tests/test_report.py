@@ -68,15 +68,21 @@ def test_the_page_says_what_was_found_and_on_what_ground(answer: nda.Attribution
 def test_the_page_shows_the_picture_as_the_collection_explains_it(
     answer: nda.Attribution, index: nda.Index, pictures: NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    means = [index.denoise(pictures[8], 100, mode="exact", without=ids) for ids in ((), answer.image_ids)]
+    left_out = ((), answer.image_ids, answer.image_ids[:1])
+    means = [index.denoise(pictures[8], 100, mode="exact", without=ids) for ids in left_out]
     answer.save(tmp_path / "report.html", explained=means)
     page = Page((tmp_path / "report.html").read_text())
-    assert len([tag for tag, _ in page.tags if tag == "img"]) == 1 + 4 * 4 + 2 * 2
+    assert len([tag for tag, _ in page.tags if tag == "img"]) == 1 + 4 * 4 + 3 * 2
     assert "With all images compared" in page.text and "Without the 4 images above" in page.text
+    assert "Without 1 image\n" in page.text
     assert all(f"{mean.distance:.3f}" in page.text for mean in means)
     assert "as the collection explains it" not in page_of(answer, tmp_path)[1].text
     with pytest.raises(nda.ConfigError, match="only .html"):
         answer.save(tmp_path / "report.png", explained=means)
+    with pytest.raises(nda.ConfigError, match="another picture"):
+        answer.save(tmp_path / "report.html", explained=[index.denoise(pictures[9], 100)])
+    with pytest.raises(nda.ConfigError, match="timestep"):
+        answer.save(tmp_path / "report.html", explained=[index.denoise(pictures[8], 200)])
 
 
 def test_keys_and_metadata_cannot_inject_code(answer: nda.Attribution, tmp_path: Path) -> None:

@@ -155,7 +155,8 @@ def fresh(output: Path) -> Path:
 
 def write_report(index: nda.Index, picture: Path | NDArray[np.uint8], answer: nda.Attribution, output: Path) -> None:
     """Write the answer as a page and as a picture."""
-    explained = [index.denoise(picture, TIMESTEP, without=left_out) for left_out in ((), answer.image_ids)]
+    left_out = ((), answer.image_ids) if len(index) > len(answer) else ((),)
+    explained = [index.denoise(picture, TIMESTEP, without=ids) for ids in left_out]
     answer.save(output / "report.html", explained=explained)
     answer.save(output / "report.png")
     console.print(answer)

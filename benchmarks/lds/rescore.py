@@ -41,7 +41,7 @@ AVERAGE: Options = {"noise": "average", "draws": DRAWS}
 GRID = tuple(parse_scale(text) for text in ("3", "5", "7", "10/2", "14/2"))
 GRID_SMALLER = nda.Scale(5)
 GRID_TIMESTEPS = (50, 100, 200, 400)
-GRID_LATE = 600  # a timestep of too much noise
+GRID_OTHERS = (100, 600)  # timesteps of too little noise and of too much
 GRID_DRAWS = (2, 4, 16)
 
 console = Console(width=200)
@@ -131,8 +131,8 @@ def grid_rows(study: Study) -> list[Row]:
     for label, options in noises.items():
         rows += named(posterior_rows(study, DEFAULT, NOISY, **options), label)
     average = f"average of {DRAWS} draws"
-    rows += named(posterior_rows(study, [GRID_SMALLER], [*NOISY, GRID_LATE], **AVERAGE), average)
-    rows += named(posterior_rows(study, DEFAULT, [GRID_LATE], **AVERAGE), average)
+    rows += named(posterior_rows(study, [GRID_SMALLER], [*NOISY, *GRID_OTHERS], **AVERAGE), average)
+    rows += named(posterior_rows(study, DEFAULT, GRID_OTHERS, **AVERAGE), average)
     short: Options = {"candidates": 50}
     both: Options = {**AVERAGE, "candidates": 50}
     return rows + list(shortlist_rows(study, [("t = 100", 100, short), (f"t = 400, {average}", 400, both)]))
@@ -190,7 +190,7 @@ def paired(rows: Sequence[Row]) -> str:
         f"{scales}, t = {', '.join(map(str, NOISY))}, {noise}" for noise in ("one draw", f"average of {DRAWS} draws")
     )
     pairs = [(average, "pixel cosine"), (average, draw), (average, f"{scales}, t = 100"), (draw, "pixel cosine")]
-    pairs += [(average, name) for name in ("trak-1", "d-trak-0.01", "ekfac-0.001")]
+    pairs += [(average, name) for name in ("trak-1", "d-trak-0.01", "d-trak-0.001", "ekfac-0.001")]
     lines = ["Differences on the same pictures:", "", "| first | minus | held-out | generated |", "|---|---|---|---|"]
     for first, second in pairs:
         difference = by_name[first].minus(by_name[second])
