@@ -187,13 +187,15 @@ class Index:
             >>> [int(answer.image_ids[0]) for answer in answers]
             [0, 1]
         """
-        threads = numba.get_num_threads()
-        workers = min(threads, len(queries)) if self._shards.concurrent else 1
-        if workers < 2:
-            yield from map(self._outcome, queries)
-            return
-        with ThreadPoolExecutor(workers, "question", numba.set_num_threads, (threads // workers,)) as pool:
-            yield from pool.map(self._outcome, queries)
+        threads = numba.get_num_threads() if self._shards.concurrent else 1
+        whole = len(queries) - len(queries) % threads
+        for some in (queries[:whole], queries[whole:]):  # those that are left over share all cores, none waits for one
+            workers = min(threads, len(some))
+            if workers < 2:
+                yield from map(self._outcome, some)
+                continue
+            with ThreadPoolExecutor(workers, "question", numba.set_num_threads, (threads // workers,)) as pool:
+                yield from pool.map(self._outcome, some)
 
     def _outcome(self, query: Query) -> Attribution | Exception:
         try:
