@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from nda_index.errors import ConfigError
 from nda_index.exact.evidence import to_float, views_of
 from nda_index.exact.posterior import score_views
 from nda_index.question import Options, as_question
@@ -43,7 +44,7 @@ def posterior_scores(
         **options: as for `Index.scores`, but `mode`, `candidates` and `where`.
 
     Raises:
-        ConfigError: an option breaks a rule.
+        ConfigError: an option breaks a rule, queries and training images differ in size, or a patch is larger.
 
     Example:
         >>> pictures = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), np.uint8)
@@ -51,6 +52,13 @@ def posterior_scores(
         np.int64(4)
     """
     question = as_question(timestep, **options)
+    if queries.shape[1:] != train.shape[1:]:
+        raise ConfigError(
+            f"queries are {list(queries.shape[1:])} and training images {list(train.shape[1:])}; "
+            "resize them to one size"
+        )
+    for scale in scales:
+        scale.check_fits(*train.shape[1:3])
     pixels = to_float(_channels_first(train))
     blocks = [pixels[first : first + BLOCK] for first in range(0, len(pixels), BLOCK)]
     rows = [

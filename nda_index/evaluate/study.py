@@ -46,6 +46,11 @@ class Study:
             )
         for group, queries in self.queries.items():
             _check_pictures(f"queries/{group}", queries)
+            if queries.shape[1:] != self.train.shape[1:]:
+                raise ConfigError(
+                    f"queries/{group} has pictures of {list(queries.shape[1:])} and train of "
+                    f"{list(self.train.shape[1:])}; resize them to one size [H, W, C]"
+                )
             _check_matrix(f"losses/{group}", self.losses[group], (models, len(queries)))
             for method, found in self.scores.items():
                 if group not in found:

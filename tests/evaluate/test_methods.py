@@ -14,6 +14,7 @@ from nda_index.evaluate.methods import (
     posterior_scores,
     random_scores,
 )
+from nda_index.evaluate.study import Study
 
 TRAIN = np.random.default_rng(0).integers(0, 256, (12, 10, 10, 3), np.uint8)
 QUERIES = np.concatenate([TRAIN[3:5], np.random.default_rng(1).integers(0, 256, (1, 10, 10, 3), np.uint8)])
@@ -57,3 +58,14 @@ def test_random_scores_are_the_same_every_time() -> None:
     assert found.shape == (3, 12)
     assert (found == random_scores(TRAIN, QUERIES)).all()
     assert len(np.unique(found)) == found.size
+
+
+def test_pictures_of_another_size_are_refused() -> None:
+    train = np.zeros((4, 8, 8, 3), np.uint8)
+    for queries in (np.zeros((2, 16, 16, 3), np.uint8), np.zeros((2, 8, 8, 1), np.uint8)):
+        with pytest.raises(nda.ConfigError, match="one size"):
+            posterior_scores(train, queries, [nda.Scale(3)], 100)
+        with pytest.raises(nda.ConfigError, match="one size"):
+            Study(train, np.eye(3, 4) > 0, {"new": queries}, {"new": np.zeros((3, 2))})
+    with pytest.raises(nda.ConfigError, match="does not fit"):
+        posterior_scores(train, train, [nda.Scale(9)], 100)
