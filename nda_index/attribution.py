@@ -17,7 +17,7 @@ from nda_index.errors import AnswerFormatError, ConfigError, QueryError
 from nda_index.exact.evidence import views_of
 from nda_index.exact.links import cell_links
 from nda_index.question import Question
-from nda_index.report import FORMS, as_html, write_replacing
+from nda_index.report import FORMS, as_html, form_of, write_replacing
 from nda_index.scales import Scale
 from nda_index.verdict import STRONG, Verdict
 
@@ -223,10 +223,7 @@ class Attribution:
             StorageError: the file cannot be written.
         """
         path = Path(path)
-        form = path.suffix.lower().removeprefix(".")
-        if form not in FORMS:
-            endings = ", ".join(f".{name}" for name in sorted(FORMS))
-            raise ConfigError(f"cannot save an answer as {path.name!r}: its name must end in {endings}")
+        form = form_of(path)
         if explained and form != "html":
             raise ConfigError(f"explained is given for {path.name!r}; only .html shows it")
         for mean in explained:
@@ -238,7 +235,9 @@ class Attribution:
             raise ConfigError(
                 "explained is of another picture or index; ask `denoise` of the same index about the same"
             )
-        for name in ("timestep", "noise", "seed", "draws", "temper", "mirror", "where", "per_image_topk"):
+        if self.settings["per_image_topk"] is not None:
+            raise ConfigError("explained is given for an answer with per_image_topk; a mean counts every window")
+        for name in ("timestep", "noise", "seed", "draws", "temper", "mirror", "where"):
             ours, theirs = self.settings.get(name), mean.settings.get(name)
             if ours != theirs:
                 raise ConfigError(f"explained has {name} {theirs!r} and the answer {ours!r}; ask both with the same")

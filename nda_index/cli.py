@@ -22,7 +22,7 @@ from nda_index.evaluate.commands import evaluate
 from nda_index.index import Index, open_index
 from nda_index.manifest import read_manifest, verify
 from nda_index.plan import Estimate
-from nda_index.report import strict_json
+from nda_index.report import form_of, strict_json
 from nda_index.scales import parse_scale
 from nda_index.serve.commands import serve, token
 from nda_index.tune import tune, tuning_summary
@@ -166,7 +166,7 @@ def query(
         str | None, typer.Option(help="Ask on the Ray cluster at this address; auto: this machine's.")
     ] = None,
     save: Annotated[
-        list[Path] | None, typer.Option(help="Write .html, .png, .json or .parquet; may be repeated.")
+        list[Path] | None, typer.Option(help="Write .html, .png, .json, .parquet or .arrow; may be repeated.")
     ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="The .html also has the picture as the collection explains it.")
@@ -181,7 +181,8 @@ def query(
 
       nda-index query photos.nda picture.png --timestep 50 --timestep 200 --top 20 --json
     """
-    if explain and not any(path.suffix.lower() == ".html" for path in save or []):
+    forms = [form_of(path) for path in save or []]
+    if explain and "html" not in forms:
         raise ConfigError("--explain is given, but no --save ends in .html; the report alone shows it")
     if explain and per_image_topk is not None:
         raise ConfigError("--explain is given with --per-image-topk; a mean counts every window, so leave one out")
@@ -196,8 +197,8 @@ def query(
         timesteps = timestep or [100]
         answer = opened.attribute(image, timesteps, top, per_image_topk=per_image_topk, **options)
         explained = _explained(opened, image, timesteps, answer, options) if explain else []
-    for path in save or []:
-        answer.save(path, explained=explained if path.suffix.lower() == ".html" else ())
+    for path, form in zip(save or [], forms, strict=True):
+        answer.save(path, explained=explained if form == "html" else ())
     if as_json:
         _print_json(answer.to_dict())
         return
@@ -221,12 +222,16 @@ def _explained(
     index: Index, image: Path, timesteps: list[int], answer: Attribution, options: dict[str, Any]
 ) -> list[Denoised]:
     """The picture as the collection explains it, and without the images of the answer, if any are left."""
-    found = [index.denoise(image, timesteps, **options)]
-    if answer.collection > len(answer):
-        if options["candidates"] is not None:
-            options = {**options, "candidates": min(options["candidates"] + len(answer), answer.collection)}
-        found.append(index.denoise(image, timesteps, without=answer.image_ids, **options))
-    return found
+    left_out = ((), answer.image_ids) if answer.collection > len(answer) else ((),)
+    return [
+        index.denoise(image, timesteps, without=ids, **{**options, "candidates": _enough(answer, len(ids))})
+        for ids in left_out
+    ]
+
+
+def _enough(answer: Attribution, left_out: int) -> int:
+    """Candidates that leave as many as the answer had, without some of its images."""
+    return min(answer.scored + left_out, answer.collection)
 
 
 @app.command("denoise")
@@ -256,8 +261,10 @@ def denoise_command(
     timesteps = timestep or [100]
     with progress_bars(messages) as report:
         opened = _opened(index, ray)
-        best = opened.attribute(image, timesteps, without_top, **options).image_ids if without_top else ()
-        found = opened.denoise(image, timesteps, without=best, progress=report, **options)
+        if without_top:
+            answer = opened.attribute(image, timesteps, without_top, **options)
+            options |= {"without": answer.image_ids, "candidates": _enough(answer, without_top)}
+        found = opened.denoise(image, timesteps, progress=report, **options)
     found.save(output)
     if as_json:
         _print_json({"picture": str(output), **found.to_dict()})

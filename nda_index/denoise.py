@@ -145,7 +145,10 @@ def denoised(
 
 
 def _checked_ids(image_ids: Sequence[int] | NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    ids = np.asarray(image_ids)
+    try:
+        ids = np.asarray(image_ids)
+    except ValueError:  # rows of different lengths
+        ids = np.empty(0, object)[None]
     if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
         raise ConfigError(f"without is {image_ids!r}; it must be ids of images, as `Attribution.image_ids` has them")
     unknown = ids[(ids < 0) | (ids >= count)]

@@ -208,7 +208,8 @@ def named(conversation: Conversation, image_ids: NDArray[np.int64], offsets: NDA
 
 
 def _slowest(seconds: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {stage: max(part.get(stage, 0.0) for part in seconds) for stage in seconds[0]}
+    stages = dict.fromkeys(stage for part in seconds for stage in part)  # not every shard has images to fetch
+    return {stage: max(part.get(stage, 0.0) for part in seconds) for stage in stages}
 
 
 def _answered(found: Sequence[Any]) -> list[Any]:

@@ -120,7 +120,13 @@ def as_question(timestep: int | Sequence[int], **options: Unpack[Options]) -> Qu
         True
     """
     one = isinstance(timestep, int | np.integer | float | str)
-    return Question((timestep,) if one else tuple(timestep), **options)  # type: ignore[arg-type]
+    timesteps = map(_plain, (timestep,) if one else timestep)  # type: ignore[arg-type]
+    return Question(tuple(timesteps), **{name: _plain(value) for name, value in options.items()})
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy number as Python's own, which generators take and JSON writes."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from nda_index.archive import answer_bytes
+from nda_index.errors import ConfigError
 from nda_index.manifest import writing
 
 if TYPE_CHECKING:
@@ -180,6 +181,23 @@ FORMS: dict[str, Callable[[Any], bytes]] = {
     "parquet": as_parquet,
     "png": as_png,
 }
+
+
+def form_of(path: Path) -> str:
+    """The form that a file's name asks for, of `FORMS`.
+
+    Raises:
+        ConfigError: it ends in none of them.
+
+    Example:
+        >>> form_of(Path("answer.HTML"))
+        'html'
+    """
+    form = path.suffix.lower().removeprefix(".")
+    if form not in FORMS:
+        endings = ", ".join(f".{name}" for name in sorted(FORMS))
+        raise ConfigError(f"cannot save an answer as {path.name!r}: its name must end in {endings}")
+    return form
 
 
 def write_replacing(path: Path, data: bytes) -> None:

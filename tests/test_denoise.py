@@ -190,6 +190,7 @@ def test_a_grey_picture_and_progress(tmp_path: Path) -> None:
         ({"without": [3, 300]}, nda.QueryError, "without holds 300; image ids are from 0 to 299"),
         ({"without": [-1]}, nda.QueryError, "without holds -1"),
         ({"without": ["00000003"]}, nda.ConfigError, "must be ids of images"),
+        ({"without": [[1], [2, 3]]}, nda.ConfigError, "must be ids of images"),
         ({"without": [1.5]}, nda.ConfigError, "must be ids of images"),
         ({"without": 3}, nda.ConfigError, "without is 3"),
         ({"without": range(300), "mode": "exact"}, nda.QueryError, "none of the 300 images"),

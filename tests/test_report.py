@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -81,8 +82,30 @@ def test_the_page_shows_the_picture_as_the_collection_explains_it(
         answer.save(tmp_path / "report.png", explained=means)
     with pytest.raises(nda.ConfigError, match="another picture"):
         answer.save(tmp_path / "report.html", explained=[index.denoise(pictures[9], 100)])
+    with pytest.raises(nda.ConfigError, match="counts every window"):
+        index.attribute(pictures[8], per_image_topk=1).save(tmp_path / "report.html", explained=means)
     with pytest.raises(nda.ConfigError, match="timestep"):
         answer.save(tmp_path / "report.html", explained=[index.denoise(pictures[8], 200)])
+
+
+def test_the_page_says_that_images_could_not_be_asked(answer: nda.Attribution, tmp_path: Path) -> None:
+    _, page = page_of(replace(answer, scored=answer.collection, missing=1234), tmp_path)
+    assert "1,234 more images" in page.text and "not whole" in page.text
+    assert "All 300 images" not in page.text
+    _, page = page_of(replace(answer, scored=answer.collection), tmp_path)
+    assert "All 300 images" in page.text and "not whole" not in page.text
+
+
+def test_options_as_numpy_numbers_are_written_as_any_others(
+    index: nda.Index, pictures: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"timestep": np.arange(100, 301, 100), "seed": np.int64(3), "candidates": np.int32(60)}
+    asked = index.attribute(pictures[8], top=2, noise="draw", **options)
+    for name in ("a.html", "a.png", "a.json", "a.parquet", "a.arrow"):
+        asked.save(tmp_path / name)
+    settings = json.loads((tmp_path / "a.json").read_text())["settings"]
+    assert (settings["timestep"], settings["seed"], settings["candidates"]) == ([100, 200, 300], 3, 60)
+    assert nda.read_answer(tmp_path / "a.arrow").settings == settings
 
 
 def test_keys_and_metadata_cannot_inject_code(answer: nda.Attribution, tmp_path: Path) -> None:

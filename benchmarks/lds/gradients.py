@@ -12,6 +12,9 @@ query's largest set to 1 or -1, and SETTING-gradients.json: how they were made a
     d-trak-LAMBDA      D-TRAK (Zheng et al., arXiv 2311.00500): the same with the squared norm of the predicted noise
     ekfac-LAMBDA       influence functions with EK-FAC (Mlodozeniec et al., arXiv 2410.13850)
 
+EK-FAC needs kronfluence, which is not in the group bench, as it brings torchvision and with it another torch:
+`pip install --no-deps kronfluence accelerate einops einconv opt_einsum psutil`.
+
 The papers choose lambda by the score that it gives; here are several, each in units of the matrix's mean eigenvalue.
 Holds the gradients of every image: 3 GiB in the small setting, too much for any machine in the full one.
 """

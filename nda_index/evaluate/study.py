@@ -78,7 +78,10 @@ def read_study(path: str | PathLike[str]) -> Study:
         ['new']
     """
     try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+        with open(path, "rb") as opened:
+            file = np.load(opened, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it is a single array")
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise SourceError(f"{str(path)!r} cannot be read as a study ({error}); give an .npz of arrays") from error

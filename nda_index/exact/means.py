@@ -55,7 +55,9 @@ def averaging(
     scales = scales_of(views)
     height, width = views[0].noisy.pixels.shape[1:]
     spans = [pixel_spans(height, width, scale) for scale in scales]
-    totals_of_images = scoring(views, blocks, count, settings, lambda done, _: progress(min(done, count), 2 * count))
+    totals_of_images = scoring(
+        views, blocks, count, settings, lambda done, _: progress(min(done, count), 2 * count), keep_masses=False
+    )
     totals = next(totals_of_images)
     totals_of_images.close()
     normalisers = yield totals

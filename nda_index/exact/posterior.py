@@ -122,12 +122,15 @@ def scoring(
     count: int,
     settings: PosteriorSettings,
     progress: Callable[[int, int], None],
+    *,
+    keep_masses: bool = True,
 ) -> Generator[list[NDArray[np.float64]], list[NDArray[np.float64]], ViewScores]:
     """Exact scores of `count` images that come in blocks, floats [n, C, H, W] or tensors of them, with bounded memory.
 
     Yields the log totals of these images, [P] for each view; is sent the normalisers of the whole posterior, where
     there are more images, and returns the scores. `blocks` is called once, or twice where there are too many masses to
-    keep. `progress` is called with the number of images done and of all to do.
+    keep; `keep_masses=False` is for who wants the totals alone. `progress` is called with the number of images done and
+    of all to do.
 
     Raises:
         ConfigError: the backend is "gpu" and the GPU cannot compute this, or there is none.
@@ -139,7 +142,7 @@ def scoring(
             return result
         if settings.backend == "gpu":
             raise ConfigError(f"backend is 'gpu', but {obstacle or BORDER_OBSTACLE}; take backend 'cpu' or 'auto'")
-    keep = 4 * count * sum(view.positions for view in views) <= KEPT_BYTES
+    keep = keep_masses and 4 * count * sum(view.positions for view in views) <= KEPT_BYTES
     totals = [np.full(view.positions, -np.inf) for view in views]
     kept: list[list[Masses]] = []
     scores, done, left_out, backend = [], 0, 0.0, settings.backend

@@ -14,7 +14,7 @@ from nda_index.index import Index
 from nda_index.question import Query
 from nda_index.serve.generation import Generation
 from nda_index.serve.metrics import Metrics
-from nda_index.serve.refusal import later
+from nda_index.serve.refusal import Refusal, later
 from nda_index.serve.settings import ServeSettings
 from nda_index.threads import limit_threads
 
@@ -83,13 +83,7 @@ class Engine:
             with generation.used():
                 return await asyncio.wait_for(asyncio.shield(job.answer), max(0.0, deadline - time.monotonic()))
         except asyncio.TimeoutError:
-            self._metrics.ended.labels("deadline").inc()
-            raise later(
-                503,
-                "deadline",
-                f"the question was not answered within {self._settings.deadline:g} s; ask again later, or for less",
-                self.patience,
-            ) from None
+            raise self.out_of_time() from None
         except asyncio.CancelledError:
             self._metrics.ended.labels("cancelled").inc()
             raise
@@ -100,6 +94,16 @@ class Engine:
                 with suppress(ValueError):  # it is being asked already, and ends at its next report
                     self._line.remove(job)  # a picture that nobody waits for must not stay in memory
                 job.answer.cancel()
+
+    def out_of_time(self) -> Refusal:
+        """What a question is told, and counted as, that was not answered within the deadline."""
+        self._metrics.ended.labels("deadline").inc()
+        return later(
+            503,
+            "deadline",
+            f"the question was not answered within {self._settings.deadline:g} s; ask again later, or for less",
+            self.patience,
+        )
 
     async def run(self) -> None:
         """Ask the index, until cancelled."""

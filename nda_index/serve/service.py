@@ -199,9 +199,15 @@ class Service:
         with generation.used() as index:
             if asked.options["where"] is not None:
                 asked.options["where"] = _condition(asked.options["where"], generation.columns)
-            query = await self._decoded(index, asked)
-            identity = result_id(query, index.manifest.index_hash)
-            known = await self._known(identity)
+            try:
+                query, identity, known = await asyncio.wait_for(
+                    self._looked_up(index, asked), max(0.0, deadline - time.monotonic())
+                )
+            except asyncio.TimeoutError:
+                raise self._engine.out_of_time() from None
+            except asyncio.CancelledError:
+                self.metrics.ended.labels("cancelled").inc()
+                raise
             self.metrics.stored.labels("miss" if known is None else "hit").inc()
             if known is not None:
                 return identity, known
@@ -211,6 +217,12 @@ class Service:
             except StorageError as error:  # the answer is there all the same
                 LOG.error("an answer cannot be stored: %s", error)
             return identity, answer
+
+    async def _looked_up(self, index: Index, asked: Asked) -> tuple[Query, str, Attribution | None]:
+        """The query, its answer's name, and the answer if there is one already."""
+        query = await self._decoded(index, asked)
+        identity = result_id(query, index.manifest.index_hash)
+        return query, identity, await self._known(identity)
 
     async def _known(self, identity: str) -> Attribution | None:
         try:
@@ -226,13 +238,16 @@ class Service:
                 self.ready = True
             except Exception:  # whatever it is, who asks is told to ask again, and the next attempt may go well
                 LOG.exception("the index does not answer")
-                await asyncio.sleep(self.settings.reload_seconds)
+                await self._look_again()  # it may have been mended
         while True:
-            await asyncio.sleep(self.settings.reload_seconds)
-            try:
-                await self._generations.follow(self._prepare)
-            except Exception:
-                LOG.exception("the index on disk cannot be looked at")
+            await self._look_again()
+
+    async def _look_again(self) -> None:
+        await asyncio.sleep(self.settings.reload_seconds)
+        try:
+            await self._generations.follow(self._prepare)
+        except Exception:
+            LOG.exception("the index on disk cannot be looked at")
 
     async def _prepare(self, fresh: Generation) -> None:
         """Make another generation ready to be asked."""

@@ -102,7 +102,7 @@ def test_layer_gradients_put_the_bias_after_the_weights() -> None:
 
 def test_mean_gradients_are_finite_differences() -> None:
     pytest.importorskip("diffusers", reason="diffusers is not installed; it comes with the group bench")
-    pytest.importorskip("kronfluence", reason="kronfluence is not installed; it comes with the group bench")
+    pytest.importorskip("kronfluence", reason="kronfluence is not installed; benchmarks/lds/gradients.py says how")
     from benchmarks.lds.gradients import mean_gradients, noised
 
     torch.manual_seed(0)
@@ -125,7 +125,7 @@ def test_mean_gradients_are_finite_differences() -> None:
 def test_factors_of_a_linear_denoiser_are_its_gauss_newton_matrix() -> None:
     """One weight matrix on one pixel of two channels: H = 2 / d E[x x^T] (x) I, and EK-FAC is exact."""
     pytest.importorskip("diffusers", reason="diffusers is not installed; it comes with the group bench")
-    pytest.importorskip("kronfluence", reason="kronfluence is not installed; it comes with the group bench")
+    pytest.importorskip("kronfluence", reason="kronfluence is not installed; benchmarks/lds/gradients.py says how")
     from benchmarks.lds.gradients import DRAWS, fit_factors, noised
     from nda_index.diffusion import TIMESTEPS
 

@@ -84,3 +84,9 @@ def test_objects_are_not_unpickled(tmp_path: Path) -> None:
     write(tmp_path, arrays() | {"evil": np.array([print], dtype=object)})
     with pytest.raises(SourceError, match="cannot be read as a study"):
         read_study(tmp_path / "study.npz")
+
+
+def test_a_single_array_is_no_study(tmp_path: Path) -> None:
+    np.save(tmp_path / "study.npy", np.zeros(3))
+    with pytest.raises(SourceError, match="a single array"):
+        read_study(tmp_path / "study.npy")

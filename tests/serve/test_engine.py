@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -92,10 +93,11 @@ def test_the_same_question_is_asked_once_for_all_who_wait(
     with serving(index_folder, tmp_path / "results") as served, ThreadPoolExecutor(4) as pool:
         gate.opened.clear()
         asked = len(gate.begun)
+        misses = served.metric('nda_index_results_total{outcome="miss"}')
         first = raw_question(served, upload)
         until(lambda: len(gate.begun) == asked + 1)
         others = [pool.submit(served.ask, upload) for _ in range(3)]
-        until(lambda: served.metric("nda_index_queue_length") == 4)
+        until(lambda: served.metric('nda_index_results_total{outcome="miss"}') == misses + 4)  # all four wait
         first.close()  # who asked first leaves; the others still want to know
         until(lambda: served.metric("nda_index_queue_length") == 3)
         gate.opened.set()
@@ -114,7 +116,7 @@ def test_a_question_ends_when_its_client_hangs_up(
         running = raw_question(served, encoded(pictures[0]))
         until(lambda: len(gate.begun) == asked + 1)
         waiting = raw_question(served, encoded(pictures[1]))
-        until(lambda: served.metric("nda_index_queue_length") == 2)
+        until(lambda: served.metric("nda_index_line_length") == 2)
         waiting.close()
         until(lambda: served.metric("nda_index_queue_length") == 1)
         running.close()
@@ -216,3 +218,16 @@ def test_the_first_query_is_asked_until_it_is_answered(
         assert not errors
         assert served.ask(upload, top=1).status_code == 200
     assert caplog.text.count("the index does not answer") == 2
+
+
+def test_a_question_that_waits_for_the_decoder_runs_out_of_time(
+    index_folder: Path, tmp_path: Path, upload: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = threading.Event()
+    with serving(index_folder, tmp_path / "results", deadline=0.2) as served:
+        with monkeypatch.context() as patch:
+            patch.setattr("nda_index.serve.service._query", lambda *_: decoded.wait())
+            response = served.ask(upload, top=1)
+            decoded.set()
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "deadline")
+        assert served.metric('nda_index_questions_ended_total{reason="deadline"}') == 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -67,7 +68,7 @@ def test_what_was_asked_before_is_answered_by_the_old_index(
         gate.opened.clear()
         begun = len(gate.begun)
         asked = [pool.submit(served.ask, data, top=1) for data in (upload, encoded(pictures[8]))]
-        until(lambda: len(gate.begun) == begun + 1 and served.metric("nda_index_queue_length") == 2)
+        until(lambda: len(gate.begun) == begun + 1 and served.metric("nda_index_line_length") == 2)
         nda.add_images(copy, source)
         gate.opened.set()
         for future in asked:
@@ -163,3 +164,22 @@ def test_a_damaged_index_does_not_replace_the_open_one(copy: Path, tmp_path: Pat
         assert served.ask(upload, top=1).status_code == 200
         assert images(served) == 300
         assert served.http.get("/readyz").status_code == 200
+
+
+def test_an_index_that_never_answered_is_replaced_when_it_is_mended(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, mended = nda.Index.attribute_batch, threading.Event()
+    source, _ = more(tmp_path, 5)
+
+    def broken(index: nda.Index, queries: Sequence[Query]) -> Iterator[nda.Attribution | Exception]:
+        if len(index) == 305:
+            return original(index, queries)
+        if not mended.is_set():
+            nda.add_images(copy, source)
+            mended.set()
+        raise OSError("the lists are damaged")
+
+    monkeypatch.setattr(nda.Index, "attribute_batch", broken)
+    with serving(copy, tmp_path / "results") as served:  # it becomes ready
+        assert images(served) == 305
