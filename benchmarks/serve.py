@@ -3,7 +3,8 @@
     python -m benchmarks.serve photos.nda
 
 Clients ask about collages of two random images each, no question twice. Beside each number of clients stands the rate
-of the same index asked in process, one question after the other. Then requests arrive at ten times the measured
+of the same index asked in process, one question after the other, and how much the questions of a batch can share: what
+their shortlists have in common. Then requests arrive at ten times the measured
 rate: each must be answered or refused, memory must stay bounded, and the service must recover. Last, the process is
 killed with SIGKILL under load and started again, several times: every answer that a client has seen must be readable.
 Writes benchmarks/results/serve.md; exits with 1 if a promise was broken.
@@ -39,6 +40,7 @@ OVERLOAD = 10
 MINUTE = 60.0  # that the overload lasts
 PATIENCE = 120.0
 PAIRS = 40  # of the same question in process and over HTTP
+COMPARED = 12  # questions whose shortlists are compared
 
 
 @dataclass
@@ -61,10 +63,12 @@ def main() -> None:
     arguments = parser.parse_args()
     collages = make_collages(arguments.index)
     alone = in_process(arguments.index, collages, arguments.seconds)
+    common = in_common(arguments.index, collages)
     page, problems = asyncio.run(measure(arguments.index, collages, alone, arguments.seconds, arguments.kills))
     with nda.open_index(arguments.index) as index:
         of = f"{len(index):,} images of {index.shape[1]} x {index.shape[2]}, {len(index.scales)} scales"
-        page = f"# The service under load\n\n`python -m benchmarks.serve` on {describe_machine()}. {of}.\n\n{page}\n"
+    made = f"`python -m benchmarks.serve` on {describe_machine()}. {of}."
+    page = f"# The service under load\n\n{made}\n\n{page}\n{common}\n"
     print(page)
     for problem in problems:
         print("PROBLEM:", problem, file=sys.stderr)
@@ -102,6 +106,18 @@ def in_process(folder: Path, collages: Iterator[bytes], seconds: float) -> float
             index.attribute(next(collages))
             count += 1
         return count / (time.perf_counter() - start)
+
+
+def in_common(folder: Path, collages: Iterator[bytes]) -> str:
+    """How many images the shortlists of two questions have in common."""
+    with nda.open_index(folder) as index:
+        shortlists = index.scores([next(collages) for _ in range(COMPARED)], mode="ann") > 0  # bool [Q, N]
+    pairs = [(first, second) for row, second in enumerate(shortlists) for first in shortlists[:row]]
+    shares = [(first & second).sum() / min(first.sum(), second.sum()) for first, second in pairs]
+    return (
+        f"\n**What batches can share.** Shortlists of {COMPARED} questions hold {shortlists.sum(axis=1).mean():,.0f} "
+        f"images each; two of them have {np.mean(shares):.0%} in common, at most {max(shares):.0%}."
+    )
 
 
 async def measure(

@@ -148,7 +148,8 @@ def as_markdown(results: dict[str, Any]) -> str:
     rows, predictions = results["rows"], results["predictions"]
     names = list(dict.fromkeys(row["method"] for row in rows))
     pictures = len({row["picture"] for row in rows})
-    lines = ["# Counterfactuals", "", f"`python -m benchmarks.lds.counterfactual` on {results['machine']}."]
+    command = f"python -m benchmarks.lds.counterfactual FOLDER --pictures {pictures}"
+    lines = ["# Counterfactuals", "", f"`{command}` on {results['machine']}."]
     lines += [f"The small setting of the [LDS](lds.md), {pictures} generated pictures; {results['removed']} of"]
     lines += [f"{SMALL.images:,} images are left out, and a model trained anew makes its picture of the same noise."]
     lines += ["", "## How much the picture changes", ""]

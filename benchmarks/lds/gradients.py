@@ -3,8 +3,9 @@
     python -m benchmarks.lds.gradients FOLDER --setting small
 
 FOLDER is what benchmarks.lds.train left. Writes benchmarks/lds/data/SETTING-gradients.npz, by method the scores of
-every training image for every query (first the held-out pictures, then the generated ones), float16 [Q, N] with each
-query's largest set to 1 or -1, and SETTING-gradients.json: how they were made and how long it took.
+every training image for every query (first the held-out pictures, then the generated ones, and of the methods in
+`rescore.CHOSEN` the further ones of both kinds), float16 [Q, N] with each query's largest set to 1 or -1, and
+SETTING-gradients.json: how they were made and how long it took.
 
     gradient           inner product of loss gradients, TracIn (Pruthi et al., arXiv 2002.08484) at the last checkpoint
     gradient-cosine    its cosine
@@ -43,12 +44,13 @@ from torch.utils.data import TensorDataset
 
 from benchmarks.lds.influence import Factors, ekfac_scores, layer_gradients, ridge_scores
 from benchmarks.lds.model import load_model, to_tensor
+from benchmarks.lds.rescore import CHOSEN
 from benchmarks.lds.setting import SETTINGS, held_out_images, training_images
 from benchmarks.lds.train import DATA, generated_pictures
 from benchmarks.machine import describe_machine
 from nda_index.diffusion import TIMESTEPS, noise_level
 
-RATIOS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # lambda over the mean eigenvalue, from hardly any to most of what matters
+RATIOS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # lambda over the mean eigenvalue, from hardly any to more than what matters
 DRAWS = 10  # timesteps of each training image, each with its noise, for EK-FAC's factors
 
 
@@ -61,7 +63,8 @@ def main() -> None:
     setting, folder = SETTINGS[arguments.setting], arguments.folder
     model = load_model(setting, folder / "full-0.safetensors")
     images = training_images(setting)
-    queries = np.concatenate([held_out_images(setting), generated_pictures(setting, folder)])
+    generated, further = generated_pictures(setting, folder)
+    queries = np.concatenate([held_out_images(setting), generated, held_out_images(setting, further=True), further])
     everything = to_tensor(np.concatenate([images, queries]))
     scores: dict[str, torch.Tensor] = {}
     seconds: dict[str, float] = {}
@@ -84,7 +87,8 @@ def main() -> None:
         scores |= {f"ekfac-{ratio:g}": part for ratio, part in zip(RATIOS, found, strict=True)}
 
     DATA.mkdir(exist_ok=True)
-    arrays: dict[str, Any] = {name: halved(part) for name, part in scores.items()}
+    first = 2 * setting.queries
+    arrays: dict[str, Any] = {name: halved(part if name in CHOSEN else part[:first]) for name, part in scores.items()}
     np.savez_compressed(DATA / f"{setting.name}-gradients.npz", **arrays)
     made = {
         "command": f"python -m benchmarks.lds.gradients FOLDER {' '.join(sys.argv[2:])}".rstrip(),

@@ -3,8 +3,10 @@
     python -m benchmarks.lds.rescore
 
 Reads ../shared/data and benchmarks/lds/data, takes a minute or two on two cores, and prints the same figures to the
-last digit every time. Writes benchmarks/results/lds.md, .json and .png. With `--grid` it scores many patch sizes,
-timesteps and noise settings instead, in a quarter of an hour, and writes benchmarks/results/lds-grid.md.
+last digit every time. Writes benchmarks/results/lds.md, .json and .png. Or else
+
+    --grid     scores many patch sizes, timesteps and noise settings, in half an hour: lds-grid.md and .json
+    --confirm  asks what was chosen on these pictures about others, in some minutes: lds-confirm.md and .json
 """
 
 from __future__ import annotations
@@ -43,6 +45,8 @@ GRID_SMALLER = nda.Scale(5)
 GRID_TIMESTEPS = (50, 100, 200, 400)
 GRID_OTHERS = (100, 600)  # timesteps of too little noise and of too much
 GRID_DRAWS = (2, 4, 16)
+BEST, MOST = (400,), 16  # timestep and draws that did best
+CHOSEN = ("trak-1", "d-trak-0.01", "d-trak-0.001", "ekfac-0.001")  # of each gradient method, lambdas that did best
 
 console = Console(width=200)
 
@@ -50,37 +54,47 @@ console = Console(width=200)
 def main() -> None:
     """Score, then write."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--grid", action="store_true", help="many patch sizes and timesteps, in a quarter of an hour")
-    arguments = parser.parse_args()
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--grid", dest="page", action="store_const", const="lds-grid", help="many settings")
+    other.add_argument("--confirm", dest="page", action="store_const", const="lds-confirm", help="other pictures")
+    name = parser.parse_args().page or "lds"
     start = time.perf_counter()
-    study = kept_study()
-    rows = grid_rows(study) if arguments.grid else main_rows(study)
-    name = "lds-grid" if arguments.grid else "lds"
+    if name == "lds-confirm":
+        rows = confirming_rows(kept_study(further=True))
+    else:
+        rows = (grid_rows if name == "lds-grid" else main_rows)(kept_study())
     seconds = time.perf_counter() - start
     made = json.loads((DATA / "small.json").read_text())
     results = {"machine": describe_machine(), "seconds": seconds, "made": made, "rows": [row.to_dict() for row in rows]}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
     (RESULTS / f"{name}.md").write_text(page(rows, made, seconds, name))
-    if not arguments.grid:
+    if name == "lds":
         draw_bars(rows)
     console.print((RESULTS / f"{name}.md").read_text())
 
 
-def kept_study() -> Study:
-    """The small setting's images, and the losses and gradient scores that were kept of its models."""
-    kept = np.load(DATA / "small.npz")
-    losses = kept["losses"].mean(axis=(0, 3))  # [M, 2 Q]: over seeds and timesteps
+def kept_study(*, further: bool = False) -> Study:
+    """The small setting's images, and the losses and gradient scores that were kept of its models.
+
+    Args:
+        further: the pictures that had no part in choosing settings, and the last seed's models alone.
+    """
+    kept, gradients = np.load(DATA / "small.npz"), np.load(DATA / "small-gradients.npz")
     half = SMALL.queries
-    gradients = np.load(DATA / "small-gradients.npz")
+    if further:
+        generated, losses, first = kept["further"], kept["further_losses"].mean(axis=2), 2 * half
+    else:
+        generated, losses, first = kept["generated"], kept["losses"].mean(axis=(0, 3)), 0
     return Study(
         training_images(SMALL),
         masks_of(SMALL)[: len(losses)],
-        dict(zip(GROUPS, (held_out_images(SMALL), kept["generated"]), strict=True)),
-        dict(zip(GROUPS, (losses[:, :half], losses[:, half:]), strict=True)),
+        dict(zip(GROUPS, (held_out_images(SMALL, further=further), generated), strict=True)),
+        dict(zip(GROUPS, (losses[:, :half], losses[:, half:]), strict=True)),  # [M, 2 Q]: means over timesteps, seeds
         {
-            name: dict(zip(GROUPS, (gradients[name][:half], gradients[name][half:]), strict=True))
+            name: {group: gradients[name][first + i * half :][:half] for i, group in enumerate(GROUPS)}
             for name in gradients.files
+            if len(gradients[name]) > first
         },
     )
 
@@ -120,7 +134,7 @@ def shortlist_rows(study: Study, settings: Sequence[tuple[str, int, Options]]) -
 
 def grid_rows(study: Study) -> list[Row]:
     """Patch sizes and timesteps without noise; then more and more draws, tempers, and what else changes scores."""
-    rows = posterior_rows(study, GRID, GRID_TIMESTEPS)
+    rows = baseline_rows(study) + posterior_rows(study, GRID, GRID_TIMESTEPS)
     noises: dict[str, Options] = {
         **{f"average of {draws} draws": {"noise": "average", "draws": draws} for draws in GRID_DRAWS},
         "temper 2": {"temper": 2.0},
@@ -136,6 +150,15 @@ def grid_rows(study: Study) -> list[Row]:
     short: Options = {"candidates": 50}
     both: Options = {**AVERAGE, "candidates": 50}
     return rows + list(shortlist_rows(study, [("t = 100", 100, short), (f"t = 400, {average}", 400, both)]))
+
+
+def confirming_rows(study: Study) -> list[Row]:
+    """Baselines, the default, one draw, and the averages that did best on the first pictures."""
+    rows = baseline_rows(study) + posterior_rows(study, DEFAULT, TIMESTEPS[:1])
+    rows += named(posterior_rows(study, DEFAULT, NOISY, noise="draw"), "one draw")
+    rows += named(posterior_rows(study, DEFAULT, NOISY, **AVERAGE), f"average of {DRAWS} draws")
+    most: Options = {"noise": "average", "draws": MOST}
+    return rows + named(posterior_rows(study, DEFAULT, BEST, **most), f"average of {MOST} draws")
 
 
 def seeds_agree(losses: NDArray[np.floating], masks: NDArray[np.bool_]) -> list[float]:
@@ -156,45 +179,50 @@ def seeds_agree(losses: NDArray[np.floating], masks: NDArray[np.bool_]) -> list[
 
 def page(rows: Sequence[Row], made: dict[str, Any], seconds: float, name: str) -> str:
     """The results page."""
-    setting = made["setting"]
+    setting, option = made["setting"], name.removeprefix("lds").replace("-", " --", 1)
+    further = name == "lds-confirm"
+    places = made["machines"][-1:] if further else made["machines"]
     lines = ["# Linear datamodeling score", ""]
-    grid = " --grid" if name == "lds-grid" else ""
-    lines += [f"`python -m benchmarks.lds.rescore{grid}` on {describe_machine()}, in {seconds:.0f} s, from the losses"]
-    lines += [f"that `{made['command']}` measured on {made['machine']}."]
+    lines += [f"`python -m benchmarks.lds.rescore{option}` on {describe_machine()}, in {seconds:.0f} s,"]
+    lines += [f"from the losses that `{made['command']}` measured on"]
+    lines += ["; ".join(dict.fromkeys(places)) + "."]
     lines += [
         f"CIFAR-2 (automobile, horse): {setting['images']:,} images at {setting['size']} x {setting['size']}, "
-        f"{made['subsets']} random halves, {made['seeds']} model(s) on each: a U-Net of widths {setting['widths']}, "
+        f"{made['subsets']} random halves, {len(places)} model(s) on each: a U-Net of widths {setting['widths']}, "
         f"{setting['epochs']} epochs. {setting['queries']} held-out pictures and {setting['queries']} that the model "
         "of all images generated."
     ]
     lines += ["Mean over pictures of Spearman's correlation between subset sums of scores and the models' negative"]
     lines += [f"losses (mean over {len(setting['timesteps'])} timesteps), with its 95% bootstrap interval.", ""]
-    losses = np.load(DATA / "small.npz")["losses"]
-    agree = seeds_agree(losses, masks_of(SMALL)[: losses.shape[1]])
-    if agree:
+    if further:
+        lines += ["Neither these pictures nor these models had a part in choosing any setting of a method.", ""]
+    else:
+        losses = np.load(DATA / "small.npz")["losses"]
+        agree = seeds_agree(losses, masks_of(SMALL)[: losses.shape[1]])
         lines += [
-            f"Two models of the same halves agree to {agree[0]:.3f} (held-out) and {agree[1]:.3f} (generated).",
-            "",
+            f"Two models of the same halves agree to {mean:.3f} ({group})."
+            for group, mean in zip(GROUPS, agree, strict=False)
         ]
+        lines += [""]
     if name == "lds":
         lines += ["![Linear datamodeling scores](lds.png)", ""]
-        lines += [paired(rows)]
-    return "\n".join(lines) + "\n" + as_markdown(rows)
+    return "\n".join([*lines, paired(rows), as_markdown(rows)])
 
 
 def paired(rows: Sequence[Row]) -> str:
-    """Differences on the same pictures between methods that a reader will want to compare."""
+    """Differences on the same pictures between methods that a reader will want to compare, where both are there."""
     by_name = {row.method: row for row in rows}
     scales = " + ".join(scale.name for scale in DEFAULT)
-    draw, average = (
-        f"{scales}, t = {', '.join(map(str, NOISY))}, {noise}" for noise in ("one draw", f"average of {DRAWS} draws")
-    )
-    pairs = [(average, "pixel cosine"), (average, draw), (average, f"{scales}, t = 100"), (draw, "pixel cosine")]
-    pairs += [(average, name) for name in ("trak-1", "d-trak-0.01", "d-trak-0.001", "ekfac-0.001")]
+    noisy, best = (", ".join(map(str, timesteps)) for timesteps in (NOISY, BEST))
+    draw, average = (f"{scales}, t = {noisy}, {noise}" for noise in ("one draw", f"average of {DRAWS} draws"))
+    most = f"{scales}, t = {best}, average of {MOST} draws"
+    others = ("pixel cosine", draw, f"{scales}, t = 100", *CHOSEN)
+    pairs = [(first, second) for first in (most, average) for second in others] + [(draw, "pixel cosine")]
     lines = ["Differences on the same pictures:", "", "| first | minus | held-out | generated |", "|---|---|---|---|"]
     for first, second in pairs:
-        difference = by_name[first].minus(by_name[second])
-        lines.append(f"| {first} | {second} | " + " | ".join(str(difference[group]) for group in GROUPS) + " |")
+        if first in by_name and second in by_name:
+            difference = by_name[first].minus(by_name[second])
+            lines.append(f"| {first} | {second} | " + " | ".join(str(difference[group]) for group in GROUPS) + " |")
     return "\n".join(lines) + "\n"
 
 

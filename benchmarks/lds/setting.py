@@ -29,7 +29,7 @@ class Setting:
         widths: channels of the U-Net at each resolution.
         layers: residual blocks at each resolution.
         rate: highest learning rate; it warms up over the first steps and falls to 0 along a cosine.
-        queries: number of held-out and of generated pictures each.
+        queries: number of held-out and of generated pictures each, and of further ones of both kinds.
         steps: of DDIM, when pictures are generated.
         noises: noise draws of a query at each timestep, when losses are measured.
         timesteps: at which they are measured.
@@ -60,9 +60,9 @@ def training_images(setting: Setting) -> NDArray[np.uint8]:
     return _of_both_classes("train", setting.images, setting.size)
 
 
-def held_out_images(setting: Setting) -> NDArray[np.uint8]:
-    """Pictures of the same classes that no model has seen: uint8 [Q, H, W, C]."""
-    return _of_both_classes("test", setting.queries, setting.size)
+def held_out_images(setting: Setting, *, further: bool = False) -> NDArray[np.uint8]:
+    """Pictures of the same classes that no model has seen, the first ones or those after them: uint8 [Q, H, W, C]."""
+    return _of_both_classes("test", setting.queries, setting.size, skipped=setting.queries if further else 0)
 
 
 def masks_of(setting: Setting) -> NDArray[np.bool_]:
@@ -70,9 +70,10 @@ def masks_of(setting: Setting) -> NDArray[np.bool_]:
     return subset_masks(setting.images, setting.subsets, seed=0)
 
 
-def _of_both_classes(part: str, count: int, size: int) -> NDArray[np.uint8]:
+def _of_both_classes(part: str, count: int, size: int, skipped: int = 0) -> NDArray[np.uint8]:
     table = pq.read_table(SHARED / "data" / f"cifar10_{part}.parquet", columns=["image", "label"])
     labels = table["label"].to_numpy()
-    chosen = np.concatenate([np.flatnonzero(labels == label)[: count // 2] for label in (AUTOMOBILE, HORSE)])
+    wanted = slice(skipped // 2, (skipped + count) // 2)
+    chosen = np.concatenate([np.flatnonzero(labels == label)[wanted] for label in (AUTOMOBILE, HORSE)])
     rows = table["image"].take(chosen).to_pylist()
     return np.stack([decode_image(row["bytes"], (size, size), 3).transpose(1, 2, 0) for row in rows])

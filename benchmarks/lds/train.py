@@ -1,10 +1,14 @@
 """Train the models of the evaluation, and keep what they say.
 
-    python -m benchmarks.lds.train FOLDER --setting small --seeds 1
+    python -m benchmarks.lds.train FOLDER --setting small --seeds 2
 
 One file for each model, so that a run goes on from what is in FOLDER. Writes benchmarks/lds/data/SETTING.npz: the
-generated pictures and the losses of every model on every query, and SETTING.json: how they were made. The small setting
-takes about an hour a seed on two cores.
+generated pictures and the losses of every model on every query, and SETTING.json: how they were made. Seeds whose
+losses are there already are not trained again; delete these two files to begin anew. The small setting takes about an
+hour a seed on two cores.
+
+The last seed's models are asked about as many further pictures too: what was chosen on the first pictures can be
+confirmed on others.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import numpy as np
@@ -41,25 +46,38 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="models trained at a time, each on one core")
     arguments = parser.parse_args()
     setting, folder = SETTINGS[arguments.setting], arguments.folder
+    masks = masks_of(setting)[: arguments.subsets]
+    losses, machines = kept_losses(setting, len(masks))
+    seeds = range(len(losses), arguments.seeds)
+    if not seeds:
+        print(f"The losses of {len(losses)} seed(s) are in {DATA} already; ask for more, or delete them.")
+        return
     folder.mkdir(parents=True, exist_ok=True)
     everything = np.ones(setting.images, np.bool_)
     train_missing(setting, [(folder / "full-0.safetensors", everything, 0)], 1)
-    generated = generated_pictures(setting, folder)
-    masks = masks_of(setting)[: arguments.subsets]
-    names = [[f"subset-{subset:02d}-{seed}" for subset in range(len(masks))] for seed in range(arguments.seeds)]
+    names = [[f"subset-{subset:02d}-{seed}" for subset in range(len(masks))] for seed in seeds]
     jobs = [
         (folder / f"{name}.safetensors", mask, 1 + seed * setting.subsets + subset)
-        for seed, row in enumerate(names)
+        for seed, row in zip(seeds, names, strict=True)
         for subset, (name, mask) in enumerate(zip(row, masks, strict=True))
     ]
     train_missing(setting, jobs, arguments.workers)
+    generated, further = generated_pictures(setting, folder)
     queries = np.concatenate([held_out_images(setting), generated])
-    losses = [[losses_of(setting, folder / f"{name}.safetensors", queries) for name in row] for row in names]
+    losses += [np.stack([losses_of(setting, folder / name, "losses", queries) for name in row]) for row in names]
+    queries = np.concatenate([held_out_images(setting, further=True), further])
+    of_further = np.stack([losses_of(setting, folder / name, "further", queries) for name in names[-1]])
     DATA.mkdir(exist_ok=True)
-    np.savez_compressed(DATA / f"{setting.name}.npz", generated=generated, losses=np.array(losses))
+    np.savez_compressed(
+        DATA / f"{setting.name}.npz",
+        generated=generated,
+        losses=np.stack(losses),
+        further=further,
+        further_losses=of_further,
+    )
     made = {
         "command": f"python -m benchmarks.lds.train FOLDER {' '.join(sys.argv[2:])}".rstrip(),
-        "machine": describe_machine(),
+        "machines": machines + [describe_machine()] * len(seeds),
         "torch": torch.__version__,
         "diffusers": diffusers.__version__,
         "seeds": arguments.seeds,
@@ -67,6 +85,17 @@ def main() -> None:
         "setting": asdict(setting),
     }
     (DATA / f"{setting.name}.json").write_text(json.dumps(made, indent=1) + "\n")
+
+
+def kept_losses(setting: Setting, subsets: int) -> tuple[list[NDArray[np.float32]], list[str]]:
+    """The losses of the seeds that are kept, each [subsets, 2 Q, timesteps], and where they were measured."""
+    path = DATA / f"{setting.name}.json"
+    if not path.exists():
+        return [], []
+    made: dict[str, Any] = json.loads(path.read_text())
+    if (made["setting"], made["subsets"]) != (json.loads(json.dumps(asdict(setting))), subsets):
+        raise SystemExit(f"{path} is of another setting or of other subsets; delete it and {setting.name}.npz")
+    return list(np.load(path.with_suffix(".npz"))["losses"]), made["machines"]
 
 
 def train_missing(setting: Setting, jobs: Sequence[tuple[Path, NDArray[np.bool_], int]], workers: int) -> None:
@@ -84,19 +113,25 @@ def train_missing(setting: Setting, jobs: Sequence[tuple[Path, NDArray[np.bool_]
             future.result()
 
 
-def generated_pictures(setting: Setting, folder: Path) -> NDArray[np.uint8]:
-    """What the model of all images makes of the first seeds' noise: uint8 [Q, H, W, C]."""
-    path = folder / "generated.npy"
-    if not path.exists():
-        np.save(path, generate(load_model(setting, folder / "full-0.safetensors"), setting, range(setting.queries)))
-    return np.asarray(np.load(path))
+def generated_pictures(setting: Setting, folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """What the model of all images makes of the first seeds' noise, and of the next ones': each uint8 [Q, H, W, C].
+
+    Those that are kept stay as they are: trained on another machine, the model makes slightly different ones.
+    """
+    path, model = DATA / f"{setting.name}.npz", folder / "full-0.safetensors"
+    kept = dict(np.load(path)) if path.exists() else {}
+    first, further = range(setting.queries), range(setting.queries, 2 * setting.queries)
+    for name, seeds in (("generated", first), ("further", further)):
+        if name not in kept:
+            kept[name] = generate(load_model(setting, model), setting, seeds)
+    return kept["generated"], kept["further"]
 
 
-def losses_of(setting: Setting, model: Path, queries: NDArray[np.uint8]) -> NDArray[np.float32]:
+def losses_of(setting: Setting, model: Path, name: str, queries: NDArray[np.uint8]) -> NDArray[np.float32]:
     """A model's losses, float32 [Q, timesteps], from a file beside it if they are known."""
-    path = model.with_suffix(".npy")
+    path = model.with_name(f"{model.name}-{name}.npy")
     if not path.exists():
-        np.save(path, denoising_losses(load_model(setting, model), setting, queries))
+        np.save(path, denoising_losses(load_model(setting, model.with_suffix(".safetensors")), setting, queries))
     return np.asarray(np.load(path))
 
 
