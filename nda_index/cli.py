@@ -15,7 +15,7 @@ from rich.table import Table
 from nda_index.attribution import Attribution
 from nda_index.bars import progress_bars
 from nda_index.build import DEFAULT_MEMORY, DEFAULT_SCALES, BuildSummary, build, estimate_build
-from nda_index.denoise import Denoised
+from nda_index.denoise import DENOISED_FORMS, Denoised
 from nda_index.edits import EditSummary, add_images, compact, remove_images
 from nda_index.errors import ConfigError, NdaIndexError
 from nda_index.evaluate.commands import evaluate
@@ -257,6 +257,7 @@ def denoise_command(
 
       nda-index denoise photos.nda picture.png --without-top 5 -o without.png
     """
+    form_of(output, DENOISED_FORMS)
     options: dict[str, Any] = {"mode": mode, "mirror": mirror, "where": where}
     timesteps = timestep or [100]
     with progress_bars(messages) as report:

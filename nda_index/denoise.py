@@ -24,10 +24,12 @@ from nda_index.exact.evidence import to_float
 from nda_index.exact.means import explained
 from nda_index.merge import Averaged, average, conversing
 from nda_index.question import Question
-from nda_index.report import png_bytes, write_replacing
+from nda_index.report import form_of, png_bytes, write_replacing
 from nda_index.scales import Scale
 from nda_index.shard import Ask
 from nda_index.version import __version__
+
+DENOISED_FORMS = ("png",)  # endings of the files that a mean is saved in
 
 
 @dataclass(frozen=True, repr=False)
@@ -97,10 +99,8 @@ class Denoised:
             ConfigError: the path does not end in .png.
             StorageError: the file cannot be written.
         """
-        path = Path(path)
-        if path.suffix.lower() != ".png":
-            raise ConfigError(f"the path {str(path)!r} has the suffix {path.suffix!r}; it must end in .png")
-        picture = self.picture
+        path, picture = Path(path), self.picture
+        form_of(path, DENOISED_FORMS)
         write_replacing(path, png_bytes(Image.fromarray(picture if picture.shape[2] == 3 else picture[..., 0])))
 
 

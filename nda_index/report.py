@@ -8,7 +8,7 @@ import io
 import json
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +136,9 @@ def as_png(answer: Attribution) -> bytes:
     )
     draw, title, small = ImageDraw.Draw(canvas), ImageFont.load_default(size=20), ImageFont.load_default(size=13)
     draw.text((MARGIN, MARGIN - 4), "Where this picture comes from", "black", title)
+    if answer.missing:
+        lacks = f"This answer is not whole: {answer.missing:,} more images could not be asked."
+        draw.text((MARGIN, MARGIN + 20), lacks, "#b00020", small)
     draw.text((MARGIN, top), "your picture", "black", small)
     canvas.paste(query, (MARGIN, top + text))
     for row, label in enumerate(("where on your picture", "where on the image"), start=1):
@@ -183,8 +186,8 @@ FORMS: dict[str, Callable[[Any], bytes]] = {
 }
 
 
-def form_of(path: Path) -> str:
-    """The form that a file's name asks for, of `FORMS`.
+def form_of(path: Path, forms: Collection[str] = FORMS.keys()) -> str:
+    """The form that a file's name asks for, one of these.
 
     Raises:
         ConfigError: it ends in none of them.
@@ -194,9 +197,9 @@ def form_of(path: Path) -> str:
         'html'
     """
     form = path.suffix.lower().removeprefix(".")
-    if form not in FORMS:
-        endings = ", ".join(f".{name}" for name in sorted(FORMS))
-        raise ConfigError(f"cannot save an answer as {path.name!r}: its name must end in {endings}")
+    if form not in forms:
+        endings = ", ".join(f".{name}" for name in sorted(forms))
+        raise ConfigError(f"cannot save as {path.name!r}: the name must end in {endings}")
     return form
 
 

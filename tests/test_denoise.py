@@ -171,7 +171,7 @@ def test_a_grey_picture_and_progress(tmp_path: Path) -> None:
     found.save(tmp_path / "found.png")
     with Image.open(tmp_path / "found.png") as saved:
         np.testing.assert_array_equal(np.asarray(saved), images[2])
-    with pytest.raises(nda.ConfigError, match=r"the suffix '.jpg'; it must end in .png"):
+    with pytest.raises(nda.ConfigError, match=r"jpg': the name must end in .png$"):
         found.save("found.jpg")
     with pytest.raises(nda.StorageError, match="cannot be written"):
         found.save(tmp_path / "absent" / "found.png")

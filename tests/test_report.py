@@ -96,6 +96,16 @@ def test_the_page_says_that_images_could_not_be_asked(answer: nda.Attribution, t
     assert "All 300 images" in page.text and "not whole" not in page.text
 
 
+def test_the_picture_says_that_images_could_not_be_asked(answer: nda.Attribution, tmp_path: Path) -> None:
+    pictures = []
+    for missing in (0, 7, 1234):
+        replace(answer, missing=missing).save(tmp_path / "answer.png")
+        pictures.append(np.asarray(Image.open(tmp_path / "answer.png").convert("L")))
+    changed = [np.unique(np.argwhere(pictures[0] != other)[:, 0]) for other in pictures[1:]]
+    assert all(len(rows) and rows.max() < 68 for rows in changed)  # a line above the pictures
+    assert not np.array_equal(pictures[1], pictures[2])
+
+
 def test_options_as_numpy_numbers_are_written_as_any_others(
     index: nda.Index, pictures: NDArray[np.uint8], tmp_path: Path
 ) -> None:
