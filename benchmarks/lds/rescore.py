@@ -41,10 +41,12 @@ NOISY = (200, 400)  # timesteps at which noise settings are compared
 DRAWS = 8
 AVERAGE: Options = {"noise": "average", "draws": DRAWS}
 GRID = tuple(parse_scale(text) for text in ("3", "5", "7", "10/2", "14/2"))
-GRID_SMALLER = nda.Scale(5)
+GRID_SMALLER, GRID_FASTEST = nda.Scale(5), nda.Scale(14, 2)
 GRID_TIMESTEPS = (50, 100, 200, 400)
 GRID_OTHERS = (100, 600)  # timesteps of too little noise and of too much
 GRID_DRAWS = (2, 4, 16)
+GRID_MORE = (32, 64)  # draws of the fastest scale
+GRID_BETWEEN = (300, 500)  # timesteps of it
 BEST, MOST = (400,), 16  # timestep and draws that did best
 CHOSEN = ("trak-1", "d-trak-0.01", "d-trak-0.001", "ekfac-0.001")  # of each gradient method, lambdas that did best
 
@@ -147,6 +149,12 @@ def grid_rows(study: Study) -> list[Row]:
     average = f"average of {DRAWS} draws"
     rows += named(posterior_rows(study, [GRID_SMALLER], [*NOISY, *GRID_OTHERS], **AVERAGE), average)
     rows += named(posterior_rows(study, DEFAULT, GRID_OTHERS, **AVERAGE), average)
+    for draws in GRID_MORE:
+        more: Options = {"noise": "average", "draws": draws}
+        rows += named(posterior_rows(study, [GRID_FASTEST], BEST, **more), f"average of {draws} draws")
+    for timestep in GRID_BETWEEN:
+        more = {"noise": "average", "draws": MOST}
+        rows += named(posterior_rows(study, [GRID_FASTEST], [timestep], **more), f"average of {MOST} draws")
     short: Options = {"candidates": 50}
     both: Options = {**AVERAGE, "candidates": 50}
     return rows + list(shortlist_rows(study, [("t = 100", 100, short), (f"t = 400, {average}", 400, both)]))
