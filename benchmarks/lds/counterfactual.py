@@ -25,7 +25,7 @@ from scipy.stats import spearmanr
 
 import nda_index as nda
 from benchmarks.lds.model import generate, load_model, to_tensor
-from benchmarks.lds.rescore import AVERAGE, DEFAULT, NOISY, kept_study
+from benchmarks.lds.rescore import AVERAGE, BEST, DEFAULT, DRAWS, MOST, MOST_DRAWS, NOISY, kept_study
 from benchmarks.lds.setting import SMALL
 from benchmarks.lds.train import train_missing
 from benchmarks.machine import RESULTS, describe_machine
@@ -72,7 +72,8 @@ def main() -> None:
 def methods(study: Study, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
     """Scores of every training image for every picture, [Q, N], by method."""
     return {
-        "posterior": posterior_scores(study.train, pictures, DEFAULT, NOISY, **AVERAGE),
+        f"posterior, {MOST} draws": posterior_scores(study.train, pictures, DEFAULT, BEST, **MOST_DRAWS),
+        f"posterior, {DRAWS} draws": posterior_scores(study.train, pictures, DEFAULT, NOISY, **AVERAGE),
         "pixel cosine": pixel_cosine(study.train, pictures),
         GRADIENTS: study.scores[GRADIENTS]["generated"][: len(pictures)],
         "random": random_scores(study.train, pictures),

@@ -48,6 +48,7 @@ GRID_DRAWS = (2, 4, 16)
 GRID_MORE = (32, 64)  # draws of the fastest scale
 GRID_BETWEEN = (300, 500)  # timesteps of it
 BEST, MOST = (400,), 16  # timestep and draws that did best
+MOST_DRAWS: Options = {"noise": "average", "draws": MOST}
 CHOSEN = ("trak-1", "d-trak-0.01", "d-trak-0.001", "ekfac-0.001")  # of each gradient method, lambdas that did best
 
 console = Console(width=200)
@@ -153,8 +154,7 @@ def grid_rows(study: Study) -> list[Row]:
         more: Options = {"noise": "average", "draws": draws}
         rows += named(posterior_rows(study, [GRID_FASTEST], BEST, **more), f"average of {draws} draws")
     for timestep in GRID_BETWEEN:
-        more = {"noise": "average", "draws": MOST}
-        rows += named(posterior_rows(study, [GRID_FASTEST], [timestep], **more), f"average of {MOST} draws")
+        rows += named(posterior_rows(study, [GRID_FASTEST], [timestep], **MOST_DRAWS), f"average of {MOST} draws")
     short: Options = {"candidates": 50}
     both: Options = {**AVERAGE, "candidates": 50}
     return rows + list(shortlist_rows(study, [("t = 100", 100, short), (f"t = 400, {average}", 400, both)]))
@@ -165,8 +165,7 @@ def confirming_rows(study: Study) -> list[Row]:
     rows = baseline_rows(study) + posterior_rows(study, DEFAULT, TIMESTEPS[:1])
     rows += named(posterior_rows(study, DEFAULT, NOISY, noise="draw"), "one draw")
     rows += named(posterior_rows(study, DEFAULT, NOISY, **AVERAGE), f"average of {DRAWS} draws")
-    most: Options = {"noise": "average", "draws": MOST}
-    return rows + named(posterior_rows(study, DEFAULT, BEST, **most), f"average of {MOST} draws")
+    return rows + named(posterior_rows(study, DEFAULT, BEST, **MOST_DRAWS), f"average of {MOST} draws")
 
 
 def seeds_agree(losses: NDArray[np.floating], masks: NDArray[np.bool_]) -> list[float]:
@@ -207,11 +206,9 @@ def page(rows: Sequence[Row], made: dict[str, Any], seconds: float, name: str) -
     else:
         losses = np.load(DATA / "small.npz")["losses"]
         agree = seeds_agree(losses, masks_of(SMALL)[: losses.shape[1]])
-        lines += [
-            f"Two models of the same halves agree to {mean:.3f} ({group})."
-            for group, mean in zip(GROUPS, agree, strict=False)
-        ]
-        lines += [""]
+        if agree:
+            both = " and ".join(f"{mean:.3f} ({group})" for mean, group in zip(agree, GROUPS, strict=True))
+            lines += [f"So measured, the losses of one seed's models agree with another's to {both}.", ""]
     if name == "lds":
         lines += ["![Linear datamodeling scores](lds.png)", ""]
     return "\n".join([*lines, paired(rows), as_markdown(rows)])
