@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.exact.cpu_kernels import _kernel
-from nda_index.exact.vectors import LANES, exp2, fma, load, smaller, store
+from nda_index.exact.simd import LANES, exp2, fma, load, smaller, store
 
 REPEATS = 5
 

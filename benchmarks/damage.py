@@ -24,7 +24,7 @@ import numpy as np
 import nda_index as nda
 from benchmarks.crash import OPTIONS, START, in_child, make_source, picture
 from benchmarks.machine import RESULTS, describe_machine
-from nda_index.manifest import read_manifest
+from nda_index.store.manifest import read_manifest
 
 ASKED = 11  # the picture that is asked about
 

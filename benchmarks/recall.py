@@ -26,7 +26,7 @@ from scipy.stats import spearmanr
 import nda_index as nda
 from benchmarks.machine import RESULTS, SHARED, describe_machine
 from nda_index.diffusion import NoiseSetting, noisy_images
-from nda_index.exact.evidence import to_float
+from nda_index.exact.maps import to_float
 from nda_index.exact.posterior import PosteriorSettings, View, score_views
 from nda_index.images import decode_image
 

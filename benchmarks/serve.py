@@ -265,7 +265,7 @@ async def serving(
     folder: Path, results: Path, batch: int
 ) -> AsyncIterator[tuple[subprocess.Popen[str], httpx.AsyncClient]]:
     """A service in a process of its own."""
-    command = [sys.executable, "-c", "from nda_index.cli import main; main()", "serve", str(folder), "--port", "0"]
+    command = [sys.executable, "-c", "from nda_index.cli.app import main; main()", "serve", str(folder), "--port", "0"]
     command += ["--results", str(results), "--batch", str(batch), "--deadline", str(PATIENCE)]
     # A file, not a pipe: a pipe that nobody reads fills up, and the service waits.
     with tempfile.NamedTemporaryFile("r") as said, open(said.name, "w") as log:

@@ -27,7 +27,7 @@ from rich.table import Table
 
 import nda_index as nda
 from benchmarks.machine import RESULTS, SHARED, describe_machine
-from nda_index.verdict import STRONG, best_unrelated, evidence, near_duplicates, percentile
+from nda_index.trust.verdict import STRONG, best_unrelated, evidence, near_duplicates, percentile
 
 Picture = NDArray[np.uint8]  # [H, W, C]
 

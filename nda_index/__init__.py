@@ -1,10 +1,7 @@
 """nda_index tells which training images a generated image is made of."""
 
 from nda_index import exact
-from nda_index.attribution import Attribution, read_answer
-from nda_index.build import estimate_build
-from nda_index.denoise import Denoised
-from nda_index.edits import EditSummary, add_images, compact, remove_images
+from nda_index.answer.attribution import Attribution, read_answer
 from nda_index.errors import (
     AnswerFormatError,
     ConfigError,
@@ -24,10 +21,13 @@ from nda_index.errors import (
     VersionError,
 )
 from nda_index.index import Index, build_index, open_index
-from nda_index.plan import Estimate
+from nda_index.indexing.edits import EditSummary, add_images, compact, remove_images
+from nda_index.indexing.pipeline import estimate_build
+from nda_index.indexing.plan import Estimate
+from nda_index.query.denoise import Denoised
 from nda_index.scales import Scale
+from nda_index.trust.verdict import Verdict
 from nda_index.tune import Trial, Tuning, tune
-from nda_index.verdict import Verdict
 from nda_index.version import __version__
 
 __all__ = [

@@ -15,8 +15,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nda_index.archive import MEDIA_TYPE
-from nda_index.attribution import Attribution, read_answer
+from nda_index.answer.arrow import MEDIA_TYPE
+from nda_index.answer.attribution import Attribution, read_answer
 from nda_index.errors import (
     ConfigError,
     ImageDecodeError,

@@ -13,24 +13,24 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nda_index.answering import Opened, answered, check_counts
-from nda_index.attribution import Attribution
-from nda_index.build import DEFAULT_MEMORY, DEFAULT_SCALES, Progress, build, manifest_scales
-from nda_index.clock import Clock
+from nda_index.answer.attribution import Attribution
 from nda_index.coarse.probe import DEFAULT_PROBES
-from nda_index.corpus import Corpus
-from nda_index.denoise import Denoised, denoised
 from nda_index.diffusion import NoiseSetting
-from nda_index.exact.evidence import views_of
+from nda_index.exact.maps import views_of
 from nda_index.exact.posterior import View
 from nda_index.images import decode_image
-from nda_index.manifest import Manifest, read_manifest
-from nda_index.merge import Scored, coarse_votes, conversing, divided, score
-from nda_index.null import DEFAULT_PICTURES, read_null
+from nda_index.indexing.pipeline import DEFAULT_MEMORY, DEFAULT_SCALES, Progress, build, manifest_scales
+from nda_index.query.attribute import Opened, answered, check_counts
+from nda_index.query.denoise import Denoised, denoised
+from nda_index.query.gather import Scored, coarse_votes, conversing, divided, score
+from nda_index.query.shard import Ask, LocalShards, Shard, Shards, check_device, whole_manifest
+from nda_index.query.timing import Clock
 from nda_index.question import Mode, Options, Query, as_question
 from nda_index.scales import Scale
-from nda_index.shard import Ask, LocalShards, Shard, Shards, check_device, whole_manifest
-from nda_index.sources import Source
+from nda_index.sources.reading import Source
+from nda_index.store.corpus import Corpus
+from nda_index.store.manifest import Manifest, read_manifest
+from nda_index.trust.null import DEFAULT_PICTURES, read_null
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from nda_index.build import Progress
 from nda_index.diffusion import NoiseSetting, NoisyImage, noise_level, noisy_images
 from nda_index.errors import ConfigError
-from nda_index.exact.evidence import to_float
+from nda_index.exact.maps import to_float
 from nda_index.exact.posterior import PosteriorSettings
+from nda_index.indexing.pipeline import Progress
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from nda_index.errors import ConfigError
 from nda_index.index import Index
-from nda_index.lock import write_lock
-from nda_index.manifest import commit, read_manifest
+from nda_index.store.locks import write_lock
+from nda_index.store.manifest import commit, read_manifest
 
 PROBES = (1, 2, 4, 8, 16)
 CANDIDATES = (128, 256, 512, 1024, 2500, 5000, 10_000)

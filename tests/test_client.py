@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import nda_index as nda
-from nda_index.archive import answer_bytes
+from nda_index.answer.arrow import answer_bytes
 from nda_index.client import AsyncClient, Client
 from tests.conftest import encoded
 from tests.serve.conftest import serving

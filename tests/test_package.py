@@ -24,7 +24,7 @@ def test_importing_the_package_imports_nothing_optional() -> None:
 
 
 def test_the_command_line_and_the_client_import_nothing_else_optional() -> None:
-    assert not imported("import nda_index.cli").intersection(OPTIONAL)
+    assert not imported("import nda_index.cli.app").intersection(OPTIONAL)
     assert imported("import nda_index.client").intersection(OPTIONAL) == {"httpx"}
 
 

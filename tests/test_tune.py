@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import nda_index as nda
-from nda_index.manifest import read_manifest, verify
+from nda_index.store.manifest import read_manifest, verify
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_what_cannot_be_reached_is_refused_and_nothing_is_kept(copy: Path) -> No
 
 
 def test_the_command_prints_what_was_measured(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from nda_index.cli import app
+    from nda_index.cli.app import app
 
     app(["tune", str(copy), "--recall", "0.9", "--queries", "1", "--json"], standalone_mode=False)
     assert json.loads(capsys.readouterr().out)["chosen"]["recall"] >= 0.9

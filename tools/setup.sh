@@ -14,4 +14,6 @@ echo "Setting up .venv (a few minutes the first time) ..." >&2
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 .venv/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 .venv/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[$extra,ray,serve]" --group dev
+# Numba's caches name the modules they were compiled from, and fail where these have moved.
+find nda_index -name '*.nb[ci]' -delete
 echo "$wanted" > .venv/installed

@@ -10,7 +10,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from nda_index.exact.vectors import LANES, any_below, exp2, fma, larger, load, smaller, splat, store, transpose
+from nda_index.exact.simd import LANES, any_below, exp2, fma, larger, load, smaller, splat, store, transpose
 
 NOTHING = -1e30  # the logarithm of no mass
 BLOCK = 256  # cells whose sums a thread carries through the windows, row by row

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nda_index.arrow import read_arrow, write_arrow
 from nda_index.coarse.cells import Cells, Segment, decode
+from nda_index.coarse.embedding import Embedding
 from nda_index.coarse.ivf import Codec, load_faiss, new_index, pq_codes
-from nda_index.embedding import Embedding
 from nda_index.errors import CorruptIndexError, MismatchError
 from nda_index.scales import Scale
+from nda_index.store.arrow import read_arrow, write_arrow
 
 EMBEDDING = "embedding.arrow"
 QUANTIZER = "quantizer.arrow"

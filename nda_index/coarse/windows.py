@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nda_index.coarse.embedding import Embedding, embed_noisy
 from nda_index.diffusion import NoisyImage
-from nda_index.embedding import Embedding, embed_noisy
 from nda_index.scales import Scale
 
 # By how much the variance of a window's posterior grows, for each of its pixels, as a part of what it changes over a

@@ -28,7 +28,7 @@ from nda_index.diffusion import NoisyImage
 from nda_index.exact.cpu_kernels import BEST, NEAREST, ONTO_PIXELS, ONTO_TRAIN, SUM, sweep
 from nda_index.exact.masses import LEFT_OUT_BITS, Masses
 from nda_index.exact.pairs import PairPlan, border_is_negligible, pair_plan
-from nda_index.exact.vectors import LANES
+from nda_index.exact.simd import LANES
 from nda_index.scales import Scale, block_means
 
 SMALL_VARIANCE = 2e-3  # below it, distances are so large in units of sigma^2 that their float32 rounding shows

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 
-from nda_index.exact.vectors import LANES, any_below, exp2, fma, larger, load, smaller, splat, store
+from nda_index.exact.simd import LANES, any_below, exp2, fma, larger, load, smaller, splat, store
 
 ABREAST = 6  # displacements side by side: measured best of 1, 2, 4, 6, 8
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from nda_index.exact.evidence import on_pixels_matrix, scales_of, to_float
+from nda_index.exact.maps import on_pixels_matrix, scales_of, to_float
 from nda_index.exact.posterior import PosteriorSettings, View
 from nda_index.scales import Scale, block_means
 

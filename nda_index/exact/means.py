@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from nda_index.errors import ConfigError
 from nda_index.exact import cpu
-from nda_index.exact.evidence import scales_of
+from nda_index.exact.maps import scales_of
 from nda_index.exact.pairs import pair_plan
 from nda_index.exact.posterior import Block, PosteriorSettings, View, on_cpu, scoring
 from nda_index.scales import Scale

@@ -15,11 +15,11 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from nda_index import archive
-from nda_index.attribution import Attribution
+from nda_index.answer import arrow as archive
+from nda_index.answer.attribution import Attribution
+from nda_index.answer.report import FORMS, strict_json
 from nda_index.errors import NdaIndexError
 from nda_index.index import Index, open_index
-from nda_index.report import FORMS, strict_json
 from nda_index.serve import schema
 from nda_index.serve.describe import links_values, result_values
 from nda_index.serve.guard import FAILURE, Guard

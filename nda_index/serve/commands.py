@@ -77,7 +77,7 @@ def serve(
 
 
 def _open_cluster(index: Path, address: str) -> Index:
-    from nda_index.cluster import open_cluster
+    from nda_index.cluster.shards import open_cluster
 
     return open_cluster(index, address)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nda_index.attribution import Attribution
+from nda_index.answer.attribution import Attribution
 from nda_index.exact.links import GRID
 from nda_index.index import Index
 from nda_index.serve.filters import column_kind

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from nda_index.attribution import Attribution
+from nda_index.answer.attribution import Attribution
 from nda_index.index import Index
 from nda_index.question import Query
 from nda_index.serve.generation import Generation

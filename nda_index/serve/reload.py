@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nda_index.index import Index
-from nda_index.manifest import MANIFEST, read_manifest
-from nda_index.shard import whole_manifest
+from nda_index.query.shard import whole_manifest
+from nda_index.store.manifest import MANIFEST, read_manifest
 
 Stamp = tuple[tuple[int, int, int], ...]
 

@@ -12,12 +12,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from nda_index.archive import answer_bytes
-from nda_index.attribution import Attribution, read_answer
+from nda_index.answer.arrow import answer_bytes
+from nda_index.answer.attribution import Attribution, read_answer
+from nda_index.answer.report import write_replacing
 from nda_index.errors import AnswerFormatError, VersionError
-from nda_index.manifest import write_atomically, writing
 from nda_index.question import Query
-from nda_index.report import write_replacing
+from nda_index.store.manifest import write_atomically, writing
 from nda_index.version import __version__
 
 ID = "[0-9a-f]{32}"

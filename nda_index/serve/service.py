@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from nda_index.attribution import Attribution
+from nda_index.answer.attribution import Attribution
 from nda_index.errors import StorageError, VersionError
 from nda_index.index import Index
 from nda_index.question import Query
@@ -23,13 +23,13 @@ from nda_index.serve.engine import Abandoned, Engine
 from nda_index.serve.filters import checked_condition
 from nda_index.serve.forms import Asked, read_question
 from nda_index.serve.generation import Generation, Generations
-from nda_index.serve.lane import Lane
-from nda_index.serve.limits import opened_picture
 from nda_index.serve.metrics import Metrics
 from nda_index.serve.pictures import image_pixels, pixels_png
+from nda_index.serve.pool import Lane
 from nda_index.serve.refusal import Refusal, later
 from nda_index.serve.results import Results, result_id
 from nda_index.serve.settings import CONDITION_CHARACTERS, LINKS, READERS, ServeSettings
+from nda_index.serve.uploads import opened_picture
 
 LOG = logging.getLogger(__name__)
 Result = TypeVar("Result")

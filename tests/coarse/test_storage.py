@@ -9,6 +9,7 @@ import pytest
 import nda_index as nda
 from nda_index import ConfigError, Scale
 from nda_index.coarse.cells import decode
+from nda_index.coarse.embedding import fit_embedding
 from nda_index.coarse.ivf import Codec, choose_codec, load_faiss, new_index
 from nda_index.coarse.storage import (
     read_cells,
@@ -19,7 +20,6 @@ from nda_index.coarse.storage import (
     write_lists,
     write_quantizer,
 )
-from nda_index.embedding import fit_embedding
 
 
 @pytest.mark.parametrize("codec", ["sq8", "pq"])

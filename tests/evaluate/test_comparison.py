@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import nda_index as nda
-from nda_index.cli import app
+from nda_index.cli.app import app
 from nda_index.evaluate.comparison import as_markdown, baseline_rows, judged, posterior_rows
 from nda_index.evaluate.lds import subset_masks
 from nda_index.evaluate.methods import posterior_scores

@@ -16,7 +16,7 @@ import nda_index as nda
 from nda_index import ConfigError, Scale
 from nda_index.diffusion import NoisyImage
 from nda_index.exact import gpu, image_scores
-from nda_index.exact.evidence import views_of
+from nda_index.exact.maps import views_of
 from nda_index.exact.means import averaging, explained
 from nda_index.exact.pairs import pair_plan
 from nda_index.exact.posterior import PosteriorSettings, score_views

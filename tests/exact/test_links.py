@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from nda_index import Scale
 from nda_index.exact import reference
-from nda_index.exact.evidence import evidence_maps, to_float
 from nda_index.exact.links import cell_links
+from nda_index.exact.maps import evidence_maps, to_float
 from nda_index.exact.posterior import PosteriorSettings, View, score_views
-from tests.exact.test_evidence import SCALES, asked, smooth_bytes
+from tests.exact.test_maps import SCALES, asked, smooth_bytes
 
 INFINITE = float("inf")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nda_index import ConfigError, Scale
 from nda_index.diffusion import NoisyImage
 from nda_index.exact import merge_log_totals, reference
-from nda_index.exact.evidence import views_of
+from nda_index.exact.maps import views_of
 from nda_index.exact.means import averaging, explained, pixel_spans
 from nda_index.exact.posterior import PosteriorSettings, View
 from nda_index.steps import returned

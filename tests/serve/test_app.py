@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import nda_index as nda
-from nda_index.report import heat_layer
+from nda_index.answer.arrow import MEDIA_TYPE
+from nda_index.answer.report import heat_layer
 from tests.conftest import encoded
 from tests.serve.conftest import Gate, Served, serving, until
 
@@ -347,7 +348,7 @@ def test_the_making_of_every_response_is_timed(served: Served, upload: bytes) ->
         assert served.http.get(path).status_code == 200
         assert rendered() == before + number
     assert served.http.get("/v1/images/300").status_code == 404
-    headers = {"Accept": nda.archive.MEDIA_TYPE}
+    headers = {"Accept": MEDIA_TYPE}
     assert served.http.post("/v1/attribute", json={"image_id": 3, "top": 1}, headers=headers).status_code == 200
     assert rendered() == before + len(paths) + 2
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 import nda_index as nda
 from nda_index.client import Client
-from nda_index.cluster_build import build_shards
+from nda_index.cluster.build import build_shards
 from tests.serve.conftest import until
 from tests.serve.test_server import process, ready
 

@@ -8,10 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 import nda_index as nda
-from nda_index.archive import answer_bytes
+from nda_index.answer.arrow import answer_bytes
 from nda_index.serve.results import Results
+from tests.answer.test_arrow import resealed
 from tests.serve.conftest import Served, serving
-from tests.test_archive import resealed
 
 
 @pytest.fixture(scope="module")

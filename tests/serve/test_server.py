@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 import nda_index as nda
 from nda_index.serve.server import check_bind, is_loopback
 from nda_index.serve.tokens import accepted
+from tests.cli.test_cli import run
 from tests.conftest import encoded
 from tests.serve.conftest import PATIENCE, until
-from tests.test_cli import run
 
 
 @contextmanager
 def process(index: Path, *options: object, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`nda-index serve` on a free port: the process and its address."""
-    command = [sys.executable, "-c", "from nda_index.cli import main; main()", "serve", str(index), "--port", "0"]
+    command = [sys.executable, "-c", "from nda_index.cli.app import main; main()", "serve", str(index), "--port", "0"]
     server = subprocess.Popen(
         [*command, *map(str, options)], stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
     )

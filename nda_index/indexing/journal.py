@@ -1,0 +1,115 @@
+"""How far a build has come: `building.json`, from which an interrupted one goes on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from nda_index.errors import ConfigError
+from nda_index.store.manifest import BUILDING, MANIFEST, hash_files, is_intact, sweep, write_atomically, writing
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What a build has finished.
+
+    Attributes:
+        settings: what was asked of it, as JSON values; another build cannot go on from there.
+        files: finished files with their size and sha256, as in a manifest.
+        table: of the images read so far, as in a manifest; empty before the first.
+        images: number of images in the table.
+        position: number of images of the source that were read, failures included.
+        failures: (key, reason) of each image that could not be read.
+        complete: whether the source was read to its end.
+    """
+
+    settings: dict[str, Any]
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    table: dict[str, Any] = field(default_factory=dict)
+    images: int = 0
+    position: int = 0
+    failures: list[list[str]] = field(default_factory=list)
+    complete: bool = False
+
+
+def begin(folder: Path, settings: dict[str, Any], resume: bool) -> tuple[Journal, bool]:
+    """Make a folder ready for a build; the lock on it is held.
+
+    Args:
+        folder: empty but for locks, or with an interrupted build.
+        settings: of this build.
+        resume: go on with an interrupted build, rather than starting over.
+
+    Returns:
+        The journal, and whether an interrupted build was cleared away.
+
+    Raises:
+        ConfigError: the folder holds something else, or the interrupted build had other settings.
+        StorageError: the folder cannot be written.
+    """
+    settings = json.loads(json.dumps(settings))
+    interrupted = _interrupted(folder)
+    if interrupted is not None and resume:
+        return _intact_part(folder, interrupted, settings), False
+    if interrupted is None:
+        _check_empty(folder)
+    else:
+        sweep(folder, keep=())
+    return record(folder, Journal(settings)), interrupted is not None
+
+
+def record(folder: Path, journal: Journal) -> Journal:
+    """Note that every file now in the folder is finished, and write the journal."""
+    journal = replace(journal, files=hash_files(folder, journal.files))
+    write_atomically(folder / BUILDING, json.dumps(asdict(journal)).encode())
+    return journal
+
+
+def read_journal(folder: Path) -> Journal:
+    """The journal of a build that goes on."""
+    return Journal(**json.loads((folder / BUILDING).read_bytes()))
+
+
+def _interrupted(folder: Path) -> Journal | None:
+    if (folder / MANIFEST).exists() or not (folder / BUILDING).exists():
+        return None
+    try:
+        return read_journal(folder)
+    except (ValueError, TypeError):
+        return Journal({})  # of another version: nothing of it can be used
+
+
+def _intact_part(folder: Path, journal: Journal, settings: dict[str, Any]) -> Journal:
+    differing = sorted(name for name in settings if journal.settings.get(name) != settings[name])
+    if differing:
+        raise ConfigError(
+            f"the build in {str(folder)!r} was begun with another {', '.join(differing)}; give the same settings to "
+            f"resume it, or leave out resume to start over"
+        )
+    damaged = {name for name, expected in journal.files.items() if not is_intact(folder, name, expected)}
+    if any(".lance/" in name for name in damaged):
+        sweep(folder, keep=())
+        return record(folder, Journal(settings))
+    retrained = {name.rpartition("/")[0] for name in damaged if "/lists-" not in name}
+    files = {
+        name: entry
+        for name, entry in journal.files.items()
+        if name not in damaged and name.rpartition("/")[0] not in retrained - {""}
+    }
+    sweep(folder, keep=files)
+    return record(folder, replace(journal, files=files))
+
+
+def is_unimportant(name: str) -> bool:
+    """Whether a file says nothing of what a folder is for: a lock, or the journal of a build killed as it began."""
+    return name.endswith(".lock") or name == f"{BUILDING}.part"
+
+
+def _check_empty(folder: Path) -> None:
+    with writing(folder):
+        strange = [path for path in folder.iterdir() if not is_unimportant(path.name)]
+    if strange:
+        what = "an index" if (folder / MANIFEST).exists() else "not empty"
+        raise ConfigError(f"the output folder {str(folder)!r} exists and is {what}; choose another, or delete it first")

@@ -1,0 +1,40 @@
+"""Progress bars on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from nda_index.indexing.pipeline import Progress as ProgressReport
+
+
+@contextmanager
+def progress_bars(messages: Console) -> Iterator[ProgressReport]:
+    """A progress callback that shows a bar for each stage; nothing where the console is no terminal.
+
+    Example:
+        >>> with progress_bars(Console(stderr=True)) as report:
+        ...     report("build", 1, 2)
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+        TextColumn("{task.fields[rate]}"),
+    )
+    with Progress(
+        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=messages, disable=not messages.is_terminal
+    ) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, rate="")
+            speed = bars.tasks[bars.task_ids.index(tasks[stage])].speed
+            rate = f"{speed:,.0f}/s" if speed and total > 1 else ""
+            bars.update(tasks[stage], completed=done, total=total, rate=rate)
+
+        yield report

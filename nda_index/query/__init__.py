@@ -1,0 +1,1 @@
+"""A question on its way: to every shard, through both stages, and back to one answer."""

@@ -1,0 +1,201 @@
+"""The indexed images and their metadata: a Lance table, read by image id and filtered by SQL."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from nda_index.errors import CorruptIndexError, QueryError, StorageError
+from nda_index.sources.reading import ImageBatch
+
+OWN_COLUMNS = ("image_id", "key", "pixels", "sha256", "row_sha256")
+
+
+class Corpus:
+    """Images uint8 [N, C, H, W] with a key and metadata each, on disk, as they were at one version of their table."""
+
+    def __init__(self, folder: Path, shape: tuple[int, int, int], table: dict[str, Any]) -> None:
+        """Open a table in `folder` as it was at a version; `shape` is (C, H, W), `table` from `append_images`."""
+        try:
+            self._table = lancedb.connect(str(folder)).open_table(table["name"])
+            self._table.checkout(table["version"])
+            self.count: int = self._table.count_rows()
+            self.schema: pa.Schema = self._table.schema
+        except Exception as error:  # Lance meets damage in many ways, panics of its runtime among them
+            raise CorruptIndexError(
+                f"the image table of {str(folder)!r} cannot be opened: {_first_line(error)}; build the index again"
+            ) from error
+        self.shape = shape
+
+    @property
+    def metadata_columns(self) -> list[str]:
+        """Names of the columns that came with the images."""
+        return [name for name in self.schema.names if name not in OWN_COLUMNS]
+
+    def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Pixels of some images, in the order of their ids: uint8 [n, C, H, W].
+
+        Raises:
+            CorruptIndexError: pixels differ from what was stored at build.
+        """
+        rows = self._take(image_ids, ["image_id", "pixels", "sha256"])
+        images = _pixels(rows["pixels"], self.shape)
+        for image_id, image, digest in zip(image_ids, images, rows["sha256"].to_pylist(), strict=True):
+            if hashlib.sha256(image).digest() != digest:
+                raise CorruptIndexError(
+                    f"the pixels of image {image_id} are not those that were indexed; restore the index from a copy, "
+                    f"or build it again"
+                )
+        return images
+
+    def rows(self, image_ids: NDArray[np.int64]) -> tuple[tuple[str, ...], pa.Table]:
+        """Keys and metadata of some images, in the order of their ids.
+
+        Raises:
+            CorruptIndexError: they differ from what was stored at build.
+        """
+        rows = self._take(image_ids, ["image_id", "key", "row_sha256", *self.metadata_columns])
+        keys, metadata = rows["key"].to_pylist(), rows.select(self.metadata_columns)
+        for image_id, digest, stored in zip(
+            image_ids, _row_digests(keys, metadata), rows["row_sha256"].to_pylist(), strict=True
+        ):
+            if digest != stored:
+                raise CorruptIndexError(
+                    f"the key or metadata of image {image_id} are not those that were indexed; restore the index from "
+                    f"a copy, or build it again"
+                )
+        return tuple(keys), metadata
+
+    def matching(self, where: str) -> NDArray[np.int64]:
+        """Ids of the images whose metadata fulfil an SQL condition, ascending.
+
+        Raises:
+            QueryError: the condition is no SQL or names a column that is not there.
+        """
+        try:
+            found = self._table.search().where(where).select(["image_id"]).to_arrow()
+        except (ValueError, RuntimeError, OSError) as error:
+            known = ", ".join(["key", *self.metadata_columns])
+            raise QueryError(
+                f"where is {where!r}, which cannot be answered: {_first_line(error)}; it must be an SQL condition on "
+                f"the columns {known}"
+            ) from error
+        return np.sort(found["image_id"].to_numpy())
+
+    def with_keys(self, keys: Sequence[str]) -> NDArray[np.int64]:
+        """Ids of the images that have one of these keys, ascending."""
+        wanted = pa.array(list(keys), pa.string())
+        columns = self._table.search().select(["image_id", "key"]).to_batches(1 << 16)
+        found = [batch["image_id"].filter(pc.is_in(batch["key"], wanted)).to_numpy() for batch in columns]
+        return np.sort(np.concatenate([np.empty(0, np.int64), *found]))
+
+    def batches(
+        self, size: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
+        """Images in the order of their ids, all by default: ids int64 [n] and pixels uint8 [n, C, H, W]."""
+        stop = self.count if stop is None else stop
+        for first in range(start, stop, size):
+            image_ids = np.arange(first, min(first + size, stop))
+            yield image_ids, self.pixels(image_ids)
+
+    def copy_rows(self, image_ids: NDArray[np.int64], start: int) -> pa.Table:
+        """Whole rows of some images, numbered anew from `start`."""
+        rows = self._take(image_ids, self.schema.names)
+        return rows.set_column(0, "image_id", pa.array(np.arange(start, start + len(image_ids))))
+
+    def _take(self, image_ids: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
+        if len(image_ids) == 0:
+            return self.schema.empty_table().select(list(columns))
+        try:
+            rows = self._table.take_offsets(image_ids.tolist()).select(list(columns)).to_arrow()
+        except Exception as error:
+            raise CorruptIndexError(
+                f"images cannot be read from the index: {_first_line(error)}; run `nda-index verify` on it"
+            ) from error
+        order = pc.index_in(pa.array(image_ids), rows["image_id"].combine_chunks())  # rows come in the table's order
+        if order.null_count:
+            raise CorruptIndexError("the index lacks images that its lists name; run `nda-index verify` on it")
+        return rows.take(order)
+
+
+def table_schema(shape: tuple[int, int, int], metadata: pa.Schema) -> pa.Schema:
+    """Schema of a table of images [C, H, W] that come with metadata columns."""
+    own = [
+        pa.field("image_id", pa.int64()),
+        pa.field("key", pa.string()),
+        pa.field("pixels", pa.list_(pa.uint8(), int(np.prod(shape)))),
+        pa.field("sha256", pa.binary(32)),
+        pa.field("row_sha256", pa.binary(32)),
+    ]
+    return pa.schema([*own, *metadata])
+
+
+def as_rows(batch: ImageBatch, start: int, schema: pa.Schema) -> pa.Table:
+    """Rows of images, numbered from `start`."""
+    n = len(batch.images)
+    columns = [
+        pa.array(np.arange(start, start + n)),
+        pa.array(batch.keys, pa.string()),
+        pa.FixedSizeListArray.from_arrays(pa.array(batch.images.reshape(-1)), batch.images[0].size),
+        pa.array([hashlib.sha256(image).digest() for image in batch.images], pa.binary(32)),
+        pa.array(_row_digests(batch.keys, batch.metadata), pa.binary(32)),
+        *(batch.metadata[name].combine_chunks() for name in schema.names[len(OWN_COLUMNS) :]),
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def append_images(folder: Path, name: str, rows: Sequence[pa.Table]) -> dict[str, Any]:
+    """Append rows to a table, which is made if it is not there: they are in its next version, all or none.
+
+    Args:
+        folder: of the index.
+        name: of the table.
+        rows: of one schema, from `as_rows` or `Corpus.copy_rows`; at least one table.
+
+    Returns:
+        "name" and "version" of the table that has them.
+
+    Raises:
+        StorageError: the disk is full or cannot be written.
+    """
+    try:
+        database = lancedb.connect(str(folder))
+        if any((folder / f"{name}.lance" / "_versions").glob("*.manifest")):
+            table = database.open_table(name)
+            table.add(pa.concat_tables(rows))
+        else:
+            table = database.create_table(name, pa.concat_tables(rows))
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
+            raise
+        raise StorageError(
+            f"the images cannot be written to {str(folder)!r}: {_first_line(error)}; make room there and build again"
+        ) from error
+    return {"name": name, "version": table.version}
+
+
+def _row_digests(keys: Sequence[str], metadata: pa.Table) -> list[bytes]:
+    """sha256 of each row's key and metadata."""
+    rows = metadata.to_pylist() if metadata.num_columns else [{}] * len(keys)
+    return [
+        hashlib.sha256(repr((key, list(row.items()))).encode()).digest() for key, row in zip(keys, rows, strict=True)
+    ]
+
+
+def _pixels(column: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    values: NDArray[np.uint8] = column.combine_chunks().flatten().to_numpy()
+    return values.reshape(-1, *shape)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

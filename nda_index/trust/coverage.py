@@ -1,0 +1,317 @@
+"""How much of the posterior the scored images hold, from a sample of the others, and what that means for the scores.
+
+A score is normalised by the whole posterior, of which a shortlist knows a part. Of the images outside, some are drawn
+with a probability that grows with their votes, and scored exactly. At one query position such a sample says little
+where the posterior is sharp: a single image holds the mass, and is drawn or not. What it says is how often outside
+images win over the scored ones, over many positions. So a logistic regression learns it, from what the coarse stage
+finds to lie outside and from how close the scored images come. Where few sampled images win much, the sample says
+little of the level too, and the coarse stage's own level, which is nearly right, holds; where many win a little, the
+sample does. Wins at a position are counts about the regression's mean: each position is drawn towards its own count as
+far as two halves of the sample agree (a gamma-Poisson model; empirical Bayes, Efron and Morris 1973). What the
+regression cannot know of a position is the residual: it is alike at neighbouring positions, whose windows overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nda_index.exact.maps import total_score
+from nda_index.exact.posterior import PosteriorSettings, View, block_masses
+
+SAMPLE = 512  # images outside the shortlist that are scored
+UNIFORM = 0.1  # part of the mean vote that every image has when the sample is drawn
+REPLICATES = 24  # of the bootstrap
+UNSEEN = 0.1  # wins by a typical sampled image, at one position of all, that are added to what was seen
+EXPECTED = (0.7, 0.0, -0.3)  # coefficients of the regression where the sample says nothing
+PRECISION = 1.0  # of the expected coefficients: one over their variance
+LEVEL_ERROR = 0.3  # standard error of the level of the log odds as the coarse stage finds it
+SHAPES = (0.1, 100.0)  # of the gamma distribution of wins over positions: from very unlike to all alike
+LARGEST = 40.0  # log odds: beyond them nothing changes
+BRACKET = 0.2  # standard error as a part of the distance between two estimates that err to either side
+
+
+@dataclass(frozen=True)
+class ViewCoverage:
+    """Of one view's P query positions, the part of their posterior mass that the scored images hold.
+
+    Attributes:
+        covered: float64 [P].
+        replicates: float64 [B, P], the same from resampled samples; the same image sample for all views.
+        bracket: float64 [P], standard error of the model, of one sign over all positions.
+        residual: float64 [rows, columns], standard deviation of the truth about `covered`, alike at positions that are
+            less than a window apart.
+    """
+
+    covered: NDArray[np.float64]
+    replicates: NDArray[np.float64]
+    bracket: NDArray[np.float64]
+    residual: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OutsideSample:
+    """Images outside the shortlist: their ids, and how many images each of them stands for."""
+
+    ids: NDArray[np.int64]
+    stands_for: NDArray[np.float64]
+    complete: bool
+
+
+def draw_outside(outside: NDArray[np.int64], votes: NDArray[np.float64], seed: int) -> OutsideSample:
+    """Draw a sample of the images outside the shortlist, with replacement; all of them where they are few.
+
+    Args:
+        outside: int64 [M], their ids, at least one.
+        votes: float64 [N], of all images.
+        seed: of the draw.
+
+    Example:
+        >>> draw_outside(np.array([3, 5]), np.ones(6), seed=0).stands_for.tolist()
+        [1.0, 1.0]
+    """
+    if len(outside) <= SAMPLE:
+        return OutsideSample(outside, np.ones(len(outside)), complete=True)
+    mine = votes[outside]
+    weights = mine + UNIFORM * mine.mean() if mine.any() else np.ones(len(outside))
+    probability = weights / weights.sum()
+    chosen = np.random.default_rng(seed).choice(len(outside), SAMPLE, p=probability)
+    return OutsideSample(outside[chosen], 1 / (SAMPLE * probability[chosen]), complete=False)
+
+
+def outside_ratios(
+    views: Sequence[View],
+    log_totals: Sequence[NDArray[np.float64]],
+    train: NDArray[np.floating],
+    settings: PosteriorSettings,
+) -> list[NDArray[np.float64]]:
+    """What images outside weigh at every position of every view, over what the scored ones do together: [m, P] each.
+
+    Args:
+        views: of the query.
+        log_totals: log of the mass of the scored images, float64 [P] each.
+        train: floats [m, C, H, W] in [-1, 1].
+        settings: as for the scores.
+    """
+    if len(train) == 0:  # a shard may have none of the sample
+        return [np.zeros((0, view.positions)) for view in views]
+    blocks = block_masses(views, train, replace(settings, per_image_topk=None), log_totals)
+    with np.errstate(invalid="ignore", over="ignore"):  # nothing over a total that is nothing beside it
+        weights = [block.weights(total) for block, total in zip(blocks, log_totals, strict=True)]
+        return [np.minimum(np.nan_to_num(weight, nan=0.0), 1e30) for weight in weights]
+
+
+def view_coverages(
+    ratios: Sequence[NDArray[np.float64]],
+    log_totals: Sequence[NDArray[np.float64]],
+    held: Sequence[NDArray[np.float64]],
+    sample: OutsideSample,
+) -> list[ViewCoverage]:
+    """Estimate what the scored images hold at every position of every view.
+
+    Args:
+        ratios: of the sample's images, from `outside_ratios`.
+        log_totals: log of the mass of the scored images, float64 [P] each.
+        held: part of the mass that the scored images hold as the coarse stage sees it, float64 [rows, columns] each,
+            NaN where it does not know.
+        sample: from `draw_outside`.
+    """
+    count = len(sample.ids)
+    picks = np.random.default_rng(0).integers(0, count, (REPLICATES, count))  # [B, m]
+    found = []
+    for ratio, log_total, known in zip(ratios, log_totals, held, strict=True):
+        if sample.complete:
+            covered = 1 / (1 + ratio.sum(axis=0))  # [P]
+            nothing = np.zeros_like(covered)
+            found.append(ViewCoverage(covered, covered[None], nothing, nothing.reshape(known.shape)))
+            continue
+        won = ratio / (1 + ratio)  # [m, P]
+        wins = count * sample.stands_for[:, None] * won  # [m, P]
+        features = _features(known.reshape(-1), log_total)
+        prior = _prior(features, known.reshape(-1), wins, float(np.median(sample.stands_for)))
+        estimate = _estimate(wins, features, prior)
+        replicates = np.stack([_estimate(wins[pick], features, prior).covered for pick in picks])  # [B, P]
+        # Whoever wins, wins this much of a position: 1 where one image holds the mass, little where many share it.
+        sharpness = _mean_part(won, wins) if wins.any() else 1.0
+        spread = (1 - estimate.reliability) * sharpness * estimate.covered * (1 - estimate.covered)
+        residual = np.sqrt(spread).reshape(known.shape)
+        found.append(ViewCoverage(estimate.covered, replicates, estimate.bracket, residual))
+    return found
+
+
+def mass_covered(views: Sequence[View], coverages: Sequence[ViewCoverage]) -> tuple[float, float]:
+    """The part of the whole posterior that the scored images hold, and its standard error."""
+    weights = [np.ones((1, view.positions)) for view in views]
+    scores, errors = covered_scores(views, weights, coverages)
+    whole = total_score(views)
+    return float(scores[0]) / whole, float(errors[0]) / whole
+
+
+def covered_scores(
+    views: Sequence[View], weights: Sequence[NDArray[np.float64]], coverages: Sequence[ViewCoverage]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scores in the whole posterior and their standard errors, float64 [n].
+
+    Args:
+        views: of the query.
+        weights: of n images at each view's positions, float64 [n, P], normalised over the scored images alone.
+        coverages: from `view_coverages`.
+    """
+    scores = np.zeros(len(weights[0]))
+    varied = np.zeros((max(len(coverage.replicates) for coverage in coverages), len(scores)))  # [B, n]
+    variance = np.zeros_like(scores)
+    # Views of one scale err alike, scales do not.
+    for scale in dict.fromkeys(view.scale for view in views):
+        bracket, residual = np.zeros_like(scores), np.float64(0.0)
+        for view, weight, coverage in zip(views, weights, coverages, strict=True):
+            if view.scale == scale:
+                scores += view.factor * (weight @ coverage.covered)
+                varied += view.factor * (weight @ coverage.replicates.T).T
+                bracket += view.factor * np.abs(weight @ coverage.bracket)
+                residual = residual + view.factor * weight.reshape(-1, *coverage.residual.shape) * coverage.residual
+        variance += bracket**2 + _summed_variance(residual, scale.patch / scale.query_stride)
+    return scores, np.sqrt(variance + varied.var(axis=0))
+
+
+def errors_of_scores(
+    views: Sequence[View],
+    log_normalisers: Sequence[NDArray[np.float64]],
+    coverages: Sequence[ViewCoverage],
+    train: NDArray[np.floating],
+    settings: PosteriorSettings,
+    grouping: tuple[int, int],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Standard errors of images' scores, float64 [n]: because of what was not scored, and because of the noise draws.
+
+    Args:
+        views: of the query: for each scale, timestep and draw.
+        log_normalisers: of the whole posterior, float64 [P] each.
+        coverages: of the views; none where everything was scored.
+        train: floats [n, C, H, W] in [-1, 1], the images.
+        settings: as for the scores.
+        grouping: numbers of timesteps and of draws.
+    """
+    timesteps, draws = grouping
+    if not coverages and draws < 2:
+        return np.zeros(len(train)), np.zeros(len(train))
+    covered = [c.covered for c in coverages] if coverages else [np.ones(view.positions) for view in views]
+    totals = [normaliser + np.log(part) for normaliser, part in zip(log_normalisers, covered, strict=True)]
+    blocks = block_masses(views, train, settings, totals)
+    weights = [block.weights(total) for block, total in zip(blocks, totals, strict=True)]
+    from_outside = covered_scores(views, weights, coverages)[1] if coverages else np.zeros(len(train))
+    if draws < 2:
+        return from_outside, np.zeros(len(train))
+    parts = np.stack([v.factor * (w @ c) for v, w, c in zip(views, weights, covered, strict=True)])  # [views, n]
+    by_draw = parts.reshape(-1, timesteps, draws, len(train)).sum(axis=0)  # [timesteps, draws, n]
+    return from_outside, np.sqrt(draws * by_draw.var(axis=1, ddof=1).sum(axis=0))
+
+
+@dataclass(frozen=True)
+class _Prior:
+    """What is known before wins are counted.
+
+    Attributes:
+        coefficients: of the regression, without a sample.
+        precision: of the coefficients, one over their variance.
+        dispersion: variance of all wins together over their sum: a sampled image wins at many positions or at none.
+        jump: what a sampled image adds to the wins of a position where it is the only winner.
+    """
+
+    coefficients: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    dispersion: float
+    jump: float
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    covered: NDArray[np.float64]
+    bracket: NDArray[np.float64]
+    reliability: NDArray[np.float64]
+
+
+def _features(held: NDArray[np.float64], log_total: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What is known of each position: the part that the coarse stage finds outside, and how close the scored come."""
+    known = np.isfinite(held)
+    inside = np.clip(held, 1e-4, 1 - 1e-4)
+    outside = np.log(1 - inside) - np.log(inside)
+    outside = np.where(known, outside, outside[known].mean() if known.any() else 0.0)
+    possible = np.isfinite(log_total)
+    closeness = np.where(possible, log_total, log_total[possible].min() if possible.any() else 0.0)
+    columns = np.stack([outside, ~known, closeness / max(closeness.std(), 1e-9)])
+    centred = columns - columns.mean(axis=1, keepdims=True)
+    return np.asarray(np.vstack([np.ones(len(held)), centred]).T, np.float64)  # [P, 4]
+
+
+def _prior(features: NDArray[np.float64], held: NDArray[np.float64], wins: NDArray[np.float64], jump: float) -> _Prior:
+    """The level is where the coarse stage sees as much inside on average; where it sees nothing, the sample's."""
+    by_image = wins.sum(axis=1) / len(wins)  # [m]
+    dispersion = max(1.0, _mean_part(by_image, by_image) if wins.any() else jump)
+    known = np.isfinite(held)
+    slopes = features @ np.array([0.0, *EXPECTED])  # [P]
+    if known.any():
+        low, high = -LARGEST, LARGEST
+        for _ in range(50):  # of bisection
+            level = (low + high) / 2
+            inside = (1 / (1 + np.exp(np.clip(level + slopes[known], -LARGEST, LARGEST)))).mean()
+            low, high = (level, high) if inside > np.clip(held[known], 1e-4, 1 - 1e-4).mean() else (low, level)
+        precision = 1 / LEVEL_ERROR**2
+    else:
+        level, precision = float(np.log(wins.mean() + UNSEEN * jump / len(features))), 0.0
+    slack = np.full(len(EXPECTED), PRECISION)
+    return _Prior(np.array([level, *EXPECTED]), np.array([precision, *slack]), dispersion, jump)
+
+
+def _estimate(wins: NDArray[np.float64], features: NDArray[np.float64], prior: _Prior) -> _Estimate:
+    """Part of the mass inside at each position, from how often sampled images win over the scored ones, [m, P]."""
+    halves = wins[::2].mean(axis=0), wins[1::2].mean(axis=0)  # [P] each
+    single = (halves[0] + halves[1]) / 2  # [P]
+    coefficients, level_error = _regression(features, single + UNSEEN * prior.jump / len(single), prior)
+    expected = np.exp(np.clip(features @ coefficients, -LARGEST, LARGEST))  # [P]
+    unit = (1 + expected) ** 2
+    alike = ((halves[0] - expected) * (halves[1] - expected) / unit).sum()
+    shape = float(np.clip((expected**2 / unit).sum() / max(alike, 1e-300), *SHAPES))
+    jump = _mean_part(wins, wins) / len(wins) if wins.any() else prior.jump
+    reliability = expected / (expected + shape * jump)  # of a position's own count, under the gamma-Poisson model
+    covered = 1 / (1 + expected + reliability * (single - expected))
+    # 1 / (1 + x) is convex: from noisy single positions the estimate is too high, from expected wins too low.
+    bracket = BRACKET * np.sqrt(1 - reliability) * (1 / (1 + single) - 1 / (1 + expected))
+    from_level = covered * (1 - covered) * (1 - reliability) * level_error
+    return _Estimate(covered, np.hypot(bracket, from_level), reliability)
+
+
+def _regression(
+    features: NDArray[np.float64], wins: NDArray[np.float64], prior: _Prior
+) -> tuple[NDArray[np.float64], float]:
+    """Coefficients of the log odds that an outside image wins: at each position so many wins [P], and one loss.
+
+    Also the standard error of their level that the prior leaves.
+    """
+    found = prior.coefficients.copy()
+    for _ in range(25):  # of Newton
+        chance = 1 / (1 + np.exp(-np.clip(features @ found, -LARGEST, LARGEST)))
+        gradient = features.T @ (wins - (1 + wins) * chance) / prior.dispersion
+        gradient -= prior.precision * (found - prior.coefficients)
+        information = (features.T * ((1 + wins) * chance * (1 - chance))) @ features / prior.dispersion
+        curvature = information + np.diag(prior.precision)
+        step = np.clip(np.linalg.lstsq(curvature, gradient)[0], -1, 1)
+        found = found + step
+        if np.abs(step).max() < 1e-4:
+            break
+    return found, float(np.sqrt(prior.precision[0]) * np.linalg.pinv(curvature)[0, 0])
+
+
+def _mean_part(parts: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    return float((parts * weights).sum() / weights.sum())
+
+
+def _summed_variance(deviations: NDArray[np.float64], window: float) -> NDArray[np.float64]:
+    """Variance of the sum of deviations [n, rows, columns] that are correlated as far as their windows overlap: [n]."""
+    rows, columns = (
+        np.maximum(0.0, 1 - np.abs(np.subtract.outer(np.arange(n), np.arange(n))) / window)
+        for n in deviations.shape[1:]
+    )
+    return np.asarray((deviations * (rows @ deviations @ columns)).sum(axis=(1, 2)))

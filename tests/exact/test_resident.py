@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from nda_index.exact.maps import to_float
+from nda_index.exact.resident import ResidentPixels
+
+COLLECTION = np.random.default_rng(0).integers(0, 256, (10, 3, 4, 5), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("room", "reads"), [(10, [[2, 7], [9]]), (5, [[2], [7, 7], [7, 9, 7]]), (0, [[7, 2, 7], [2, 7, 9, 7]])]
+)
+def test_what_fits_is_read_once_and_the_rest_each_time(room: int, reads: list[list[int]]) -> None:
+    asked: list[list[int]] = []
+
+    def read(ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        asked.append(ids.tolist())
+        return COLLECTION[ids]
+
+    pixels = ResidentPixels(read, 10, (3, 4, 5), "cpu", room * 60 + 59)
+    for ids in ([7, 2, 7], [2, 7, 9, 7]):
+        np.testing.assert_array_equal(pixels.take(np.array(ids)).numpy(), to_float(COLLECTION[ids]))
+    assert asked == reads
