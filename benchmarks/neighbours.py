@@ -35,9 +35,8 @@ from nda_index.coarse.probe import probe
 from nda_index.coarse.storage import write_lists
 from nda_index.coarse.windows import QueryWindows, query_windows
 from nda_index.diffusion import NoiseSetting, noisy_images
-from nda_index.exact.maps import to_float
 from nda_index.exact.posterior import PosteriorSettings, View, score_views
-from nda_index.images import decode_image
+from nda_index.images import decode_image, to_float
 from nda_index.query.shard import open_coarse
 
 NEIGHBOURS = (64, 256)  # of each window of the query

@@ -26,9 +26,8 @@ from scipy.stats import spearmanr
 import nda_index as nda
 from benchmarks.machine import RESULTS, SHARED, describe_machine
 from nda_index.diffusion import NoiseSetting, noisy_images
-from nda_index.exact.maps import to_float
 from nda_index.exact.posterior import PosteriorSettings, View, score_views
-from nda_index.images import decode_image
+from nda_index.images import decode_image, to_float
 
 TIMESTEPS = (20, 50, 100, 200, 400)
 SHARES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1)

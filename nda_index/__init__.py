@@ -2,6 +2,7 @@
 
 from nda_index import exact
 from nda_index.answer.attribution import Attribution, read_answer
+from nda_index.answer.denoised import Denoised
 from nda_index.errors import (
     AnswerFormatError,
     ConfigError,
@@ -24,7 +25,6 @@ from nda_index.index import Index, build_index, open_index
 from nda_index.indexing.edits import EditSummary, add_images, compact, remove_images
 from nda_index.indexing.pipeline import estimate_build
 from nda_index.indexing.plan import Estimate
-from nda_index.query.denoise import Denoised
 from nda_index.scales import Scale
 from nda_index.trust.verdict import Verdict
 from nda_index.tune import Trial, Tuning, tune

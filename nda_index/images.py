@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import io
-import struct
-import warnings
-from os import PathLike, fspath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
+
+if TYPE_CHECKING:
+    pass
+
+import struct
+import warnings
+from os import PathLike, fspath
+
+from PIL import ImageOps
 
 from nda_index.errors import ImageDecodeError
 
@@ -113,3 +119,15 @@ def name_of(thing: Any) -> str:
     if isinstance(thing, Image.Image):
         return "the picture"
     return f"the {type(thing).__name__}"
+
+
+def to_float(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Bytes to float32 in [-1, 1]."""
+    return np.asarray(pixels / np.float32(127.5) - np.float32(1.0), np.float32)
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """An image as a PNG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

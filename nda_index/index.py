@@ -14,14 +14,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nda_index.answer.attribution import Attribution
+from nda_index.answer.denoised import Denoised
 from nda_index.coarse.probe import DEFAULT_PROBES
 from nda_index.diffusion import NoiseSetting
-from nda_index.exact.maps import views_of
-from nda_index.exact.posterior import View
+from nda_index.exact.posterior import View, views_of
 from nda_index.images import decode_image
-from nda_index.indexing.pipeline import DEFAULT_MEMORY, DEFAULT_SCALES, Progress, build, manifest_scales
+from nda_index.indexing.pipeline import DEFAULT_MEMORY, DEFAULT_SCALES, build, manifest_scales
+from nda_index.progress import Progress
 from nda_index.query.attribute import Opened, answered, check_counts
-from nda_index.query.denoise import Denoised, denoised
+from nda_index.query.denoise import denoised
 from nda_index.query.gather import Scored, coarse_votes, conversing, divided, score
 from nda_index.query.shard import Ask, LocalShards, Shard, Shards, check_device, whole_manifest
 from nda_index.query.timing import Clock

@@ -1,18 +1,23 @@
-"""Progress bars on standard error."""
+"""How work reports its progress: a callback, and progress bars on standard error that are one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 
-from nda_index.indexing.pipeline import Progress as ProgressReport
+Progress = Callable[[str, int, int], None]  # stage, done, total
+
+
+def quiet(stage: str, done: int, total: int) -> None:
+    """Report nothing."""
 
 
 @contextmanager
-def progress_bars(messages: Console) -> Iterator[ProgressReport]:
+def progress_bars(messages: Console) -> Iterator[Progress]:
     """A progress callback that shows a bar for each stage; nothing where the console is no terminal.
 
     Example:
@@ -25,7 +30,7 @@ def progress_bars(messages: Console) -> Iterator[ProgressReport]:
         TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
         TextColumn("{task.fields[rate]}"),
     )
-    with Progress(
+    with Bars(
         *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=messages, disable=not messages.is_terminal
     ) as bars:
         tasks: dict[str, TaskID] = {}

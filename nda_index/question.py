@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from nda_index.diffusion import NoiseSetting, NoisyImage, noise_level, noisy_images
 from nda_index.errors import ConfigError
-from nda_index.exact.maps import to_float
 from nda_index.exact.posterior import PosteriorSettings
-from nda_index.indexing.pipeline import Progress
+from nda_index.images import to_float
+from nda_index.progress import Progress
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nda_index.errors import ConfigError
 from nda_index.index import Index
+from nda_index.progress import Progress, quiet
 from nda_index.store.locks import write_lock
 from nda_index.store.manifest import commit, read_manifest
 
@@ -57,7 +58,7 @@ def tune(
     seconds: float | None = None,
     timestep: int = 100,
     queries: int = 8,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Tuning:
     """Measure settings on an index, with mirror images of its own images as queries, and keep the best in its manifest.
 
@@ -90,7 +91,7 @@ def tune(
         raise ConfigError(f"queries is {queries}; it must be 1 or more")
     chosen = np.random.default_rng(SEED).choice(index.image_ids, min(queries, len(index)), replace=False)
     pictures = np.ascontiguousarray(index.pixels(np.sort(chosen))[..., ::-1]).transpose(0, 2, 3, 1)  # [Q, H, W, C]
-    trials = _measure(index, pictures, timestep, progress or (lambda stage, done, total: None))
+    trials = _measure(index, pictures, timestep, progress or quiet)
     best = _chosen(trials, recall, seconds)
     tuning = {**asdict(best), "timestep": timestep, "queries": len(pictures)}
     with write_lock(index.path):
@@ -99,9 +100,7 @@ def tune(
     return Tuning(best, timestep, len(pictures), tuple(trials))
 
 
-def _measure(
-    index: Index, pictures: NDArray[np.uint8], timestep: int, report: Callable[[str, int, int], None]
-) -> list[Trial]:
+def _measure(index: Index, pictures: NDArray[np.uint8], timestep: int, report: Progress) -> list[Trial]:
     count = len(index)
     lengths = sorted({min(candidates, count) for candidates in CANDIDATES})
     index.votes(pictures[0], timestep)  # compiles

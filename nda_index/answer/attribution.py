@@ -13,16 +13,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nda_index.answer.arrow import answer_fields
-from nda_index.answer.report import FORMS, as_html, form_of, write_replacing
+from nda_index.answer.report import FORMS, as_html, form_of
 from nda_index.errors import AnswerFormatError, ConfigError, QueryError
 from nda_index.exact.links import cell_links
-from nda_index.exact.maps import views_of
+from nda_index.exact.posterior import views_of
 from nda_index.question import Question
 from nda_index.scales import Scale
+from nda_index.store.files import write_atomically
 from nda_index.trust.verdict import STRONG, Verdict
 
 if TYPE_CHECKING:
-    from nda_index.query.denoise import Denoised
+    from nda_index.answer.denoised import Denoised
 
 
 @dataclass(frozen=True, repr=False)
@@ -228,7 +229,7 @@ class Attribution:
             raise ConfigError(f"explained is given for {path.name!r}; only .html shows it")
         for mean in explained:
             self._check_same_question(mean)
-        write_replacing(path, as_html(self, explained) if explained else FORMS[form](self))
+        write_atomically(path, as_html(self, explained) if explained else FORMS[form](self))
 
     def _check_same_question(self, mean: Denoised) -> None:
         if mean.index_hash != self.index_hash or not np.array_equal(mean.query, self.query):

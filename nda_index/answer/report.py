@@ -6,8 +6,6 @@ import base64
 import hashlib
 import io
 import json
-import os
-import secrets
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +19,11 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from nda_index.answer.arrow import answer_bytes
 from nda_index.errors import ConfigError
-from nda_index.store.manifest import writing
+from nda_index.images import png_bytes
 
 if TYPE_CHECKING:
     from nda_index.answer.attribution import Attribution
-    from nda_index.query.denoise import Denoised
+    from nda_index.answer.denoised import Denoised
 
 SIDE = 176  # pixels of a picture's shorter side in the report
 SHOWN = 8  # images in the picture form
@@ -203,22 +201,6 @@ def form_of(path: Path, forms: Collection[str] = FORMS.keys()) -> str:
     return form
 
 
-def write_replacing(path: Path, data: bytes) -> None:
-    """Write a file, such that it is never seen in part.
-
-    Raises:
-        StorageError: the disk is full or cannot be written.
-    """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
-    with writing(path):
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-
-
 def _left_out(image_ids: Sequence[int], answered: NDArray[np.int64]) -> str:
     if set(image_ids) == set(answered.tolist()):
         return "Without the image above" if len(image_ids) == 1 else f"Without the {len(image_ids)} images above"
@@ -228,13 +210,6 @@ def _left_out(image_ids: Sequence[int], answered: NDArray[np.int64]) -> str:
 def _known_values(metadata: pa.Table, row: int) -> list[tuple[str, Any]]:
     values = ((name, metadata[name][row].as_py()) for name in metadata.column_names)
     return [(name, value) for name, value in values if value is not None]
-
-
-def png_bytes(image: Image.Image) -> bytes:
-    """An image as a PNG file."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
 
 
 def _data_uri(image: Image.Image) -> str:

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nda_index.answer.attribution import Attribution
+from nda_index.answer.denoised import DENOISED_FORMS, Denoised
 from nda_index.answer.report import form_of, strict_json
 from nda_index.errors import ConfigError, NdaIndexError
 from nda_index.evaluate.commands import evaluate
@@ -21,7 +22,6 @@ from nda_index.indexing.edits import EditSummary, add_images, compact, remove_im
 from nda_index.indexing.pipeline import DEFAULT_MEMORY, DEFAULT_SCALES, BuildSummary, build, estimate_build
 from nda_index.indexing.plan import Estimate
 from nda_index.progress import progress_bars
-from nda_index.query.denoise import DENOISED_FORMS, Denoised
 from nda_index.scales import parse_scale
 from nda_index.serve.commands import serve, token
 from nda_index.store.manifest import read_manifest, verify

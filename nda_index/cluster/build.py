@@ -22,24 +22,16 @@ from nda_index.coarse.storage import QUANTIZER
 from nda_index.errors import ConfigError, ShardLostError
 from nda_index.index import Index
 from nda_index.indexing.journal import begin, is_unimportant, read_journal
-from nda_index.indexing.pipeline import BuildSummary, Progress, Request, finish, read_images, request
+from nda_index.indexing.pipeline import BuildSummary, Request, finish, read_images, request
 from nda_index.indexing.plan import described
 from nda_index.indexing.segments import train_scale
+from nda_index.progress import Progress, quiet
 from nda_index.query.gather import divided
 from nda_index.sources.reading import Source
 from nda_index.store.corpus import Corpus
+from nda_index.store.files import write_atomically, writing
 from nda_index.store.locks import write_lock
-from nda_index.store.manifest import (
-    BUILDING,
-    MANIFEST,
-    SHARDS,
-    Manifest,
-    commit,
-    hash_files,
-    read_manifest,
-    write_atomically,
-    writing,
-)
+from nda_index.store.manifest import BUILDING, MANIFEST, SHARDS, Manifest, commit, hash_files, read_manifest
 from nda_index.trust.null import BEST, DEFAULT_PICTURES, TIMESTEP, write_null
 from nda_index.trust.verdict import best_unrelated
 from nda_index.version import __version__
@@ -79,7 +71,7 @@ def build_shards(
     Raises:
         As `build_index`; ShardLostError: a task failed again and again.
     """
-    report = progress or (lambda stage, done, total: None)
+    report = progress or quiet
     asked, folder = request(source, **options), Path(path)
     if not 1 <= shards <= asked.opened.count:
         raise ConfigError(f"shards is {shards}; it must be from 1 to the number of images, {asked.opened.count}")
@@ -177,7 +169,7 @@ def _read_shard(source: Source, options: dict[str, Any], folder: str, part: tupl
         if (path / MANIFEST).exists():
             return int(read_manifest(path).counts["images"])
         journal, _ = begin(path, asked.settings, resume=True)
-        return read_images(path, asked, journal, _quiet).images
+        return read_images(path, asked, journal, quiet).images
 
 
 def _encode_shard(
@@ -190,7 +182,7 @@ def _encode_shard(
         if (path / MANIFEST).exists():
             return int(read_manifest(path).counts["failures"])
         journal, _ = begin(path, asked.settings, resume=True)
-        manifest = finish(path, asked, journal, whole.plans(images), 0, _quiet, Path(trained))
+        manifest = finish(path, asked, journal, whole.plans(images), 0, quiet, Path(trained))
         return int(manifest.counts["failures"])
 
 
@@ -237,7 +229,3 @@ def _null(ray: Any, folder: Path, manifest: Manifest, pictures: int, report: Pro
         report("null", len(found), len(chosen))
     index.close()
     return np.array(found, np.float64)
-
-
-def _quiet(stage: str, done: int, total: int) -> None:
-    pass

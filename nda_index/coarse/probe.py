@@ -8,7 +8,7 @@ posterior is made of flat cells and costs a table, a sharp one of a few cells; n
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numba
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from nda_index.coarse import kernels
 from nda_index.coarse.cells import Cells
 from nda_index.coarse.windows import QueryWindows
-from nda_index.steps import returned
 
 DEFAULT_PROBES = 4  # more find little more: docs/method.md
 UNVISITED = 0.01  # of a window's mass may be left in cells that are neither visited nor flat
@@ -157,6 +156,24 @@ class Probe:
             return np.asarray(np.exp2(merged[0] - merged[1]).reshape(rows, columns))
 
 
+@dataclass(frozen=True)
+class CellVisit:
+    """A query's visits to cells, before the images that lie on other shards are counted.
+
+    Attributes:
+        log_masses: float64 [V], logarithm (base 2) of what the images here weigh, for each visit of a window to a cell.
+    """
+
+    log_masses: NDArray[np.float64]
+    _choice: _Choice
+    _scan: _Scan
+
+    def probe(self, log_masses: NDArray[np.float64]) -> Probe:
+        """Estimate the images' scores, from the log masses of the images on all shards, float64 [V]."""
+        votes = _votes(self._scan, [self._choice], log_masses)[0]
+        return Probe(votes, self._choice.windows, self._scan, self._scan.totals(log_masses))
+
+
 def summed_votes(factors: Sequence[float], probes: Sequence[Probe]) -> NDArray[np.float64]:
     """Votes of several noisy queries and scales together, float64 [N]."""
     return np.asarray(sum(factor * found.votes for factor, found in zip(factors, probes, strict=True)), np.float64)
@@ -165,30 +182,29 @@ def summed_votes(factors: Sequence[float], probes: Sequence[Probe]) -> NDArray[n
 def probe(
     cells: Cells, windows: QueryWindows, count: int, *, probes: int = DEFAULT_PROBES, allowed: NDArray[np.bool_] | None
 ) -> Probe:
-    """Estimate the scores of all images for one query at one scale; arguments as for `probing`."""
-    steps = probing(cells, windows, count, probes=probes, allowed=allowed)
-    return returned(steps, next(steps))
+    """Estimate the scores of all images for one query at one scale; arguments as for `visit_cells`."""
+    visit = visit_cells(cells, windows, count, probes=probes, allowed=allowed)
+    return visit.probe(visit.log_masses)
 
 
-def probing(
+def visit_cells(
     cells: Cells, windows: QueryWindows, count: int, *, probes: int = DEFAULT_PROBES, allowed: NDArray[np.bool_] | None
-) -> Generator[NDArray[np.float64], NDArray[np.float64], Probe]:
-    """Estimate the scores of a collection's images, of which others may lie elsewhere.
-
-    Yields the logarithm (base 2) of what the images here weigh for each visit of a window to a cell, [V]; is sent that
-    of all images, and returns what the coarse stage finds.
+) -> CellVisit:
+    """Sum what the members of the cells that a query visits weigh: the first of two passes over them.
 
     Args:
         cells: the scale's inverted lists.
         windows: the query's.
         count: number of images N.
-        probes: most cells that a window visits.
+        probes: most cells that a window visits. More find images of sharper posteriors, at a cost that grows alike.
         allowed: bool [N], which images take part; all by default.
+
+    Returns:
+        The masses of the images here; its `probe` is the second pass, when those of all images are known.
     """
     choice = _choose(cells, windows, probes)
     scan = _scan(cells, [choice], count, allowed)
-    masses = yield scan.masses()  # [V]
-    return Probe(_votes(scan, [choice], masses)[0], choice.windows, scan, scan.totals(masses))
+    return CellVisit(scan.masses(), choice, scan)
 
 
 def probe_several(cells: Cells, queries: Sequence[QueryWindows], count: int) -> NDArray[np.float64]:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.errors import ConfigError
-from nda_index.exact.maps import to_float, views_of
-from nda_index.exact.posterior import score_views
+from nda_index.exact.posterior import score_views, views_of
+from nda_index.images import to_float
 from nda_index.question import Options, as_question
 from nda_index.scales import Scale
 

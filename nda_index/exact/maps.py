@@ -7,25 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nda_index.diffusion import NoisyImage
 from nda_index.exact import cpu
-from nda_index.exact.posterior import PosteriorSettings, View, block_masses
+from nda_index.exact.posterior import PosteriorSettings, View, block_masses, scales_of
+from nda_index.images import to_float
 from nda_index.scales import Scale
-
-
-def views_of(noisy: Sequence[NoisyImage], scales: Sequence[Scale]) -> list[View]:
-    """All pairs of noisy images and scales: noisy images are averaged, scales are summed with their weights."""
-    return [View(image, scale, scale.weight / len(noisy)) for scale in scales for image in noisy]
-
-
-def total_score(views: Sequence[View]) -> float:
-    """What the scores of all training images sum to (without `per_image_topk`)."""
-    return sum(view.factor * view.positions for view in views)
-
-
-def scales_of(views: Sequence[View]) -> list[Scale]:
-    """The scales of views, each once, in the order of the views."""
-    return list(dict.fromkeys(view.scale for view in views))
 
 
 def evidence_maps(
@@ -65,11 +50,6 @@ def evidence_maps(
             spread *= (counted.sum(axis=1) / np.maximum(spread.sum(axis=(1, 2)), 1e-300))[:, None, None]
         on_train[place] += view.factor * spread
     return on_query.astype(np.float32), on_train.astype(np.float32)
-
-
-def to_float(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Bytes to float32 in [-1, 1]."""
-    return np.asarray(pixels / np.float32(127.5) - np.float32(1.0), np.float32)
 
 
 def _on_pixels(grid: NDArray[np.float64], scale: Scale, stride: int, height: int, width: int) -> NDArray[np.float64]:

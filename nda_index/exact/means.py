@@ -16,73 +16,94 @@ there: so weights are added up at pixels, and the sums of parts of a collection 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.errors import ConfigError
 from nda_index.exact import cpu
-from nda_index.exact.maps import scales_of
 from nda_index.exact.pairs import pair_plan
-from nda_index.exact.posterior import Block, PosteriorSettings, View, on_cpu, scoring
+from nda_index.exact.posterior import Block, PosteriorSettings, View, on_cpu, scales_of, sum_posterior
 from nda_index.scales import Scale
 
 
-def averaging(
+@dataclass(frozen=True)
+class MeanSums:
+    """What some images add to the posterior mean, before its normaliser is known.
+
+    Attributes:
+        log_totals: log of the mass of these images, float64 [P] for each view.
+        pixels: from the log normalisers of the whole posterior, [P] for each view, to the weighted pixels, float64
+            [scales, H, W, C + 1], in the order of the views' scales: sums of all views of a scale, the sums of weights
+            last. Those of several collections add up, and `posterior_mean` makes a picture of them. It is the second
+            pass.
+    """
+
+    log_totals: list[NDArray[np.float64]]
+    pixels: Callable[[Sequence[NDArray[np.float64]]], NDArray[np.float64]]
+
+
+def sum_mean(
     views: Sequence[View],
     blocks: Callable[[], Iterable[Block]],
     count: int,
     settings: PosteriorSettings,
     progress: Callable[[int, int], None],
-) -> Generator[list[NDArray[np.float64]], list[NDArray[np.float64]], NDArray[np.float64]]:
-    """What `count` images add to the posterior mean; they come in blocks, floats [n, C, H, W] or tensors of them.
-
-    Yields the log totals of these images, [P] for each view; is sent the normalisers of the whole posterior, and
-    returns the weighted pixels, float64 [scales, H, W, C + 1], in the order of the views' scales: sums of all views of
-    a scale, the sums of weights last. Those of several collections add up, and `explained` makes a picture of them.
+) -> MeanSums:
+    """Sum the masses of images for a posterior mean: the first of two passes, in bounded memory.
 
     Args:
         views: of the query. Windows match only those that stick out by the same amount.
-        blocks: is called twice.
+        blocks: gives the images, floats [n, C, H, W] or tensors of them; is called once in each pass.
         count: number of images.
         settings: `mask_value` and `per_image_topk` must be the defaults.
-        progress: is called with the number of images done and of all to do.
+        progress: is called with the number of images done and of all to do, in both passes.
+
+    Returns:
+        The totals of these images; its `pixels` is the second pass.
 
     Raises:
-        ConfigError: as `scoring` and `pixel_spans`.
+        ConfigError: as `sum_posterior` and `pixel_spans`.
     """
     scales = scales_of(views)
     height, width = views[0].noisy.pixels.shape[1:]
     spans = [pixel_spans(height, width, scale) for scale in scales]
-    totals_of_images = scoring(
+    first = sum_posterior(
         views, blocks, count, settings, lambda done, _: progress(min(done, count), 2 * count), keep_masses=False
     )
-    totals = next(totals_of_images)
-    totals_of_images.close()
-    normalisers = yield totals
-    sums, done = np.zeros((len(scales), height, width, views[0].noisy.pixels.shape[0] + 1)), count
-    for block in blocks():
-        train = on_cpu(block)
-        both = np.concatenate([train, train[..., ::-1]]) if settings.mirror else train
-        for place, scale in enumerate(scales):
-            chosen = [i for i, view in enumerate(views) if view.scale == scale]
-            queries, of_queries = [views[i].noisy for i in chosen], [normalisers[i] for i in chosen]
-            sums[place] += cpu.pixel_sums(queries, both, scale, of_queries, spans[place])
-        done += len(train)
-        progress(done, 2 * count)
-    return sums
+
+    def pixels(log_normalisers: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+        sums, done = np.zeros((len(scales), height, width, views[0].noisy.pixels.shape[0] + 1)), count
+        for block in blocks():
+            train = on_cpu(block)
+            both = np.concatenate([train, train[..., ::-1]]) if settings.mirror else train
+            for place, scale in enumerate(scales):
+                chosen = [i for i, view in enumerate(views) if view.scale == scale]
+                queries, of_queries = [views[i].noisy for i in chosen], [log_normalisers[i] for i in chosen]
+                sums[place] += cpu.pixel_sums(queries, both, scale, of_queries, spans[place])
+            done += len(train)
+            progress(done, 2 * count)
+        return sums
+
+    return MeanSums(first.log_totals, pixels)
 
 
-def explained(sums: NDArray[np.float64], scales: Sequence[Scale]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The posterior mean, float32 [H, W, C], and that of each scale, [scales, H, W, C], from sums of all images.
+def posterior_mean(
+    sums: NDArray[np.float64], scales: Sequence[Scale]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Divide the sums of all images into the posterior mean.
 
     Args:
-        sums: float64 [scales, H, W, C + 1], from `averaging`.
+        sums: float64 [scales, H, W, C + 1], from `MeanSums.pixels`.
         scales: in their order; their weights are those of their means.
 
+    Returns:
+        float32 [H, W, C], the mean; and that of each scale, [scales, H, W, C].
+
     Example:
-        >>> whole, parts = explained(np.array([[[[2.0, 4.0]]], [[[1.0, 1.0]]]]), [Scale(3), Scale(5, weight=3.0)])
+        >>> whole, parts = posterior_mean(np.array([[[[2.0, 4.0]]], [[[1.0, 1.0]]]]), [Scale(3), Scale(5, weight=3.0)])
         >>> parts.ravel().tolist(), whole.ravel().tolist()
         ([0.5, 1.0], [0.875])
     """

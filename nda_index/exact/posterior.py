@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,6 @@ from nda_index.exact import cpu, gpu, reference
 from nda_index.exact.masses import Masses, merge_log_totals
 from nda_index.exact.pairs import border_is_negligible
 from nda_index.scales import Scale
-from nda_index.steps import returned
 
 BACKENDS = ("auto", "reference", "cpu", "gpu")
 BORDER_OBSTACLE = "windows of different overhang may matter at this mask_value, which only the CPU computes"
@@ -77,6 +76,20 @@ class ViewScores:
     backend: str
 
 
+@dataclass(frozen=True)
+class PosteriorSums:
+    """What some images add to the posterior, before its normaliser is known.
+
+    Attributes:
+        log_totals: log of the mass of these images, float64 [P] for each view.
+        scores: from the log normalisers of the whole posterior, [P] for each view, to the images' scores. It is the
+            second pass, and is called once.
+    """
+
+    log_totals: list[NDArray[np.float64]]
+    scores: Callable[[Sequence[NDArray[np.float64]]], ViewScores]
+
+
 def block_masses(
     views: Sequence[View],
     train: NDArray[np.floating],
@@ -111,12 +124,12 @@ def score_views(
     settings: PosteriorSettings,
     progress: Callable[[int, int], None],
 ) -> ViewScores:
-    """Exact scores of `count` images that are all there are; arguments as for `scoring`."""
-    steps = scoring(views, blocks, count, settings, progress)
-    return returned(steps, next(steps))
+    """Score `count` images that are all there are; arguments as for `sum_posterior`."""
+    sums = sum_posterior(views, blocks, count, settings, progress)
+    return sums.scores(sums.log_totals)
 
 
-def scoring(
+def sum_posterior(
     views: Sequence[View],
     blocks: Callable[[], Iterable[Block]],
     count: int,
@@ -124,28 +137,46 @@ def scoring(
     progress: Callable[[int, int], None],
     *,
     keep_masses: bool = True,
-) -> Generator[list[NDArray[np.float64]], list[NDArray[np.float64]], ViewScores]:
-    """Exact scores of `count` images that come in blocks, floats [n, C, H, W] or tensors of them, with bounded memory.
+) -> PosteriorSums:
+    """Sum the masses of images that come in blocks: the first of two passes, in bounded memory.
 
-    Yields the log totals of these images, [P] for each view; is sent the normalisers of the whole posterior, where
-    there are more images, and returns the scores. `blocks` is called once, or twice where there are too many masses to
-    keep; `keep_masses=False` is for who wants the totals alone. `progress` is called with the number of images done and
-    of all to do.
+    Args:
+        views: of the query.
+        blocks: gives the images, floats [n, C, H, W] or tensors of them; is called once, or twice where there are too
+            many masses to keep.
+        count: number of images.
+        settings: what the softmax runs over.
+        progress: is called with the number of images done and of all to do.
+        keep_masses: False where only the totals are wanted.
+
+    Returns:
+        The totals of these images; its `scores` is the second pass.
 
     Raises:
         ConfigError: the backend is "gpu" and the GPU cannot compute this, or there is none.
     """
     if settings.backend == "gpu" or (settings.backend == "auto" and gpu.available()):
         obstacle = _gpu_obstacle(views, settings)
-        result = None if obstacle else (yield from _scoring_on_gpu(views, blocks, count, settings, progress))
-        if result is not None:
-            return result
+        sums = None if obstacle else _sum_on_gpu(views, blocks, count, settings, progress)
+        if sums is not None:
+            return sums
         if settings.backend == "gpu":
             raise ConfigError(f"backend is 'gpu', but {obstacle or BORDER_OBSTACLE}; take backend 'cpu' or 'auto'")
+    return _sum_on_cpu(views, blocks, count, settings, progress, keep_masses)
+
+
+def _sum_on_cpu(
+    views: Sequence[View],
+    blocks: Callable[[], Iterable[Block]],
+    count: int,
+    settings: PosteriorSettings,
+    progress: Callable[[int, int], None],
+    keep_masses: bool,
+) -> PosteriorSums:
     keep = keep_masses and 4 * count * sum(view.positions for view in views) <= KEPT_BYTES
     totals = [np.full(view.positions, -np.inf) for view in views]
     kept: list[list[Masses]] = []
-    scores, done, left_out, backend = [], 0, 0.0, settings.backend
+    done, left_out, backend = 0, 0.0, settings.backend
     to_do = count if keep else 2 * count
     for train in map(on_cpu, blocks()):
         block = block_masses(views, train, settings, totals)
@@ -156,17 +187,21 @@ def scoring(
             kept.append(block)
         done += len(train)
         progress(done, to_do)
-    normalisers = yield totals
-    if keep:
-        scores = [_view_scores(views, block, normalisers) for block in kept]
-    else:
+
+    def score(normalisers: Sequence[NDArray[np.float64]]) -> ViewScores:
+        if keep:
+            parts = [_view_scores(views, block, normalisers) for block in kept]
+            return ViewScores(np.concatenate([np.empty(0), *parts]), tuple(normalisers), left_out, backend)
+        parts, missing, scored = [], left_out, count
         for train in map(on_cpu, blocks()):
-            block = block_masses(views, train, settings, totals)
-            scores.append(_view_scores(views, block, normalisers))
-            left_out += max(part.left_out for part in block)
-            done += len(train)
-            progress(done, to_do)
-    return ViewScores(np.concatenate([np.empty(0), *scores]), tuple(normalisers), left_out, backend)
+            again = block_masses(views, train, settings, totals)
+            parts.append(_view_scores(views, again, normalisers))
+            missing += max(part.left_out for part in again)
+            scored += len(train)
+            progress(scored, to_do)
+        return ViewScores(np.concatenate([np.empty(0), *parts]), tuple(normalisers), missing, backend)
+
+    return PosteriorSums(totals, score)
 
 
 def _gpu_obstacle(views: Sequence[View], settings: PosteriorSettings) -> str | None:
@@ -181,14 +216,14 @@ def _gpu_obstacle(views: Sequence[View], settings: PosteriorSettings) -> str | N
     return None
 
 
-def _scoring_on_gpu(
+def _sum_on_gpu(
     views: Sequence[View],
     blocks: Callable[[], Iterable[Block]],
     count: int,
     settings: PosteriorSettings,
     progress: Callable[[int, int], None],
-) -> Generator[list[NDArray[np.float64]], list[NDArray[np.float64]], ViewScores | None]:
-    """Scores from two passes over the blocks; None where the border takes more than windows of equal overhang."""
+) -> PosteriorSums | None:
+    """Sum masses on the GPU; None where the border takes more than windows of equal overhang."""
     scales = dict.fromkeys(view.scale for view in views)
     chosen = {scale: [i for i, view in enumerate(views) if view.scale == scale] for scale in scales}
     queries = {scale: [views[i].noisy for i in chosen[scale]] for scale in scales}
@@ -206,17 +241,21 @@ def _scoring_on_gpu(
                     return None
         done += len(train)
         progress(done, 2 * count)
-    scores, normalisers = np.zeros(count), (yield totals)
-    for train in blocks():
-        pixels, first = _on_gpu(train, settings.mirror), done - count
-        for scale in scales:
-            parts = gpu.scores(queries[scale], pixels, scale, [normalisers[i] for i in chosen[scale]])
-            for i, part in zip(chosen[scale], parts, strict=True):
-                folded = part.reshape(-1, len(train)).sum(axis=0)  # with its mirror image an image has one score
-                scores[first : first + len(train)] += views[i].factor * folded
-        done += len(train)
-        progress(done, 2 * count)
-    return ViewScores(scores, tuple(normalisers), 0.0, "gpu")
+
+    def score(normalisers: Sequence[NDArray[np.float64]]) -> ViewScores:
+        scores, first = np.zeros(count), 0
+        for train in blocks():
+            pixels = _on_gpu(train, settings.mirror)
+            for scale in scales:
+                parts = gpu.scores(queries[scale], pixels, scale, [normalisers[i] for i in chosen[scale]])
+                for i, part in zip(chosen[scale], parts, strict=True):
+                    folded = part.reshape(-1, len(train)).sum(axis=0)  # with its mirror image an image has one score
+                    scores[first : first + len(train)] += views[i].factor * folded
+            first += len(train)
+            progress(count + first, 2 * count)
+        return ViewScores(scores, tuple(normalisers), 0.0, "gpu")
+
+    return PosteriorSums(totals, score)
 
 
 def on_cpu(train: Block) -> NDArray[np.floating]:
@@ -258,3 +297,18 @@ def _folded(masses: Masses, count: int) -> Masses:
     total = masses.total[:count] + masses.total[count:]
     counted = masses.counted[:count] + masses.counted[count:]
     return Masses(total, counted, masses.log_unit, masses.left_out, masses.backend)
+
+
+def views_of(noisy: Sequence[NoisyImage], scales: Sequence[Scale]) -> list[View]:
+    """All pairs of noisy images and scales: noisy images are averaged, scales are summed with their weights."""
+    return [View(image, scale, scale.weight / len(noisy)) for scale in scales for image in noisy]
+
+
+def total_score(views: Sequence[View]) -> float:
+    """What the scores of all training images sum to (without `per_image_topk`)."""
+    return sum(view.factor * view.positions for view in views)
+
+
+def scales_of(views: Sequence[View]) -> list[Scale]:
+    """The scales of views, each once, in the order of the views."""
+    return list(dict.fromkeys(view.scale for view in views))

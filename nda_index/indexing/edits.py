@@ -25,7 +25,6 @@ from nda_index.errors import ConfigError, QueryError, SourceError
 from nda_index.indexing.pipeline import (
     CHUNK_BYTES,
     TABLE,
-    Progress,
     Request,
     checked_batches,
     manifest_scales,
@@ -34,6 +33,7 @@ from nda_index.indexing.pipeline import (
 )
 from nda_index.indexing.plan import SEGMENT_BYTES, segment_images
 from nda_index.indexing.segments import encode_segment, segment_name, segment_names
+from nda_index.progress import Progress, quiet
 from nda_index.scales import Scale
 from nda_index.sources.reading import Failure, Source
 from nda_index.store.corpus import Corpus, append_images, as_rows
@@ -104,7 +104,7 @@ def add_images(
         >>> nda.open_index(path).attribute(images[25], timestep=50, top=1).image_ids
         array([25])
     """
-    report = progress or (lambda stage, done, total: None)
+    report = progress or quiet
     with _editing(path) as opened:
         config, columns = opened.manifest.config, opened.corpus.metadata_columns
         asked = request(
@@ -215,7 +215,7 @@ def compact(path: str | PathLike[str], *, progress: Progress | None = None) -> E
         >>> compact(path)
         EditSummary(images=19, changed=1, failures=0, waiting=0)
     """
-    report = progress or (lambda stage, done, total: None)
+    report = progress or quiet
     with _editing(path) as opened:
         manifest = opened.manifest
         if len(opened.removed) == 0 and not any(_mergeable(manifest, scale) for scale in opened.scales):

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nda_index.errors import ConfigError
-from nda_index.store.manifest import BUILDING, MANIFEST, hash_files, is_intact, sweep, write_atomically, writing
+from nda_index.store.files import write_atomically, writing
+from nda_index.store.manifest import BUILDING, MANIFEST, hash_files, is_intact, sweep
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _intact_part(folder: Path, journal: Journal, settings: dict[str, Any]) -> Jo
 
 def is_unimportant(name: str) -> bool:
     """Whether a file says nothing of what a folder is for: a lock, or the journal of a build killed as it began."""
-    return name.endswith(".lock") or name == f"{BUILDING}.part"
+    return name.endswith(".lock") or (name.startswith(f".{BUILDING}.") and name.endswith(".part"))
 
 
 def _check_empty(folder: Path) -> None:

@@ -7,7 +7,7 @@ not grow with their number. What is finished is noted in a journal, so that a bu
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -21,11 +21,13 @@ from nda_index.errors import ConfigError, SourceError
 from nda_index.indexing.journal import Journal, begin, record
 from nda_index.indexing.plan import READ_BATCH, Estimate, ScalePlan, described, estimate, plan_scales
 from nda_index.indexing.segments import encode_segment, segment_name, segment_names, train_scale
+from nda_index.progress import Progress, quiet
 from nda_index.scales import Scale
 from nda_index.sources.reading import Failure, ImageBatch, OpenSource, Source, open_source, part_of, read_batches
 from nda_index.store.corpus import Corpus, append_images, as_rows, table_schema
+from nda_index.store.files import writing
 from nda_index.store.locks import write_lock
-from nda_index.store.manifest import Manifest, commit, hash_files, writing
+from nda_index.store.manifest import Manifest, commit, hash_files
 from nda_index.trust.null import DEFAULT_PICTURES, NULL, make_null, write_null
 from nda_index.version import __version__
 
@@ -34,8 +36,6 @@ DEFAULT_MEMORY = 3 << 30
 CHUNK_BYTES = 64 << 20  # pixels that are added to the table, and noted as finished, at a time
 TABLE = "images"
 SEED = 0
-
-Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def build(
     if isinstance(null, int) and null < 0:
         raise ConfigError(f"null is {null}; it must be a number of pictures, 0 or more, or the pictures")
     asked = request(source, **options)
-    report = progress or (lambda stage, done, total: None)
+    report = progress or quiet
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"the output folder {str(folder)!r} is a file; choose another")
     with writing(folder):

@@ -14,7 +14,7 @@ from nda_index.coarse.embedding import embed, fit_embedding, positions_taken
 from nda_index.indexing.plan import EMBEDDED_DIMENSIONS, READ_BATCH, ScalePlan
 from nda_index.scales import Scale
 from nda_index.store.corpus import Corpus
-from nda_index.store.manifest import writing
+from nda_index.store.files import writing
 
 FIT_PATCHES = 200_000
 SEED = 0

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from nda_index.answer.attribution import Attribution
 from nda_index.errors import QueryError
-from nda_index.exact.maps import evidence_maps, to_float, total_score, views_of
+from nda_index.exact.maps import evidence_maps
+from nda_index.exact.posterior import total_score, views_of
+from nda_index.images import to_float
 from nda_index.query.gather import Named, Scored, conversing, named, score
 from nda_index.query.shard import Ask, Shards
 from nda_index.query.timing import Clock

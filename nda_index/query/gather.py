@@ -62,7 +62,7 @@ class Averaged:
 
     Attributes:
         ids: int64 [n], ascending: the images that the posterior runs over.
-        sums: float64 [scales, H, W, C + 1], for `nda_index.exact.means.explained`.
+        sums: float64 [scales, H, W, C + 1], for `nda_index.exact.means.posterior_mean`.
         asked: number of images that were asked about.
         seconds: by stage, of the slowest shard.
     """

@@ -18,20 +18,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nda_index.coarse.cells import Cells, Census, merge_census
-from nda_index.coarse.probe import Probe, probing, summed_votes
+from nda_index.coarse.probe import CellVisit, Probe, summed_votes, visit_cells
 from nda_index.coarse.storage import read_cells
 from nda_index.coarse.windows import query_windows
 from nda_index.errors import ConfigError, MismatchError
 from nda_index.exact import gpu
-from nda_index.exact.maps import to_float, views_of
-from nda_index.exact.means import averaging
-from nda_index.exact.posterior import View, scoring
+from nda_index.exact.means import sum_mean
+from nda_index.exact.posterior import View, sum_posterior, views_of
 from nda_index.exact.resident import ResidentPixels
-from nda_index.indexing.pipeline import Progress, manifest_scales
+from nda_index.images import to_float
+from nda_index.indexing.pipeline import manifest_scales
 from nda_index.indexing.segments import segment_names
+from nda_index.progress import Progress
 from nda_index.query.timing import Clock
 from nda_index.question import Question
-from nda_index.steps import returned
 from nda_index.store.corpus import Corpus
 from nda_index.store.locks import ReadLease
 from nda_index.store.manifest import Manifest, read_manifest
@@ -174,8 +174,10 @@ class Shard:
         views = views_of(question.noisy_versions(ask.query), self.scales)
         probes, (ids, sampled) = yield from self._probed(ask, views, clock)
         with clock.stage("exact"):
-            steps = scoring(views, self._blocks(ids, clock), len(ids), question.posterior_on(self._backend), _of(ask))
-            totals = next(steps)
+            sums = sum_posterior(
+                views, self._blocks(ids, clock), len(ids), question.posterior_on(self._backend), _of(ask)
+            )
+            totals = sums.log_totals
         with clock.stage("coverage"):
             inside = _mask(ids, len(self.present))
             held = [found.totals_of(inside) for found in probes if sampled is not None]
@@ -190,7 +192,7 @@ class Shard:
             parts = [p.held(part)[::s, ::s] for p, part, s in zip(probes, held, strides, strict=False)]
         normalisers = yield ratios, parts
         with clock.stage("exact"):
-            result = returned(steps, normalisers)
+            result = sums.scores(normalisers)
         chosen = yield result.scores, result.backend, result.left_out
         with clock.stage("fetch"):
             pixels = self._corpus.pixels(chosen)
@@ -202,11 +204,10 @@ class Shard:
         views = views_of(question.noisy_versions(ask.query), self.scales)
         _, ids = yield from self._probed(ask, views, clock)
         with clock.stage("exact"):
-            steps = averaging(views, self._blocks(ids, clock), len(ids), question.posterior_on(self._backend), _of(ask))
-            totals = next(steps)
-        normalisers = yield totals
+            first = sum_mean(views, self._blocks(ids, clock), len(ids), question.posterior_on(self._backend), _of(ask))
+        normalisers = yield first.log_totals
         with clock.stage("exact"):
-            sums = returned(steps, normalisers)
+            sums = first.pixels(normalisers)
         yield sums, clock.seconds
 
     def _probed(self, ask: Ask, views: Sequence[View], clock: Clock) -> Generator[Any, Any, tuple[list[Probe], Any]]:
@@ -216,20 +217,20 @@ class Shard:
             probings = (
                 [] if ask.question.mode == "exact" else [self._probing(ask, view, allowed, clock) for view in views]
             )
-            totals = [next(steps) for steps in probings]
+            totals = [visit.log_masses for visit in probings]
         merged = yield totals
         with clock.stage("probe"):
-            probes = [returned(steps, total) for steps, total in zip(probings, merged, strict=True)]
+            probes = [visit.probe(total) for visit, total in zip(probings, merged, strict=True)]
             votes = summed_votes([view.factor for view in views], probes) if probes else None
         message = yield votes, allowed
         return probes, message
 
-    def _probing(self, ask: Ask, view: View, allowed: NDArray[np.bool_], clock: Clock) -> Generator[Any, Any, Probe]:
+    def _probing(self, ask: Ask, view: View, allowed: NDArray[np.bool_], clock: Clock) -> CellVisit:
         cells = self.coarse[self.scales.index(view.scale)]
         with clock.stage("embed"):
             windows = query_windows(cells.embedding, cells.stride, ask.query, view.noisy, ask.question.mirror)
         some = None if allowed.all() else allowed
-        return probing(cells, windows, len(allowed), probes=ask.probes, allowed=some)
+        return visit_cells(cells, windows, len(allowed), probes=ask.probes, allowed=some)
 
     def _allowed(self, where: str | None) -> NDArray[np.bool_]:
         if where is None:

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.answer.attribution import Attribution
-from nda_index.answer.report import enlarged, heat_layer, png_bytes
+from nda_index.answer.report import enlarged, heat_layer
+from nda_index.images import png_bytes
 from nda_index.index import Index
 from nda_index.serve.refusal import Refusal
 

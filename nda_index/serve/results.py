@@ -14,10 +14,9 @@ from pathlib import Path
 
 from nda_index.answer.arrow import answer_bytes
 from nda_index.answer.attribution import Attribution, read_answer
-from nda_index.answer.report import write_replacing
 from nda_index.errors import AnswerFormatError, VersionError
 from nda_index.question import Query
-from nda_index.store.manifest import write_atomically, writing
+from nda_index.store.files import write_atomically, writing
 from nda_index.version import __version__
 
 ID = "[0-9a-f]{32}"
@@ -99,7 +98,7 @@ class Results:
         with self._lock:
             if path.exists() or self._collection() != collection:
                 return
-            write_replacing(path, data)
+            write_atomically(path, data)
             if self._collection() != collection:  # another process has seen images go
                 path.unlink(missing_ok=True)
                 return

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nda_index.errors import CorruptIndexError
-from nda_index.store.manifest import writing
+from nda_index.store.files import writing
 
 
 def write_arrow(path: Path, columns: dict[str, NDArray[Any] | pa.Array], header: dict[str, Any]) -> None:

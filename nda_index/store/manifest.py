@@ -6,17 +6,16 @@ them visible at once; files that no manifest names were left by an interrupted w
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-from collections.abc import Callable, Container, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nda_index.errors import CorruptIndexError, NotAnIndexError, StorageError, VersionError
+from nda_index.errors import CorruptIndexError, NotAnIndexError, VersionError
+from nda_index.progress import Progress
+from nda_index.store.files import sync, write_atomically, writing
 
 FORMAT_VERSION = 1
 FEATURES = ("removed", "shards")  # features of the format that this version of nda_index knows, beyond version 1
@@ -80,24 +79,10 @@ def commit(folder: Path, manifest: Manifest, synced: Container[str] = ()) -> Man
     with writing(folder):
         for name in manifest.files:
             if name not in synced:
-                _sync(folder / name)
+                sync(folder / name)
     write_atomically(folder / MANIFEST, data)
     (folder / BUILDING).unlink(missing_ok=True)
     return read_manifest(folder)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a small file, such that a reader finds it whole or as it was before.
-
-    Raises:
-        StorageError: the disk is full or cannot be written.
-    """
-    temporary = path.with_name(f"{path.name}.part")
-    with writing(path):
-        temporary.write_bytes(data)
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
 
 
 def sweep(folder: Path, keep: Container[str]) -> None:
@@ -163,7 +148,7 @@ def is_intact(folder: Path, name: str, expected: dict[str, Any]) -> bool:
     return _size_problem(folder, name, expected) is None and _sha256(folder / name) == expected["sha256"]
 
 
-def verify(folder: Path, progress: Callable[[str, int, int], None] | None = None) -> list[str]:
+def verify(folder: Path, progress: Progress | None = None) -> list[str]:
     """Hash every file again and compare, those of shards too.
 
     Args:
@@ -202,16 +187,6 @@ def verify(folder: Path, progress: Callable[[str, int, int], None] | None = None
         elif name not in manifest_files:
             problems.append(f"{name} does not belong to the index; the next add, remove or compact deletes it")
     return problems
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn the errors of a full or unwritable disk into `StorageError`."""
-    try:
-        yield
-    except OSError as error:
-        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
-        raise StorageError(f"{str(path)!r} cannot be written: {reason}; make room or choose another folder") from error
 
 
 def _manifest_bytes(folder: Path) -> bytes:
@@ -292,11 +267,3 @@ def _sha256_of_ends(path: Path) -> str:
         file.seek(max(ENDS, path.stat().st_size - ENDS))
         digest.update(file.read(ENDS))
     return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from nda_index.coarse.cells import Cells
 from nda_index.coarse.probe import probe_several
 from nda_index.coarse.windows import query_windows
 from nda_index.diffusion import noisy_images
-from nda_index.exact.maps import to_float
-from nda_index.images import decode_image
+from nda_index.images import decode_image, to_float
+from nda_index.progress import Progress
 from nda_index.store.arrow import read_arrow, write_arrow
 from nda_index.store.corpus import Corpus
 from nda_index.threads import one_torch_thread
@@ -34,7 +34,7 @@ def make_null(
     coarse: Sequence[Cells],
     pictures: int | Sequence[Any],
     seed: int,
-    report: Callable[[str, int, int], None],
+    report: Progress,
 ) -> NDArray[np.float64]:
     """Ask an index about pictures that are not in it.
 

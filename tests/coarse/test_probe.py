@@ -9,7 +9,7 @@ from nda_index.coarse import probe
 from nda_index.coarse.cells import Cells, decode
 from nda_index.coarse.windows import QueryWindows, query_windows
 from nda_index.diffusion import NoisyImage, noisy_images
-from nda_index.exact.maps import to_float
+from nda_index.images import to_float
 from nda_index.query.shard import open_coarse
 
 

@@ -16,11 +16,9 @@ import nda_index as nda
 from nda_index import ConfigError, Scale
 from nda_index.diffusion import NoisyImage
 from nda_index.exact import gpu, image_scores
-from nda_index.exact.maps import views_of
-from nda_index.exact.means import averaging, explained
+from nda_index.exact.means import posterior_mean, sum_mean
 from nda_index.exact.pairs import pair_plan
-from nda_index.exact.posterior import PosteriorSettings, score_views
-from nda_index.steps import returned
+from nda_index.exact.posterior import PosteriorSettings, score_views, views_of
 
 
 @pytest.fixture(autouse=True)
@@ -104,8 +102,8 @@ def test_a_mean_takes_its_normalisers_from_the_gpu() -> None:
     means = []
     for backend in ("gpu", "cpu"):
         asked = PosteriorSettings(mirror=True, backend=backend)
-        steps = averaging(views, lambda: blocks, 5, asked, lambda done, total: None)
-        means.append(explained(returned(steps, next(steps)), [Scale(3), Scale(4, 2, 0.5)])[1])
+        sums = sum_mean(views, lambda: blocks, 5, asked, lambda done, total: None)
+        means.append(posterior_mean(sums.pixels(sums.log_totals), [Scale(3), Scale(4, 2, 0.5)])[1])
     np.testing.assert_allclose(means[0], means[1], atol=1e-5)
 
 

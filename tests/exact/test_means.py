@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 from nda_index import ConfigError, Scale
 from nda_index.diffusion import NoisyImage
 from nda_index.exact import merge_log_totals, reference
-from nda_index.exact.maps import views_of
-from nda_index.exact.means import averaging, explained, pixel_spans
-from nda_index.exact.posterior import PosteriorSettings, View
-from nda_index.steps import returned
+from nda_index.exact.means import pixel_spans, posterior_mean, sum_mean
+from nda_index.exact.posterior import PosteriorSettings, View, views_of
 
 WHOLE = PosteriorSettings()
 SCALES = [Scale(5), Scale(6, 2, 0.5), Scale(4, query_stride=2, train_stride=2)]
@@ -38,8 +36,8 @@ def mean_of(
     views: Sequence[View], train: NDArray[np.float64], asked: PosteriorSettings = WHOLE
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     half = len(train) // 2
-    steps = averaging(views, lambda: [train[:half], train[half:]][half == 0 :], len(train), asked, silent)
-    return explained(returned(steps, next(steps)), list(dict.fromkeys(view.scale for view in views)))
+    sums = sum_mean(views, lambda: [train[:half], train[half:]][half == 0 :], len(train), asked, silent)
+    return posterior_mean(sums.pixels(sums.log_totals), list(dict.fromkeys(view.scale for view in views)))
 
 
 def by_definition(noisy: NoisyImage, train: NDArray[np.float64], scale: Scale) -> NDArray[np.float64]:
@@ -127,15 +125,15 @@ def test_sums_of_parts_add_up() -> None:
     train = smooth_images(6, 30, 3, 12, 12)
     views = views_of([noisy_version(train[20], 0.3)], SCALES)
     parts = [
-        averaging(views, lambda: [train[:11]], 11, WHOLE, silent),
-        averaging(views, lambda: [train[11:]], 19, WHOLE, silent),
+        sum_mean(views, lambda: [train[:11]], 11, WHOLE, silent),
+        sum_mean(views, lambda: [train[11:]], 19, WHOLE, silent),
     ]
-    normalisers = [merge_log_totals(totals) for totals in zip(*[next(part) for part in parts], strict=True)]
-    together = sum(returned(part, normalisers) for part in parts)
-    nothing = averaging(views, list, 0, WHOLE, silent)
-    assert all(np.isneginf(total).all() for total in next(nothing))
-    assert not returned(nothing, normalisers).any()
-    np.testing.assert_allclose(explained(np.asarray(together), SCALES)[0], mean_of(views, train)[0], atol=1e-5)
+    normalisers = [merge_log_totals(totals) for totals in zip(*[part.log_totals for part in parts], strict=True)]
+    together = sum(part.pixels(normalisers) for part in parts)
+    nothing = sum_mean(views, list, 0, WHOLE, silent)
+    assert all(np.isneginf(total).all() for total in nothing.log_totals)
+    assert not nothing.pixels(normalisers).any()
+    np.testing.assert_allclose(posterior_mean(np.asarray(together), SCALES)[0], mean_of(views, train)[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("kept", [1 << 30, 0])
@@ -144,8 +142,8 @@ def test_progress_counts_both_passes(kept: int, monkeypatch: pytest.MonkeyPatch)
     train = smooth_images(7, 6, 1, 9, 9)
     views = views_of([noisy_version(train[0], 0.3)], [Scale(3)])
     seen: list[tuple[int, int]] = []
-    steps = averaging(views, lambda: [train[:4], train[4:]], 6, WHOLE, lambda done, total: seen.append((done, total)))
-    returned(steps, next(steps))
+    sums = sum_mean(views, lambda: [train[:4], train[4:]], 6, WHOLE, lambda done, total: seen.append((done, total)))
+    sums.pixels(sums.log_totals)
     assert seen == [(4, 12), (6, 12), (10, 12), (12, 12)]
 
 

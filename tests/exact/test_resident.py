@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nda_index.exact.maps import to_float
 from nda_index.exact.resident import ResidentPixels
+from nda_index.images import to_float
 
 COLLECTION = np.random.default_rng(0).integers(0, 256, (10, 3, 4, 5), np.uint8)
 

@@ -162,7 +162,7 @@ def test_a_full_disk_is_named(tmp_path: Path, pictures: NDArray[np.uint8], monke
 
 def test_a_build_that_was_killed_as_it_began_is_begun_again(tmp_path: Path, pictures: NDArray[np.uint8]) -> None:
     (tmp_path / "writer.lock").touch()
-    (tmp_path / "building.json.part").write_bytes(b"{")
+    (tmp_path / ".building.json.0a1b.part").write_bytes(b"{")
     assert build(pictures[:20], tmp_path, image_size=16, scales=[nda.Scale(5)], null=0).images == 20
     assert verify(tmp_path) == []
 

@@ -15,12 +15,11 @@ from PIL import Image
 
 import nda_index as nda
 from nda_index.exact import reference
-from nda_index.exact.maps import to_float, views_of
-from nda_index.exact.means import averaging, explained
-from nda_index.exact.posterior import PosteriorSettings
+from nda_index.exact.means import posterior_mean, sum_mean
+from nda_index.exact.posterior import PosteriorSettings, views_of
+from nda_index.images import to_float
 from nda_index.query.shard import LocalShards, Shard
 from nda_index.question import Question, as_question
-from nda_index.steps import returned
 from nda_index.trust.null import read_null
 
 SCALES = (nda.Scale(5), nda.Scale(6, 2, weight=0.5))
@@ -112,8 +111,8 @@ def test_a_shortlist_is_averaged_as_if_it_were_all(index: nda.Index, pictures: N
     found = index.denoise(pictures[9], 100, candidates=15, without=np.array([9, best[0], 299 - best[0]]))
     views = views_of(as_question(100).noisy_versions(pictures[9].transpose(2, 0, 1)), index.scales)
     train = to_float(index.pixels(chosen))
-    steps = averaging(views, lambda: [train], len(train), PosteriorSettings(), lambda done, total: None)
-    np.testing.assert_allclose(found.image, explained(returned(steps, next(steps)), index.scales)[0], atol=1e-5)
+    first = sum_mean(views, lambda: [train], len(train), PosteriorSettings(), lambda done, total: None)
+    np.testing.assert_allclose(found.image, posterior_mean(first.pixels(first.log_totals), index.scales)[0], atol=1e-5)
     assert (found.averaged, found.collection) == (len(chosen), 300)
 
 

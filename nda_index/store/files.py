@@ -1,0 +1,62 @@
+"""Files that are whole or not there: writes that survive a crash, and the errors of a disk that refuses them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nda_index.errors import StorageError
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a reader finds it whole or as it was before, also after a crash of the machine.
+
+    Several processes may write the same file: the last one to finish wins.
+
+    Args:
+        path: of the file; its folder must exist. `.NAME.*.part` beside it is a write that was killed.
+        data: the whole content.
+
+    Raises:
+        StorageError: the disk is full or cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "answer.json"
+        >>> write_atomically(path, b"{}")
+        >>> path.read_bytes()
+        b'{}'
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    with writing(path):
+        try:
+            temporary.write_bytes(data)
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the errors of a full or unwritable disk into `StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
+        raise StorageError(f"{str(path)!r} cannot be written: {reason}; make room or choose another folder") from error
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
