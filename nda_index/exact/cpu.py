@@ -25,7 +25,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.diffusion import NoisyImage
-from nda_index.exact.cpu_kernels import BEST, NEAREST, ONTO_PIXELS, ONTO_TRAIN, SUM, sweep
+from nda_index.exact.cpu_kernels import (
+    BEST,
+    NEAREST,
+    ONTO_PIXELS,
+    ONTO_TRAIN,
+    SUM,
+    Images,
+    Limits,
+    Plan,
+    Purpose,
+    Results,
+    sweep,
+)
 from nda_index.exact.masses import LEFT_OUT_BITS, Masses
 from nda_index.exact.pairs import PairPlan, border_is_negligible, pair_plan
 from nda_index.exact.simd import LANES
@@ -83,9 +95,10 @@ class _Sweep:
         best = np.empty(out.shape[1:] if purpose == BEST else (0, 0, 0), dtype)
         skipped = np.zeros(groups * parts, np.int64)
         sweep(
-            self.train, self.outside, self.queries, plan.rows, plan.columns, self.scale.taps, self.scale.downscale,
-            self.scale.padding, self.scale.query_stride, self.scale.train_stride, plan.query_shape[1],
-            plan.train_shape[1], self.bits, reference, cut, purpose, k, spans, out, best, skipped,
+            Images(self.train, self.outside, self.queries),
+            Plan(plan.rows, plan.columns, self.scale.taps, self.scale.downscale, self.scale.padding,
+                 self.scale.query_stride, self.scale.train_stride, plan.query_shape[1], plan.train_shape[1]),
+            Limits(self.bits, reference, cut), Purpose(purpose, k, spans), Results(out, best, skipped),
         )  # fmt: skip
         with np.errstate(over="ignore"):
             whole = out[0] if parts == 1 else out.min(axis=0) if purpose == NEAREST else out.sum(axis=0)

@@ -1,5 +1,9 @@
 """Sixteen floats as one value inside Numba functions, so that a kernel says itself what stays in registers.
 
+`kernel` and `parallel_kernel` compile functions that use them. Numba keeps what it compiled until the file of the
+function that Python calls changes: after a change to a function that is called from another file, remove
+`__pycache__`.
+
 `load`, `store`, `splat`, `+`, `-`, `*`, `fma`, `smaller`, `larger`, `any_below` and `exp2` become one or a few
 instructions on the machine's widest registers; LLVM splits the sixteen lanes where registers are narrower.
 """
@@ -9,14 +13,44 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from math import factorial, log
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
+import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
 LANES = 16
+
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+# Sums keep their order, which "reassoc" would change: `exp2` rounds by adding and taking away a large number.
+_OPTIONS: dict[str, Any] = {
+    "fastmath": {"nnan", "nsz", "contract", "arcp"},
+    "nogil": True,
+    "cache": True,
+    "error_model": "numpy",
+}
+
+
+def kernel(function: Kernel) -> Kernel:
+    """Compile a function that makes no arrays and returns none.
+
+    It counts no references to its arrays, which its caller holds. Counting takes up to a third of the time of a
+    function that is called often: each count is an atomic operation.
+    """
+    return cast(Kernel, numba.njit(_nrt=False, **_OPTIONS)(function))
+
+
+def allocating_kernel(function: Kernel) -> Kernel:
+    """Compile a function that makes arrays."""
+    return cast(Kernel, numba.njit(**_OPTIONS)(function))
+
+
+def parallel_kernel(function: Kernel) -> Kernel:
+    """Compile a function whose `numba.prange` loops share the cores."""
+    return cast(Kernel, numba.njit(parallel=True, **_OPTIONS)(function))
 
 
 def _intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
