@@ -114,7 +114,7 @@ def known_cases(index: nda.Index, scale: nda.Scale, cells: Cells, queries: int) 
 
 def all_windows(cells: Cells) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The windows that the index holds, float32 [T, d], as its codes tell them, and their images."""
-    total = int(cells.counts.sum())
+    total = int(cells.census.counts.sum())
     vectors, image_ids = np.empty((total, cells.centroids.shape[1]), np.float32), np.empty(total, np.int64)
     first = 0
     for segment in cells.segments:

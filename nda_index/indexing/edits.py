@@ -370,6 +370,6 @@ def _merge_segments(opened: _Opened, scale: Scale, renumbered: NDArray[np.int32]
         size = sum(part.codes.nbytes + part.image_ids.nbytes for part in group)
         following = cells.segments[done].codes.nbytes if done < len(cells.segments) else SEGMENT_BYTES
         if size + following >= SEGMENT_BYTES:
-            storage.write_segment(opened.folder / segment_name(scale, number), cells.merged(group, renumbered))
+            storage.write_segment(opened.folder / segment_name(scale, number), cells.merge_segments(group, renumbered))
             number, group = number + 1, []
         report(f"merge {scale.name}", done, len(cells.segments))

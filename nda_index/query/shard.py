@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nda_index.coarse.cells import Cells, Census, merge_census
-from nda_index.coarse.probe import CellVisit, Probe, summed_votes, visit_cells
+from nda_index.coarse.probe import CellVisit, Probe, sum_votes, visit_cells
 from nda_index.coarse.storage import read_cells
 from nda_index.coarse.windows import query_windows
 from nda_index.errors import ConfigError, MismatchError
@@ -137,11 +137,13 @@ class Shard:
 
     def census(self) -> list[Census]:
         """How many members each cell of each scale has, and their moments."""
-        return [(cells.counts, *cells.moments) for cells in self.coarse]
+        return [cells.census for cells in self.coarse]
 
     def join(self, census: Sequence[Census]) -> None:
         """Be one of several shards, which have this census together: cells are chosen as if all lay here."""
-        self.coarse = tuple(replace(cells, census=whole) for cells, whole in zip(self.coarse, census, strict=True))
+        self.coarse = tuple(
+            replace(cells, joint_census=whole) for cells, whole in zip(self.coarse, census, strict=True)
+        )
 
     def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Pixels of some images, uint8 [n, C, H, W]."""
@@ -221,7 +223,7 @@ class Shard:
         merged = yield totals
         with clock.stage("probe"):
             probes = [visit.probe(total) for visit, total in zip(probings, merged, strict=True)]
-            votes = summed_votes([view.factor for view in views], probes) if probes else None
+            votes = sum_votes([view.factor for view in views], probes) if probes else None
         message = yield votes, allowed
         return probes, message
 

@@ -54,7 +54,7 @@ def test_segments_together_have_the_moments_of_all_members(index: nda.Index, tmp
         write_lists(tmp_path / f"lists-{number:05d}.arrow", faiss_index, "sq8")
         faiss_index.reset()
     cells = read_cells(tmp_path, scale, 2, ["lists-00000.arrow", "lists-00001.arrow"])
-    assert cells.counts.sum() == 3000
+    assert cells.census.counts.sum() == 3000
     members = [
         decode(s.codes, cells.centroids[np.repeat(np.arange(8), np.diff(s.offsets))], cells.codebook)
         for s in cells.segments
@@ -62,8 +62,8 @@ def test_segments_together_have_the_moments_of_all_members(index: nda.Index, tmp
     cell = np.concatenate([np.repeat(np.arange(8), np.diff(s.offsets)) for s in cells.segments])
     for c in range(8):
         mine = np.concatenate(members)[cell == c]
-        np.testing.assert_allclose(cells.moments[0][c], mine.mean(axis=0), atol=1e-5)
-        np.testing.assert_allclose(cells.moments[1][c], mine.var(axis=0), atol=1e-5)
+        np.testing.assert_allclose(cells.census.means[c], mine.mean(axis=0), atol=1e-5)
+        np.testing.assert_allclose(cells.census.variances[c], mine.var(axis=0), atol=1e-5)
 
 
 def test_files_of_different_builds_are_refused(index: nda.Index, index_folder: Path, tmp_path: Path) -> None:
