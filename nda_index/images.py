@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,9 +121,26 @@ def name_of(thing: Any) -> str:
     return f"the {type(thing).__name__}"
 
 
-def to_float(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Bytes to float32 in [-1, 1]."""
-    return np.asarray(pixels / np.float32(127.5) - np.float32(1.0), np.float32)
+@overload
+def to_float(pixels: NDArray[np.uint8]) -> NDArray[np.float32]: ...
+
+
+@overload
+def to_float(pixels: NDArray[np.uint8], dtype: type[np.float64]) -> NDArray[np.float64]: ...
+
+
+def to_float(pixels: NDArray[np.uint8], dtype: type[Any] = np.float32) -> NDArray[Any]:
+    """Return bytes as floats in [-1, 1].
+
+    Args:
+        pixels: uint8, of any shape.
+        dtype: np.float32, or np.float64 where the difference of large sums of them counts.
+
+    Example:
+        >>> to_float(np.array([0, 51, 255], np.uint8)).tolist()
+        [-1.0, -0.6000000238418579, 1.0]
+    """
+    return np.asarray(pixels / dtype(127.5) - dtype(1.0), dtype)
 
 
 def png_bytes(image: Image.Image) -> bytes:

@@ -20,7 +20,7 @@ from nda_index.exact.posterior import views_of
 from nda_index.question import Question
 from nda_index.scales import Scale
 from nda_index.store.files import write_atomically
-from nda_index.trust.verdict import STRONG, Verdict
+from nda_index.trust.verdict import Verdict, judge
 
 if TYPE_CHECKING:
     from nda_index.answer.denoised import Denoised
@@ -47,7 +47,7 @@ class Attribution:
         score_errors: float64 [top], standard error of each score because of what was not scored; 0 with mode "exact".
         draw_errors: float64 [top], standard error of each score because of the noise, with noise="average"; else 0.
         evidence: float64 [top], how much of the picture each image explains by its own fit
-            (`nda_index.trust.verdict`); NaN after the first 32.
+            (`nda_index.trust.evidence`); NaN after the first 32.
         percentiles: float64 [top], fraction of unrelated pictures whose best match has less evidence; NaN where there
             is no evidence, or the index has no null.
         null_pictures: number of these pictures.
@@ -116,7 +116,7 @@ class Attribution:
             raise QueryError(
                 f"rank {rank} has no verdict; the first 32 images have one, where the index was built with a null"
             )
-        return Verdict(float(self.evidence[rank]), place, place >= STRONG, self.null_pictures)
+        return judge(float(self.evidence[rank]), place, self.null_pictures)
 
     def query_map(self, rank: int, scale: str | None = None) -> NDArray[np.float32]:
         """Where on the query the image at `rank` (0 is the best) is found.

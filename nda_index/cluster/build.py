@@ -32,8 +32,8 @@ from nda_index.store.corpus import Corpus
 from nda_index.store.files import write_atomically, writing
 from nda_index.store.locks import write_lock
 from nda_index.store.manifest import BUILDING, MANIFEST, SHARDS, Manifest, commit, hash_files, read_manifest
+from nda_index.trust.duplicates import find_best_unrelated
 from nda_index.trust.null import BEST, DEFAULT_PICTURES, TIMESTEP, write_null
-from nda_index.trust.verdict import best_unrelated
 from nda_index.version import __version__
 
 SEED = 0
@@ -225,7 +225,7 @@ def _null(ray: Any, folder: Path, manifest: Manifest, pictures: int, report: Pro
     for picture in index.pixels(chosen):
         votes = index.votes(picture.transpose(1, 2, 0), TIMESTEP)
         best = np.argsort(-votes, kind="stable")[:BEST]
-        found.append(best_unrelated(picture, index.pixels(best), index.scales))
+        found.append(find_best_unrelated(picture, index.pixels(best), index.scales))
         report("null", len(found), len(chosen))
     index.close()
     return np.array(found, np.float64)

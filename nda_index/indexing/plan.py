@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.coarse import ivf
-from nda_index.coarse.embedding import embed, fit_embedding, positions_taken
+from nda_index.coarse.embedding import count_positions, embed, fit_embedding
 from nda_index.errors import ConfigError
 from nda_index.scales import Scale
 from nda_index.sources.reading import OpenSource, read_batches
@@ -138,13 +138,13 @@ def described(plan: ScalePlan, images: int) -> str:
 def _plan_scale(images: int, size: tuple[int, int], scale: Scale, memory: int, coarse_stride: int | None) -> ScalePlan:
     stride = coarse_stride or default_coarse_stride(scale, *size)
     while True:
-        per_image = positions_taken(scale, *size, stride)
+        per_image = count_positions(scale, *size, stride)
         try:
             return ScalePlan(
                 scale, stride, per_image, ivf.choose_codec(images * per_image, EMBEDDED_DIMENSIONS, memory)
             )
         except ConfigError:
-            if coarse_stride or positions_taken(scale, *size, stride + 1) < FEWEST_PATCHES:
+            if coarse_stride or count_positions(scale, *size, stride + 1) < FEWEST_PATCHES:
                 raise
         stride += 1
 
@@ -157,7 +157,7 @@ def default_coarse_stride(scale: Scale, height: int, width: int) -> int:
         2
     """
     stride = 1
-    while positions_taken(scale, height, width, stride) > PATCHES_PER_IMAGE:
+    while count_positions(scale, height, width, stride) > PATCHES_PER_IMAGE:
         stride += 1
     return stride
 

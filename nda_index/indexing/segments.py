@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.coarse import ivf, storage
-from nda_index.coarse.embedding import embed, fit_embedding, positions_taken
+from nda_index.coarse.embedding import count_positions, embed, fit_embedding
 from nda_index.indexing.plan import EMBEDDED_DIMENSIONS, READ_BATCH, ScalePlan
 from nda_index.scales import Scale
 from nda_index.store.corpus import Corpus
@@ -43,7 +43,7 @@ def train_scale(folder: Path, corpus: Images, plan: ScalePlan) -> None:
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    fit_images = -(-FIT_PATCHES // positions_taken(plan.scale, *corpus.shape[1:], 1))
+    fit_images = -(-FIT_PATCHES // count_positions(plan.scale, *corpus.shape[1:], 1))
     embedding = fit_embedding(_sample(corpus, fit_images), plan.scale, EMBEDDED_DIMENSIONS)
     lists = ivf.list_count(corpus.count * plan.per_image)
     index = ivf.new_index(plan.codec.codec, embedding.dimensions, lists)

@@ -18,7 +18,9 @@ from nda_index.query.timing import Clock
 from nda_index.question import Query, Question
 from nda_index.scales import Scale
 from nda_index.trust.coverage import errors_of_scores, mass_covered
-from nda_index.trust.verdict import evidence, near_duplicates, percentile
+from nda_index.trust.duplicates import group_duplicates
+from nda_index.trust.evidence import measure_evidence
+from nda_index.trust.verdict import find_percentile
 from nda_index.version import __version__
 
 JUDGED = 32  # images of an answer that get a verdict
@@ -80,10 +82,10 @@ def answered(opened: Opened, asked: Query) -> Attribution:
             views, result.log_normalisers, coverages, to_float(pixels), question.posterior, question.grouping
         )
     with clock.stage("verdict"):
-        found = evidence(query, pixels[:JUDGED], opened.scales)
-        places = [percentile(float(value), opened.null) if len(opened.null) else np.nan for value in found]
+        found = measure_evidence(query, pixels[:JUDGED], opened.scales)
+        places = [find_percentile(float(value), opened.null) if len(opened.null) else np.nan for value in found]
         unjudged = np.full(top - len(found), np.nan)
-        groups = np.concatenate([near_duplicates(pixels[:GROUPED]), np.arange(min(GROUPED, top), top)])
+        groups = np.concatenate([group_duplicates(pixels[:GROUPED]), np.arange(min(GROUPED, top), top)])
     return Attribution(
         image_ids=image_ids,
         scores=result.scores[best],

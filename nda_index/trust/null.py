@@ -19,7 +19,7 @@ from nda_index.progress import Progress
 from nda_index.store.arrow import read_arrow, write_arrow
 from nda_index.store.corpus import Corpus
 from nda_index.threads import one_torch_thread
-from nda_index.trust.verdict import best_unrelated
+from nda_index.trust.duplicates import find_best_unrelated
 
 NULL = "null.arrow"
 DEFAULT_PICTURES = 199  # so that "stronger than 99.5%" can be said
@@ -55,7 +55,7 @@ def make_null(
     for start in range(0, len(asked), together):
         block = asked[start : start + together]
         for picture, found in zip(block, _best_matches(corpus.count, coarse, block), strict=True):
-            null.append(best_unrelated(picture, corpus.pixels(found), scales))
+            null.append(find_best_unrelated(picture, corpus.pixels(found), scales))
             report("null", len(null), len(asked))
     return np.array(null, np.float64)
 

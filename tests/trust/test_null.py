@@ -9,7 +9,7 @@ from nda_index.coarse.cells import Cells
 from nda_index.query.shard import open_coarse
 from nda_index.store.corpus import Corpus
 from nda_index.trust import null
-from nda_index.trust.verdict import best_unrelated
+from nda_index.trust.duplicates import find_best_unrelated
 
 
 def parts(index: nda.Index) -> tuple[Corpus, tuple[Cells, ...]]:
@@ -23,7 +23,7 @@ def test_pictures_of_the_collection_are_asked_about_without_their_copies(index: 
     for picture, best in zip(np.random.default_rng(0).choice(300, 5, replace=False), found, strict=True):
         image = index.pixels(np.array([picture]))[0]
         ids = np.argsort(-index.votes(image.transpose(1, 2, 0), null.TIMESTEP), kind="stable")[: null.BEST]
-        assert best == pytest.approx(best_unrelated(image, index.pixels(ids), index.scales), abs=1e-5)
+        assert best == pytest.approx(find_best_unrelated(image, index.pixels(ids), index.scales), abs=1e-5)
 
 
 def test_the_null_does_not_depend_on_how_many_pictures_are_asked_about_together(
