@@ -106,24 +106,26 @@ class Index:
         where: str | None = None,
         progress: Progress | None = None,
     ) -> Attribution:
-        """Which training images a picture is made of (arXiv 2510.14269).
+        """Find the training images that a picture is made of (arXiv 2510.14269).
 
         Args:
             image: PIL image, path, bytes of an image file, or uint8 array [H, W, C]. It is resized so that it covers
                 the index's image size, and cropped at its centre.
             timestep: 0 to 999: how much noise the diffusion model sees, from fine detail to broad composition.
-                Several are averaged.
-            top: number of images in the answer.
+                Several are averaged, each at the cost of one.
+            top: number of images in the answer; each costs its two maps.
             noise: "none" leaves the query clean, which gives the most stable ranking; "draw" is one noise draw, as
                 published; "average" is `draws` of them.
             seed: the first draw's seed.
-            draws: number of draws of "average".
+            draws: number of draws of "average": more are steadier, at a cost that grows alike.
             temper: divides the logits: above 1 the posterior is broader.
-            mode: "ann" scores a shortlist exactly, "exact" all images.
-            candidates: length of the shortlist, at most all images. None chooses it from the width of the posterior.
-            per_image_topk: for each query position only an image's K largest weights count.
-            mirror: the mirror images of the training images count as part of them.
-            where: SQL condition on the metadata columns: only these images are asked about.
+            mode: "ann" scores a shortlist exactly, "exact" all images, at a cost that grows with their number.
+            candidates: length of the shortlist: more leave less to estimate, at a cost that grows alike. None chooses
+                it from the width of the posterior.
+            per_image_topk: for each query position only an image's K largest weights count. It costs several times
+                the time of a score without it.
+            mirror: the mirror images of the training images count as part of them, at twice the cost.
+            where: SQL condition on the metadata columns: the posterior runs over these images only.
             progress: is called with (stage, done, total).
 
         Returns:
@@ -138,8 +140,7 @@ class Index:
         Example:
             >>> import numpy as np, tempfile, nda_index as nda
             >>> images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
-            >>> folder = tempfile.mkdtemp() + "/noise.nda"
-            >>> index = nda.build_index(images, folder, image_size=16, scales=[nda.Scale(5)])
+            >>> index = nda.build_index(images, tempfile.mkdtemp() + "/x.nda", image_size=16, scales=[nda.Scale(5)])
             >>> index.attribute(images[7], timestep=50, top=3).image_ids[0]
             np.int64(7)
         """
@@ -158,12 +159,12 @@ class Index:
         progress: Progress | None = None,
         **options: Unpack[Options],
     ) -> Query:
-        """What `attribute` would answer, for `attribute_batch`; arguments and errors as there."""
+        """Prepare what `attribute` would answer, for `attribute_batch`; arguments and errors as there."""
         question = as_question(timestep, **options)
         return self._prepare(image, question, top, progress)
 
     def attribute_batch(self, queries: Sequence[Query]) -> Iterator[Attribution | Exception]:
-        """Answer several queries; on a CPU at the same time, each on some of its cores, which do not wait for others.
+        """Answer several queries; on a CPU at the same time, each on some of the cores.
 
         Args:
             queries: from `query`.
@@ -175,8 +176,7 @@ class Index:
         Example:
             >>> import numpy as np, tempfile, nda_index as nda
             >>> images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
-            >>> folder = tempfile.mkdtemp() + "/noise.nda"
-            >>> index = nda.build_index(images, folder, image_size=16, scales=[nda.Scale(5)])
+            >>> index = nda.build_index(images, tempfile.mkdtemp() + "/x.nda", image_size=16, scales=[nda.Scale(5)])
             >>> answers = index.attribute_batch([index.query(image, timestep=50) for image in images[:2]])
             >>> [int(answer.image_ids[0]) for answer in answers]
             [0, 1]
@@ -199,7 +199,7 @@ class Index:
         where: str | None = None,
         progress: Progress | None = None,
     ) -> Denoised:
-        """A picture as the collection explains it: the posterior mean (Kamb and Ganguli, arXiv 2412.20292).
+        """Explain a picture by the collection: the posterior mean (Kamb and Ganguli, arXiv 2412.20292).
 
         Each pixel is the mean of the training pixels at the centres of all windows, by the posterior weights of these
         windows for the window of the query about the pixel: the weights that scores are sums of.
@@ -224,12 +224,9 @@ class Index:
         Example:
             >>> import numpy as np, tempfile, nda_index as nda
             >>> images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
-            >>> folder = tempfile.mkdtemp() + "/noise.nda"
-            >>> index = nda.build_index(images, folder, image_size=16, scales=[nda.Scale(5)])
-            >>> bool((index.denoise(images[7], timestep=50).picture == images[7]).all())
-            True
-            >>> bool(index.denoise(images[7], timestep=50, without=[7]).unexplained.mean() > 0.3)
-            True
+            >>> index = nda.build_index(images, tempfile.mkdtemp() + "/x.nda", image_size=16, scales=[nda.Scale(5)])
+            >>> [round(index.denoise(images[7], timestep=50, without=ids).distance, 1) for ids in ([], [7])]
+            [0.0, 0.6]
         """
         question = as_question(
             timestep, noise=noise, seed=seed, draws=draws, temper=temper, mode=mode, candidates=candidates,
@@ -245,7 +242,7 @@ class Index:
         progress: Progress | None = None,
         **options: Unpack[Options],
     ) -> NDArray[np.float64]:
-        """Scores of all images for several queries.
+        """Score all images for several queries.
 
         Args:
             images: queries, each as for `attribute`.
@@ -261,16 +258,15 @@ class Index:
         Example:
             >>> import numpy as np, tempfile, nda_index as nda
             >>> images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
-            >>> folder = tempfile.mkdtemp() + "/noise.nda"
-            >>> index = nda.build_index(images, folder, image_size=16, scales=[nda.Scale(5)])
+            >>> index = nda.build_index(images, tempfile.mkdtemp() + "/x.nda", image_size=16, scales=[nda.Scale(5)])
             >>> index.scores(images[:2], timestep=50).shape
             (2, 20)
         """
         wanted: Options = {"mode": "exact"}
         wanted.update(options)
         question = as_question(timestep, **wanted)
-        decoded = (decode_image(image, self.shape[1:], self.shape[0]) for image in images)
-        rows = [score_collection(self._collection, question, pixels, progress) for pixels in decoded]
+        queries = (self._prepare(image, question, 1, progress) for image in images)
+        rows = [score_collection(self._collection, query) for query in queries]
         return np.array(rows).reshape(len(images), len(self._present))
 
     def votes(
@@ -283,11 +279,12 @@ class Index:
         draws: int = 8,
         probes: int = DEFAULT_PROBES,
     ) -> NDArray[np.float64]:
-        """The coarse stage alone: estimated scores of all images.
+        """Estimate the scores of all images by the coarse stage alone.
 
         Args:
             image, timestep, noise, seed, draws: as for `attribute`.
-            probes: cells that each window of the query visits at most.
+            probes: cells that each window of the query visits at most: more find images of sharper posteriors, at a
+                cost that grows alike.
 
         Returns:
             float64 [N], 0 for removed images.
@@ -296,21 +293,11 @@ class Index:
             As `attribute`.
         """
         question = as_question(timestep, noise=noise, seed=seed, draws=draws)
-        pixels = decode_image(image, self.shape[1:], self.shape[0])
-        return vote_collection(self._collection, question, pixels, probes)
+        return vote_collection(self._collection, self._prepare(image, question, 1, None), probes)
 
     def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Images as they were indexed: uint8 [n, C, H, W].
-
-        Raises:
-            CorruptIndexError: the index is damaged.
-        """
-        shards, offsets = self._collection.shards, self._collection.offsets
-        where = np.searchsorted(offsets, image_ids, side="right") - 1
-        pixels = np.empty((len(image_ids), *self.shape), np.uint8)
-        for shard in np.unique(where).tolist():
-            pixels[where == shard] = shards.pixels(shard, image_ids[where == shard] - offsets[shard])
-        return pixels
+        """Read images as they were indexed, uint8 [n, C, H, W], or raise `CorruptIndexError`."""
+        return self._collection.pixels(image_ids)
 
     def metadata_schema(self) -> pa.Schema:
         """Return the names and types of the metadata columns, which `where` may name as it may "key"."""

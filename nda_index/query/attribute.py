@@ -57,7 +57,7 @@ def attribute(collection: Collection, query: Query) -> Attribution:
     """
     timer = StageTimer()
     with timer.stage("decode"):
-        prepared = collection.prepare(query.question, query.pixels, progress=query.progress)
+        prepared = collection.prepare(query)
     search = _search(collection, prepared, query.top, timer)
     with timer.stage("maps"):
         maps = evidence_maps(

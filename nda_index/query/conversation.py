@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from nda_index.errors import ShardLostError
 from nda_index.exact.posterior import views_of
-from nda_index.progress import Progress
 from nda_index.query.protocol import ShardQuestion, Shards, ShardSession
-from nda_index.question import Question
+from nda_index.question import Query
 from nda_index.scales import Scale
 
 Result = TypeVar("Result")
@@ -50,18 +49,22 @@ class Collection:
         """Return the number of images that cannot be reached, because their shard was lost."""
         return int(sum(self.shards.present[shard].sum() for shard in self.shards.lost()))
 
-    def prepare(
-        self,
-        question: Question,
-        pixels: NDArray[np.uint8],
-        *,
-        mean: bool = False,
-        probes: int | None = None,
-        progress: Progress | None = None,
-    ) -> ShardQuestion:
-        """Make a question about a picture uint8 [C, H, W] ready for the shards: noise is drawn here, once."""
-        views = tuple(views_of(question.noisy_versions(pixels), self.scales))
-        return ShardQuestion(question, pixels, views, self.probes if probes is None else probes, mean, progress)
+    def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Read images as they were indexed: uint8 [n, C, H, W], in the order of their ids."""
+        order = np.argsort(image_ids, kind="stable")
+        cuts = np.searchsorted(image_ids[order], self.offsets)
+        parts = [
+            self.shards.pixels(shard, image_ids[order[first:last]] - start)
+            for shard, (first, last, start) in enumerate(zip(cuts[:-1], cuts[1:], self.offsets[:-1], strict=True))
+            if first < last or shard == 0  # of no ids at all: no pixels, of the right shape
+        ]
+        return np.concatenate(parts)[np.argsort(order)]
+
+    def prepare(self, query: Query, *, mean: bool = False, probes: int | None = None) -> ShardQuestion:
+        """Make a query ready for the shards: noise is drawn here, once for all of them."""
+        views = tuple(views_of(query.question.noisy_versions(query.pixels), self.scales))
+        probes = self.probes if probes is None else probes
+        return ShardQuestion(query.question, query.pixels, views, probes, mean, query.progress)
 
 
 @dataclass(frozen=True)

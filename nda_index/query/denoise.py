@@ -29,7 +29,7 @@ def denoise(collection: Collection, query: Query, without: Sequence[int] | NDArr
     timer = StageTimer()
     left_out = _check_ids(without, int(collection.offsets[-1]))
     with timer.stage("decode"):
-        prepared = collection.prepare(query.question, query.pixels, mean=True, progress=query.progress)
+        prepared = collection.prepare(query, mean=True)
     candidates = query.question.candidates or collection.candidates
     averaged = converse(collection, prepared, lambda conversation: average_images(conversation, candidates, left_out))
     image, by_scale = posterior_mean(averaged.pixels, collection.scales)

@@ -6,19 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.errors import ConfigError
-from nda_index.progress import Progress
 from nda_index.query.conversation import Collection, converse
 from nda_index.query.gather import collect_votes, score_images
 from nda_index.query.timing import StageTimer
-from nda_index.question import Question
+from nda_index.question import Query
 
 
-def score_collection(
-    collection: Collection, question: Question, pixels: NDArray[np.uint8], progress: Progress | None
-) -> NDArray[np.float64]:
-    """Score all images for a picture uint8 [C, H, W]: float64 [N], 0 for those that are not scored."""
-    prepared = collection.prepare(question, pixels, progress=progress)
-    candidates = question.candidates or collection.candidates
+def score_collection(collection: Collection, query: Query) -> NDArray[np.float64]:
+    """Score all images for a query, whatever its `top`: float64 [N], 0 for those that are not scored."""
+    prepared = collection.prepare(query)
+    candidates = query.question.candidates or collection.candidates
     scored = converse(
         collection, prepared, lambda conversation: score_images(conversation, candidates, 1, StageTimer())
     )
@@ -27,15 +24,13 @@ def score_collection(
     return scores
 
 
-def vote_collection(
-    collection: Collection, question: Question, pixels: NDArray[np.uint8], probes: int
-) -> NDArray[np.float64]:
+def vote_collection(collection: Collection, query: Query, probes: int) -> NDArray[np.float64]:
     """Estimate the scores of all images by the coarse stage alone: float64 [N].
 
     Raises:
         ConfigError: the question's mode is "exact", which has no coarse stage.
     """
-    prepared = collection.prepare(question, pixels, probes=probes)
+    prepared = collection.prepare(query, probes=probes)
     votes, _ = converse(collection, prepared, collect_votes)
     if votes is None:
         raise ConfigError("mode is 'exact', which gives no votes; take 'ann'")
