@@ -31,7 +31,7 @@ def state(folder: Path) -> tuple[str, str]:
     parts = [read_manifest(folder / name) for name in manifest.shards]
     whole = merge_manifests(folder, parts) if parts else manifest
     facts = [
-        (part.config, part.table.get("name"), part.files.get(part.removed, {}).get("sha256"))
+        (part.config.to_json(), part.table.get("name"), part.files.get(part.removed, {}).get("sha256"))
         for part in (parts or [manifest])
     ]
     return whole.index_hash, hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
