@@ -15,6 +15,7 @@ from PIL import Image
 import nda_index as nda
 from nda_index.diffusion import noisy_images
 from nda_index.exact import image_scores
+from nda_index.query import shard
 from nda_index.question import Options, Question
 
 
@@ -39,7 +40,7 @@ def expected_scores(
 def test_exact_scores_are_the_definition(
     index: nda.Index, pictures: NDArray[np.uint8], noise: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nda_index.query.shard.BLOCK", 128)  # several blocks
+    monkeypatch.setattr(shard, "BLOCK", 128)  # several blocks
     scores = index.scores([pictures[11]], 150, **noise)[0]
     np.testing.assert_allclose(scores, expected_scores(pictures, pictures[11], 150, **noise), rtol=1e-3, atol=1e-3)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from nda_index.errors import LockedError
 from nda_index.store.files import writing
-from nda_index.store.manifest import MANIFEST, READERS_LOCK, WRITER_LOCK
+from nda_index.store.folder import MANIFEST, READERS_LOCK, WRITER_LOCK
 
 POLL = 0.1  # seconds between looks at a lock that another process holds
 
