@@ -216,6 +216,9 @@ def test_a_list_of_modules_that_is_old_and_a_missing_docstring_are_named(tmp_pat
     assert "### low/\n\nA room.\n\n- `low/a.py`: What it does.\n" in page and "- `high.py`" in page
     assert page.startswith("before\n") and page.endswith("\nafter")
     assert architecture.check_page(page, modules) == []
+    assert architecture.check_page(page.replace("before", "`low/b.py`"), modules) == [
+        "docs/architecture.md: names low/b.py, which there is not"
+    ]
     (tmp_path / "toy" / "low" / "a.py").write_text("NAME = 1")
     assert "low/a.py: has no docstring" in architecture.check_page(page, architecture.read_package(tmp_path / "toy"))
 

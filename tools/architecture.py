@@ -349,8 +349,14 @@ def write_modules(page: str, modules: Package) -> str:
 
 
 def check_page(page: str, modules: Package) -> list[str]:
-    """Name modules without a docstring, and say if the page's list of modules is not the present one."""
+    """Name modules without a docstring, and files on the page that there are not; say if its list of modules is old."""
     broken = [f"{one.path}: has no docstring" for one in modules.values() if not ast.get_docstring(one.tree)]
+    paths = {one.path for one in modules.values()}
+    by_hand = write_modules(page, {"": modules[""]})
+    broken += [
+        f"docs/architecture.md: names {path}, which there is not"
+        for path in sorted(set(re.findall(r"`([\w/]+\.py)`", by_hand)) - paths)
+    ]
     if write_modules(page, modules) != page:
         broken.append("docs/architecture.md: its list of modules is old; run python tools/architecture.py --write")
     return broken
