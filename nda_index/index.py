@@ -382,7 +382,7 @@ def open_index(path: str | PathLike[str], device: str = "auto") -> Index:
         The index. It goes on answering from what it opened, whatever is added or removed meanwhile.
 
     Raises:
-        NotAnIndexError: the folder is no index.
+        NotAnIndexError: the folder is not an index.
         VersionError: a newer nda_index wrote it.
         CorruptIndexError, MismatchError: it is damaged.
         ConfigError: an unknown device, or "cuda" where there is none.

@@ -188,16 +188,16 @@ def test_a_batch_has_an_answer_or_an_error_for_each_query(index: nda.Index, pict
     def stop(stage: str, done: int, total: int) -> None:
         raise Stop
 
-    asked: list[dict[str, Any]] = [
+    questions: list[dict[str, Any]] = [
         {"top": 3},
         {"where": "year > 3000"},
         {"progress": stop},
         {"top": 5, "mode": "exact"},
     ]
-    outcomes = list(index.attribute_batch([index.query(pictures[i], 50, **asked[i]) for i in range(4)]))
+    outcomes = list(index.attribute_batch([index.query(pictures[i], 50, **questions[i]) for i in range(4)]))
     assert [type(outcome) for outcome in outcomes] == [nda.Attribution, nda.QueryError, Stop, nda.Attribution]
     for i in (0, 3):
-        alone, together = index.attribute(pictures[i], 50, **asked[i]), outcomes[i]
+        alone, together = index.attribute(pictures[i], 50, **questions[i]), outcomes[i]
         assert isinstance(together, nda.Attribution)
         np.testing.assert_allclose(together.scores, alone.scores, rtol=1e-6)
         np.testing.assert_array_equal(together.image_ids, alone.image_ids)

@@ -200,7 +200,7 @@ def _wait_for_all(ray: Any, pending: list[Any], report: Callable[[int], None]) -
 def _make_null(
     ray: Any, folder: Path, manifest: Manifest, pictures: NDArray[np.uint8], report: Progress
 ) -> NDArray[np.float64]:
-    """The null of an index in shards: each picture is searched for on all of them at once."""
+    """Make the null of an index in shards: each picture is searched for on all of them at once."""
     if not len(pictures):
         return np.empty(0)
     shards = RayShards(ray, [folder / name for name in manifest.shards], partial=False)

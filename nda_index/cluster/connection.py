@@ -8,7 +8,7 @@ from nda_index.errors import ConfigError, MissingDependencyError
 
 
 def load_ray() -> Any:
-    """The ray module.
+    """Return the ray module.
 
     Raises:
         MissingDependencyError: it is not installed.

@@ -82,7 +82,7 @@ def add_images(
 
 
 def _match_columns(request: Request, opened: OpenedIndex) -> Request:
-    """The request with the metadata columns in the order of the index's table."""
+    """Put a request's metadata columns into the order of the index's table."""
     there = opened.corpus.schema
     for field in request.opened.schema:
         if field.type != there.field(field.name).type:

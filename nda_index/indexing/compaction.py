@@ -75,14 +75,14 @@ def compact(path: str | PathLike[str], *, progress: Progress | None = None) -> E
 
 
 def _can_merge(manifest: Manifest, scale: Scale) -> bool:
-    """Whether two segments that follow one another fit into one."""
+    """Tell whether two segments that follow one another fit into one."""
     folder = segment_name(scale, 0).rpartition("/")[0]
     sizes = [manifest.files[f"{folder}/{name}"]["size"] for name in segment_names(manifest.files, scale)]
     return any(a + b < plan.SEGMENT_BYTES for a, b in zip(sizes, sizes[1:], strict=False))
 
 
 def _copy_table(opened: OpenedIndex, kept: NDArray[np.int64], report: Progress) -> dict[str, Any]:
-    """A new table of the images that are kept, numbered again."""
+    """Write a new table of the images that are kept, numbered from 0; its name and version."""
     _, _, number = opened.manifest.table["name"].partition("-")
     name, table = f"{TABLE}-{int(number or 0) + 1}", dict[str, Any]()
     step = max(1, plan.CHUNK_BYTES // int(np.prod(opened.corpus.shape)))

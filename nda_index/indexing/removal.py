@@ -35,7 +35,7 @@ def remove_images(
         How many were removed.
 
     Raises:
-        QueryError: an id or a key is not there, `where` is no condition, or nothing would be left.
+        QueryError: an id or a key is not there, `where` is not a condition, or nothing would be left.
         ConfigError: nothing is said of what to remove.
         LockedError, StorageError, NotAnIndexError, VersionError, CorruptIndexError: as `add_images`.
 

@@ -1,4 +1,4 @@
-"""A question on all shards: opened, worked on and ended in one place, whatever is asked."""
+"""A question on all shards: opened, worked on and ended in one place, whatever it wants."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ def check_counts(question: Question, top: int, allowed: int) -> None:
 def _select(
     votes: NDArray[np.float64] | None, allowed: NDArray[np.bool_], candidates: int | None, top: int
 ) -> NDArray[np.int64]:
-    """Ids of the images that the exact stage takes, ascending: all allowed ones where there are no votes."""
+    """Choose the images that the exact stage takes: ids, ascending; all allowed ones where there are no votes."""
     if votes is None:
         return np.flatnonzero(allowed)
     return shortlist(votes, candidates, top, None if allowed.all() else allowed)
@@ -190,14 +190,14 @@ def _select(
 def _sample(
     image_ids: NDArray[np.int64], votes: NDArray[np.float64] | None, allowed: NDArray[np.bool_], seed: int
 ) -> OutsideSample | None:
-    """A sample of the allowed images that are not selected; None where there are none."""
+    """Sample the allowed images that are not selected; None where there are none."""
     others = allowed.copy()
     others[image_ids] = False
     return None if votes is None or not others.any() else draw_outside(np.flatnonzero(others), votes, seed)
 
 
 def _ratios(conversation: Conversation, sample: OutsideSample, outside: Sequence[Outside]) -> list[NDArray[np.float64]]:
-    """What the sampled images weigh over the scored ones, in the order of the sample: [m, P] for each view."""
+    """Bring what the sampled images weigh over the scored ones into the order of the sample: [m, P] for each view."""
     by_view = zip(*(part.ratios for part in outside), strict=True)
     return [conversation.in_order(sample.ids, np.concatenate(parts)) for parts in by_view]
 

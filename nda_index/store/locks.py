@@ -72,7 +72,7 @@ class ReadLease:
     """While it is held, no file of the index is erased."""
 
     def __init__(self, folder: Path) -> None:
-        """Take the lease of an index; on a disk that cannot be written there is nothing to fear."""
+        """Take the lease of an index; on a disk that cannot be written no file can be erased."""
         self._descriptor: int | None = None
         if not (folder / MANIFEST).exists():
             return

@@ -33,7 +33,7 @@ def source(tmp_path_factory: pytest.TempPathFactory, pictures: NDArray[np.uint8]
 
 @pytest.fixture(scope="module")
 def sharded(machines: Any, source: Path) -> Path:
-    """An index in four shards, and beside it the same collection as one index."""
+    """An index in four shards; in the same folder lies the same collection as one index."""
     seen: list[str] = []
     folder = source.parent / "sharded.nda"
     built = build_shards(
