@@ -25,7 +25,7 @@ def sections(text: str) -> set[str]:
 
 
 def exists(name: str) -> bool:
-    """Whether a path below the project, a room or a folder of it is there, or some file ends like it."""
+    """Whether a path is there, below the project or below the package."""
     return (ROOT / name).exists() or (ROOT / "nda_index" / name).exists()
 
 

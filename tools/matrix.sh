@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Checks the oldest and the newest Python that are supported, as far as this machine has them, and says what it skips.
-# Types are checked by .venv's mypy. Files are compiled by the version's own interpreter, if there is one. Questions are
-# answered by .venv-VERSION, a virtual environment with all dependencies, if there is one; to make one (PyPI's torch takes
-# several GB where it is a CUDA build):
+# Types are checked by .venv's mypy, without the tests: libraries have different types for different versions. Files are
+# compiled by the version's own interpreter, if there is one. A small index is queried in .venv-VERSION, a virtual
+# environment with all dependencies, if there is one; to make one (several GB where PyPI's torch is a CUDA build):
 #     python3.13 -m venv .venv-3.13 && .venv-3.13/bin/pip install --editable ".[cpu]"
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 for version in 3.10 3.13; do
-  .venv/bin/mypy --python-version "$version"
+  echo "Python $version: types of nda_index and tools"
+  .venv/bin/mypy --python-version "$version" nda_index tools
 
   python=
   candidates=("$(command -v "python$version" || true)")
@@ -28,7 +29,7 @@ for version in 3.10 3.13; do
   if [ -x ".venv-$version/bin/python" ]; then
     ".venv-$version/bin/python" -m tools.smoke
   else
-    echo "Python $version: SKIPPED asking an index: no .venv-$version with torch and the other dependencies (see this file)"
+    echo "Python $version: SKIPPED the smoke test: no .venv-$version with torch and the other dependencies (tools/matrix.sh says how)"
   fi
 done
 .venv/bin/python -m tools.smoke
