@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import nda_index as nda
 from nda_index.serve.server import check_bind, is_loopback
-from nda_index.serve.tokens import accepted
+from nda_index.serve.tokens import is_accepted
 from tests.cli.test_cli import run
 from tests.conftest import encoded
 from tests.serve.conftest import PATIENCE, until
@@ -126,7 +126,7 @@ def test_wrong_options_are_one_line(
 def test_a_token_and_its_hash_are_made(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, err = run(capsys, monkeypatch, "token")
     assert code == 0
-    assert accepted(f"Bearer {err.split()[-1]}", [out.strip()])
+    assert is_accepted(f"Bearer {err.split()[-1]}", [out.strip()])
 
 
 def test_a_missing_fastapi_names_the_remedy(
