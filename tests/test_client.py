@@ -5,7 +5,7 @@ import importlib
 import io
 import json
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from PIL import Image
 import nda_index as nda
 from nda_index.answer.arrow import answer_bytes
 from nda_index.client import AsyncClient, Client
+from nda_index.question import Question
 from tests.conftest import encoded
 from tests.serve.conftest import serving
 
@@ -156,3 +157,19 @@ def test_a_missing_httpx_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delitem(sys.modules, "nda_index.client")
     with pytest.raises(nda.MissingDependencyError, match=r"pip install 'nda-index\[client\]'"):
         importlib.import_module("nda_index.client")
+
+
+def test_every_option_of_a_question_is_sent() -> None:
+    sent: list[bytes] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.read())
+        return httpx.Response(503)
+
+    with Client("http://service", transport=httpx.MockTransport(answer)) as client:
+        for field in fields(Question):
+            name = "timestep" if field.name == "timesteps" else field.name
+            value = 1 if name == "timestep" or field.default is None else field.default
+            with pytest.raises(nda.ServiceError):
+                client.attribute(b"picture", **{"timestep": 100, name: value})
+            assert f'name="{name}"\r\n\r\n{value}\r\n'.encode() in sent[-1]

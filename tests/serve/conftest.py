@@ -24,7 +24,7 @@ from nda_index.serve.server import listen, make_config
 from nda_index.serve.settings import ServeSettings
 from tests.conftest import encoded
 
-PATIENCE = 60.0  # seconds after which what does not happen has failed
+PATIENCE = 300.0  # seconds after which what does not happen has failed; a cold start compiles for a minute or more
 GRACE = 5.0  # seconds that requests in flight have at the end
 
 
@@ -58,7 +58,7 @@ def until(condition: Callable[[], object]) -> None:
 @contextmanager
 def serving(folder: Path, results: Path, *, ready: bool = True, **settings: Any) -> Iterator[Served]:
     """Serve an index until the block ends."""
-    settings = {"hosts": LOCAL_HOSTS, "reload_seconds": 0.05, "threads": 1, **settings}
+    settings = {"hosts": LOCAL_HOSTS, "reload_seconds": 0.05, "threads": 1, "deadline": PATIENCE, **settings}
     app = create_app(nda.open_index(folder), ServeSettings(results, **settings))
     with listen("127.0.0.1", 0) as listening:
         server = uvicorn.Server(make_config(app, GRACE))
