@@ -25,7 +25,7 @@ from nda_index.errors import (
     QueryError,
     ServiceError,
 )
-from nda_index.images import name_of, upright
+from nda_index.images import describe_input, open_upright
 from nda_index.question import Options, as_question
 
 try:
@@ -184,11 +184,11 @@ def _file(image: Any) -> bytes:
         if isinstance(image, str | PathLike):
             return Path(image).read_bytes()
         buffer = io.BytesIO()
-        upright(image).save(buffer, "PNG")
+        open_upright(image).save(buffer, "PNG")
         return buffer.getvalue()
     except (OSError, TypeError, ValueError, AttributeError) as error:
         raise ImageDecodeError(
-            f"{name_of(image)} cannot be sent: {error}; give a path, bytes, a PIL image or a uint8 array [H, W, C]"
+            f"{describe_input(image)} cannot be sent: {error}; give a path, bytes, PIL image or uint8 array [H, W, C]"
         ) from error
 
 

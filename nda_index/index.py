@@ -28,7 +28,7 @@ from nda_index.query.shard import Ask, LocalShards, Shard, Shards, check_device,
 from nda_index.query.timing import Clock
 from nda_index.question import Mode, Options, Query, as_question
 from nda_index.scales import Scale
-from nda_index.sources.reading import Source
+from nda_index.sources import Source
 from nda_index.store.corpus import Corpus
 from nda_index.store.manifest import Manifest, read_manifest
 from nda_index.trust.null import DEFAULT_PICTURES, read_null

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from nda_index.answer.arrow import answer_bytes
 from nda_index.errors import ConfigError
-from nda_index.images import png_bytes
+from nda_index.images import encode_png
 
 if TYPE_CHECKING:
     from nda_index.answer.attribution import Attribution
@@ -148,7 +148,7 @@ def as_png(answer: Attribution) -> bytes:
         canvas.paste(enlarged(answer.images[rank]), (x, y))
         canvas.paste(with_heat(answer.query, answer.query_map(rank)), (x, y + height + 12))
         canvas.paste(with_heat(answer.images[rank], answer.train_map(rank)), (x, y + 2 * (height + 12)))
-    return png_bytes(canvas)
+    return encode_png(canvas)
 
 
 def as_json(answer: Attribution) -> bytes:
@@ -213,7 +213,7 @@ def _known_values(metadata: pa.Table, row: int) -> list[tuple[str, Any]]:
 
 
 def _data_uri(image: Image.Image) -> str:
-    return "data:image/png;base64," + base64.b64encode(png_bytes(image)).decode()
+    return "data:image/png;base64," + base64.b64encode(encode_png(image)).decode()
 
 
 def _shortened(text: str, length: int) -> str:

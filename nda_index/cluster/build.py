@@ -27,7 +27,7 @@ from nda_index.indexing.plan import described
 from nda_index.indexing.segments import train_scale
 from nda_index.progress import Progress, quiet
 from nda_index.query.gather import divided
-from nda_index.sources.reading import Source
+from nda_index.sources import Source
 from nda_index.store.corpus import Corpus
 from nda_index.store.files import write_atomically, writing
 from nda_index.store.locks import write_lock

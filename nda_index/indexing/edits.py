@@ -35,7 +35,7 @@ from nda_index.indexing.plan import SEGMENT_BYTES, segment_images
 from nda_index.indexing.segments import encode_segment, segment_name, segment_names
 from nda_index.progress import Progress, quiet
 from nda_index.scales import Scale
-from nda_index.sources.reading import Failure, Source
+from nda_index.sources import Failure, Source
 from nda_index.store.corpus import Corpus, append_images, as_rows
 from nda_index.store.locks import without_readers, write_lock
 from nda_index.store.manifest import Manifest, commit, hash_files, read_manifest, sweep

@@ -23,7 +23,7 @@ from nda_index.indexing.plan import READ_BATCH, Estimate, ScalePlan, described, 
 from nda_index.indexing.segments import encode_segment, segment_name, segment_names, train_scale
 from nda_index.progress import Progress, quiet
 from nda_index.scales import Scale
-from nda_index.sources.reading import Failure, ImageBatch, OpenSource, Source, open_source, part_of, read_batches
+from nda_index.sources import Failure, ImageBatch, OpenSource, Source, open_source, read_batches, select_positions
 from nda_index.store.corpus import Corpus, append_images, as_rows, table_schema
 from nda_index.store.files import writing
 from nda_index.store.locks import write_lock
@@ -88,7 +88,7 @@ class Request:
     def part(self, positions: range) -> Request:
         """The request of a part of the source, for a shard."""
         settings = {**self.settings, "images in the source": len(positions), "first image": positions.start}
-        return replace(self, opened=part_of(self.opened, positions), settings=settings)
+        return replace(self, opened=select_positions(self.opened, positions), settings=settings)
 
     def config(self, plans: Sequence[ScalePlan]) -> dict[str, Any]:
         """What a manifest says of the settings."""

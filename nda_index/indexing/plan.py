@@ -13,7 +13,7 @@ from nda_index.coarse import ivf
 from nda_index.coarse.embedding import embed, fit_embedding, positions_taken
 from nda_index.errors import ConfigError
 from nda_index.scales import Scale
-from nda_index.sources.reading import OpenSource, read_batches
+from nda_index.sources import OpenSource, read_batches
 
 EMBEDDED_DIMENSIONS = 28  # even, for product quantisation
 PATCHES_PER_IMAGE = 256  # at most, unless coarse_stride says otherwise

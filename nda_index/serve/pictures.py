@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from nda_index.answer.attribution import Attribution
 from nda_index.answer.report import enlarged, heat_layer
-from nda_index.images import png_bytes
+from nda_index.images import encode_png
 from nda_index.index import Index
 from nda_index.serve.refusal import Refusal
 
@@ -26,7 +26,7 @@ def image_pixels(index: Index, image_id: int) -> NDArray[np.uint8]:
 
 def pixels_png(pixels: NDArray[np.uint8], side: int | None) -> bytes:
     """Pixels uint8 [H, W, C] as PNG, the shorter side resized where `side` says so."""
-    return png_bytes(enlarged(pixels, side or min(pixels.shape[:2])))
+    return encode_png(enlarged(pixels, side or min(pixels.shape[:2])))
 
 
 def map_png(answer: Attribution, rank: int, which: str, scale: str | None, side: int | None) -> bytes:
@@ -44,4 +44,4 @@ def map_png(answer: Attribution, rank: int, which: str, scale: str | None, side:
     """
     heat = answer.query_map(rank, scale) if which == "query" else answer.train_map(rank, scale)
     size = enlarged(answer.query, side).size if side else enlarged(answer.query).size
-    return png_bytes(heat_layer(heat, size))
+    return encode_png(heat_layer(heat, size))
