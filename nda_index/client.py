@@ -36,6 +36,8 @@ except ImportError as error:
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+__all__ = ["AsyncClient", "Client"]
+
 TIMEOUT = 300.0  # seconds for an answer
 
 _ERRORS: dict[int, type[NdaIndexError]] = {
