@@ -25,7 +25,7 @@ def one_torch_thread() -> Iterator[None]:
 
 
 def limit_threads(count: int) -> None:
-    """Have Numba and torch compute with at most so many threads when they are called from this thread.
+    """Have Numba and torch compute with at most this number of threads when they are called from this thread.
 
     Their loops run one after the other, never at once, so each may have all of them. It must be called on the thread
     that will compute: Numba and OpenMP keep the number by thread. BLAS takes the environment's (OPENBLAS_NUM_THREADS).

@@ -18,13 +18,18 @@ from nda_index.answer.report import form_of, strict_json
 from nda_index.errors import ConfigError, NdaIndexError
 from nda_index.evaluate.commands import evaluate
 from nda_index.index import Index, open_index
-from nda_index.indexing.edits import EditSummary, add_images, compact, remove_images
-from nda_index.indexing.pipeline import DEFAULT_MEMORY, DEFAULT_SCALES, BuildSummary, build, estimate_build
+from nda_index.indexing.addition import add_images
+from nda_index.indexing.compaction import compact
+from nda_index.indexing.edits import EditSummary
+from nda_index.indexing.pipeline import BuildSummary, build
 from nda_index.indexing.plan import Estimate
+from nda_index.indexing.removal import remove_images
+from nda_index.indexing.request import DEFAULT_MEMORY, DEFAULT_SCALES, estimate_build
 from nda_index.progress import progress_bars
 from nda_index.scales import parse_scale
 from nda_index.serve.commands import serve, token
-from nda_index.store.manifest import read_manifest, verify
+from nda_index.store.manifest import read_manifest
+from nda_index.store.verify import verify
 from nda_index.tune import tune, tuning_summary
 from nda_index.version import __version__
 
@@ -398,26 +403,25 @@ def info(index: Annotated[Path, typer.Argument(help="Index folder.")], as_json: 
                 "format_version": manifest.format_version,
                 "bytes": size,
                 **manifest.counts,
-                "config": manifest.config,
+                "config": manifest.config.to_json(),
                 "tuning": manifest.tuning,
             }
         )
         return
     config = manifest.config
-    height, width = config["image_size"]
+    height, width = config.image_size
     table = Table(show_header=False, box=None)
     images, removed = manifest.counts["images"], manifest.counts["removed"]
     table.add_row("images", f"{images - removed:,} ({manifest.counts['failures']:,} unreadable)")
     if removed:
         table.add_row("removed", f"{removed:,}; their bytes are here until nda-index compact")
-    table.add_row("image size", f"{height} x {width}, {config['channels']} channels")
-    for scale in config["scales"]:
-        name = f"p{scale['patch']}r{scale['downscale']}"
-        coarse = config["coarse"][name]
+    table.add_row("image size", f"{height} x {width}, {config.channels} channels")
+    for scale in config.scales:
+        coarse = config.coarse[scale.name]
         table.add_row(
-            f"scale {name}",
-            f"patch {scale['patch']}, downscale {scale['downscale']}, weight {scale['weight']}; "
-            f"{coarse['patches_per_image']} patches an image, {coarse['codec']} codes",
+            f"scale {scale.name}",
+            f"patch {scale.patch}, downscale {scale.downscale}, weight {scale.weight}; "
+            f"{coarse.patches_per_image} patches an image, {coarse.codec} codes",
         )
     table.add_row("tuning", tuning_summary(manifest.tuning) if manifest.tuning else "none; see nda-index tune")
     table.add_row("on disk", f"{size / 2**20:,.1f} MiB in {len(manifest.files)} files")

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nda_index.index import Index
-from nda_index.query.shard import whole_manifest
-from nda_index.store.manifest import MANIFEST, read_manifest
+from nda_index.store.folder import MANIFEST
+from nda_index.store.manifest import merge_manifests, read_manifest
 
 Stamp = tuple[tuple[int, int, int], ...]
 
@@ -29,7 +29,7 @@ def state(folder: Path) -> tuple[str, str]:
     """
     manifest = read_manifest(folder)
     parts = [read_manifest(folder / name) for name in manifest.shards]
-    whole = whole_manifest(folder, parts) if parts else manifest
+    whole = merge_manifests(folder, parts) if parts else manifest
     facts = [
         (part.config, part.table.get("name"), part.files.get(part.removed, {}).get("sha256"))
         for part in (parts or [manifest])

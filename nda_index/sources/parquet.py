@@ -93,7 +93,7 @@ def _read_common_schema(paths: list[Path]) -> pa.Schema:
 
 def _read_schema(path: Path) -> pa.Schema:
     try:
-        return pq.read_schema(path).remove_metadata()
+        return pq.read_schema(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise SourceError(f"{str(path)!r} cannot be read as Parquet: {error}; check that it is complete") from error
 

@@ -93,9 +93,9 @@ def test_the_array_of_images_is_known_by_its_name_or_is_the_only_one(
     tmp_path: Path, names: list[str], taken: str | None
 ) -> None:
     arrays: dict[str, Any] = {name: np.full((1, 12, 10, 3), i, np.uint8) for i, name in enumerate(names)}
-    path = save(tmp_path / "set.npz", **arrays, floats=np.zeros((1, 12, 10, 3)))
+    path = save(tmp_path / "set.npz", **arrays, floats=np.zeros((1, 12, 10, 3)), data=np.zeros(1, np.uint8))
     if taken is None:
-        with pytest.raises(SourceError, match="has no array 'images' .* it has a, b, floats"):
+        with pytest.raises(SourceError, match="has no array 'images' .* it has a, b, floats, data"):
             open_source(path)
     else:
         assert (read(path).images == names.index(taken)).all()

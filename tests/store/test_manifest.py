@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import nda_index as nda
-from nda_index.store.manifest import MANIFEST, READERS_LOCK, WRITER_LOCK, Manifest, commit, read_manifest, verify
+from nda_index.store.folder import MANIFEST, READERS_LOCK, WRITER_LOCK
+from nda_index.store.manifest import Manifest, commit, read_manifest
+from nda_index.store.verify import verify
 
 
 @pytest.fixture
@@ -95,7 +97,7 @@ def test_segments_of_another_build_are_refused(copy: Path, tmp_path: Path, pictu
     nda.build_index(pictures[:40], other, image_size=(24, 20), scales=[nda.Scale(5), nda.Scale(8, 2)])  # type: ignore[index]
     for name in ("quantizer.arrow",):
         shutil.copy(other / "scales" / "p5r1" / name, copy / "scales" / "p5r1" / name)
-    from nda_index.store.manifest import hash_files
+    from nda_index.store.hashes import hash_files
 
     manifest = read_manifest_values(copy)
     commit(copy, type(manifest)(**{**manifest.__dict__, "files": hash_files(copy)}))
