@@ -1,4 +1,4 @@
-"""From a picture to an answer that is kept, shared and asked on."""
+"""From a picture to an answer that is stored, shared and asked about again."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_from_drop_to_shared_link(visit: Visit, browser: Browser, collage: bytes
         # The answer brings its picture along: it can be compared again.
         other.page.locator("#timestep").press("ArrowLeft")
         other.compare_again()
-        expect(other.page.locator("#asked")).to_contain_text("t = 75")
+        expect(other.page.locator("#compared")).to_contain_text("t = 75")
         other.answered()
         assert other.keys()[0] in found[:2]
 

@@ -1,4 +1,4 @@
-"""What went wrong is said in plain words."""
+"""Errors in plain words."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_busy_server(visit: Visit, collage: bytes) -> None:
             route.continue_()
             return
         refused.append(route)
-        body = {"error": {"code": "busy", "message": "64 questions are waiting already"}}
+        body = {"error": {"code": "busy", "message": "64 questions are in flight already"}}
         route.fulfill(status=429, headers={"Retry-After": "1"}, json=body)
 
     visit.page.route("**/v1/attribute", refuse_once)

@@ -1,4 +1,4 @@
-"""What belongs together lights up: by pointer, by keyboard, for each scale."""
+"""Regions that belong together light up: by pointer, by keyboard, for each scale."""
 
 from __future__ import annotations
 

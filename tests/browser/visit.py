@@ -1,4 +1,4 @@
-"""A visit to the service's page, and everything that must not happen there."""
+"""A visit to the service's page, which notes everything that must not happen there."""
 
 from __future__ import annotations
 
