@@ -20,7 +20,7 @@ from nda_index.indexing.request import Request, check_request
 from nda_index.indexing.segments import encode_segment
 from nda_index.progress import Progress, quiet
 from nda_index.scales import Scale
-from nda_index.sources.reading import Failure, Source
+from nda_index.sources import Failure, Source
 from nda_index.store.corpus import Corpus, append_images, as_rows
 
 
