@@ -137,7 +137,13 @@ class RayShards:
         self.census = ray.put(census)  # sent to each machine once
 
     def sessions(self, question: ShardQuestion) -> list[ShardSession | None]:
-        """Begin a session on every shard that is not lost."""
+        """Begin a session on every shard that is not lost.
+
+        Raises:
+            ShardLostError: one is lost, and answers without it are not wanted.
+        """
+        if self._lost and not self.partial:
+            raise self._error(min(self._lost), "it was lost before")
         quiet = replace(question, progress=None)
         return [None if shard in self._lost else RaySession(self, shard, quiet) for shard in range(len(self.actors))]
 

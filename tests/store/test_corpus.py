@@ -50,8 +50,8 @@ def test_conditions_and_keys_find_images(corpus: Corpus) -> None:
         corpus.matching("colour = 1")
 
 
-def test_an_image_that_is_not_there_is_damage(corpus: Corpus) -> None:
+def test_an_image_that_is_not_there_is_damage(corpus: Corpus, tmp_path: Path) -> None:
     with pytest.raises(nda.CorruptIndexError):
         corpus.pixels(np.array([7]))
     with pytest.raises(nda.CorruptIndexError, match="cannot be opened"):
-        Corpus(Path(str(corpus)), SHAPE, {"name": "images", "version": 1})
+        Corpus(tmp_path / "empty", SHAPE, {"name": "images", "version": 1})

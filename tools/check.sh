@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# The fast checks, under a minute once set up: format, lint, types, the architecture, and the tests named in tests/fast.txt.
+# Arguments go to pytest: tools/check.sh -x
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tools/setup.sh
+.venv/bin/ruff format --check .
+.venv/bin/ruff check .
+.venv/bin/mypy
+.venv/bin/python -m pytest @tests/fast.txt "$@"
