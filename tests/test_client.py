@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
 import io
 import json
 import sys
@@ -173,3 +174,10 @@ def test_every_option_of_a_question_is_sent() -> None:
             with pytest.raises(nda.ServiceError):
                 client.attribute(b"picture", **{name: value})  # type: ignore[arg-type]
             assert f'name="{name}"\r\n\r\n{value}\r\n'.encode() in sent[-1]
+
+
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+def test_defaults_are_those_of_the_index(client: type[Client] | type[AsyncClient]) -> None:
+    here, there = (inspect.signature(kind.attribute).parameters for kind in (client, nda.Index))
+    for name in ("timestep", "top"):
+        assert here[name].default == there[name].default

@@ -170,8 +170,8 @@ class Result(Answer):
 class Links(Body):
     """Pairs of cells: of the picture, of the image, and the score that the one gets from the other."""
 
-    grid: tuple[int, int]
-    pairs: list[tuple[int, int, float]]
+    grid: list[int]
+    pairs: list[list[int | float]]
 
 
 def json_text(body: Body) -> str:
@@ -256,7 +256,7 @@ def describe_links(links: NDArray[np.float64], score: float) -> Links:
     weights = links[here, there]
     order = np.argsort(-weights, kind="stable")
     pairs = zip(here[order].tolist(), there[order].tolist(), weights[order].tolist(), strict=True)
-    return Links(grid=(GRID, GRID), pairs=list(pairs))
+    return Links(grid=[GRID, GRID], pairs=[list(pair) for pair in pairs])
 
 
 def _describe_verdict(answer: Attribution, rank: int) -> VerdictBody | None:

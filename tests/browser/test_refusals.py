@@ -15,7 +15,7 @@ def test_a_broken_file(visit: Visit, collage: bytes) -> None:
     expect(alert).to_contain_text("This file cannot be read as a picture")
     expect(visit.page.locator("#preview")).to_be_hidden()
     visit.give(collage)  # the next one works
-    visit.answered()
+    visit.wait_for_answer()
     expect(alert).to_have_count(0)
 
 
@@ -48,7 +48,7 @@ def test_a_busy_server(visit: Visit, collage: bytes) -> None:
     visit.open()
     visit.give(collage)
     expect(visit.page.locator("#notice")).to_contain_text("The server is busy. Trying again in 1 second.")
-    visit.answered()
+    visit.wait_for_answer()
     assert len(refused) == 1
 
 
@@ -59,7 +59,7 @@ def test_a_lost_connection(visit: Visit, collage: bytes) -> None:
     expect(visit.page.get_by_role("alert")).to_contain_text("The connection to the server was lost")
     visit.page.unroute("**/v1/attribute")
     visit.page.get_by_role("button", name="Try again").click()
-    visit.answered()
+    visit.wait_for_answer()
 
 
 def test_cancel(visit: Visit, collage: bytes) -> None:

@@ -29,7 +29,7 @@ def test_filters(visit: Visit, browser: Browser, collage: bytes) -> None:
     visit.add_condition(2, "sold", "is true", None)
     visit.compare_again()
     expect(page.locator("#compared")).to_contain_text("only where")
-    visit.answered()
+    visit.wait_for_answer()
     kept = [number for number in range(COUNT + COPIES) if number % 6 == 2 and 2000 + number // 20 >= 2002]
     assert visit.keys() and set(visit.keys()) <= {key(number) for number in kept}
     expect(page.locator("#compared")).to_contain_text(f"Compared with {len(kept)} images")
@@ -38,12 +38,12 @@ def test_filters(visit: Visit, browser: Browser, collage: bytes) -> None:
     # Whoever opens the link sees the condition, and can take it away.
     with visiting(browser, visit.address) as other:
         other.open(page.url.removeprefix(visit.address))
-        other.answered()
+        other.wait_for_answer()
         expect(other.page.locator("#conditions code")).to_contain_text("<b>it''s 100%</b>")
         other.page.get_by_role("button", name="Remove this condition").click()
         other.compare_again()
         expect(other.page.locator("#compared")).to_contain_text(f"Compared with {COUNT + COPIES} images")
-        other.answered()
+        other.wait_for_answer()
 
 
 def test_an_opened_answer_keeps_its_settings_when_compared_again(visit: Visit, collage: bytes) -> None:
@@ -59,13 +59,13 @@ def test_an_opened_answer_keeps_its_settings_when_compared_again(visit: Visit, c
         },
     )
     visit.open(f"/#r={response.json()['id']}")
-    visit.answered()
+    visit.wait_for_answer()
     expect(visit.page.locator("#compared")).to_contain_text("detail and texture (t = 60, 90) · temper 2")
     visit.page.locator("#settings summary").click()
     visit.page.get_by_label("Mirror images count too").check()
     visit.compare_again()
     expect(visit.page.locator("#compared")).to_contain_text("(t = 60, 90) · temper 2 · mirrored too")
-    visit.answered()
+    visit.wait_for_answer()
     assert len(visit.keys()) == 20
 
 

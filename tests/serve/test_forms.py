@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from dataclasses import fields
 from typing import get_type_hints
 
+import nda_index as nda
 from nda_index.question import Options as QuestionOptions
 from nda_index.question import Question
 from nda_index.serve.app import STATIC
@@ -26,6 +28,8 @@ def test_the_service_has_every_option_of_a_question() -> None:
 def test_defaults_are_those_of_a_question() -> None:
     values = Options().model_dump()
     assert {name: values[name] for name in DEFAULTS} == DEFAULTS
+    parameters = inspect.signature(nda.Index.attribute).parameters
+    assert (values["timestep"], values["top"]) == ([parameters["timestep"].default], parameters["top"].default)
 
 
 def test_the_page_controls_known_options_and_repeats_all_others() -> None:
