@@ -14,7 +14,7 @@ from rich.table import Table
 
 from nda_index.answer.attribution import Attribution
 from nda_index.answer.denoised import DENOISED_FORMS, Denoised
-from nda_index.answer.report import form_of, strict_json
+from nda_index.answer.forms import FORMS, strict_json
 from nda_index.errors import ConfigError, NdaIndexError
 from nda_index.evaluate.commands import evaluate
 from nda_index.index import Index, open_index
@@ -28,6 +28,7 @@ from nda_index.indexing.request import DEFAULT_MEMORY, DEFAULT_SCALES, estimate_
 from nda_index.progress import progress_bars
 from nda_index.scales import parse_scale
 from nda_index.serve.commands import serve, token
+from nda_index.store.files import ending_of
 from nda_index.store.manifest import read_manifest
 from nda_index.store.verify import verify
 from nda_index.tune import tune, tuning_summary
@@ -186,7 +187,7 @@ def query(
 
       nda-index query photos.nda picture.png --timestep 50 --timestep 200 --top 20 --json
     """
-    forms = [form_of(path) for path in save or []]
+    forms = [ending_of(path, FORMS) for path in save or []]
     if explain and "html" not in forms:
         raise ConfigError("--explain is given, but no --save ends in .html; the report alone shows it")
     if explain and per_image_topk is not None:
@@ -262,7 +263,7 @@ def denoise_command(
 
       nda-index denoise photos.nda picture.png --without-top 5 -o without.png
     """
-    form_of(output, DENOISED_FORMS)
+    ending_of(output, DENOISED_FORMS)
     options: dict[str, Any] = {"mode": mode, "mirror": mirror, "where": where}
     timesteps = timestep or [100]
     with progress_bars(messages) as report:

@@ -148,6 +148,11 @@ def time_assignment(patches: NDArray[np.float32], cells: int) -> float:
     return (time.perf_counter() - start) / len(some)
 
 
+def check_faiss() -> None:
+    """Raise `MissingDependencyError` where FAISS is not installed."""
+    load_faiss()
+
+
 def load_faiss() -> Any:
     """Return the faiss module.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from nda_index.coarse.trainer import load_faiss
+from nda_index.coarse.trainer import check_faiss
 from nda_index.errors import ConfigError
 from nda_index.indexing.plan import Estimate, ScalePlan, estimate_need, plan_scales
 from nda_index.scales import Scale
@@ -85,7 +85,7 @@ def check_request(
         scale.check_fits(height, width)
     if coarse_stride is not None and coarse_stride < 1:
         raise ConfigError(f"coarse_stride is {coarse_stride}; it must be 1 or more")
-    load_faiss()  # before anything is written: without it nothing can be built
+    check_faiss()  # before anything is written: without it nothing can be built
     opened = open_source(source, columns=columns)
     settings = {
         "source": opened.kind,

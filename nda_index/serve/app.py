@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 
 from nda_index.answer.arrow import MEDIA_TYPE, answer_bytes
 from nda_index.answer.attribution import Attribution
-from nda_index.answer.report import FORMS
+from nda_index.answer.forms import FORMS
 from nda_index.errors import NdaIndexError
 from nda_index.index import Index, open_index
 from nda_index.serve import bodies, lifecycle, openapi

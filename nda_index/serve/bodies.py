@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from nda_index.answer.attribution import Attribution
-from nda_index.answer.report import strict_json
+from nda_index.answer.forms import strict_json
 from nda_index.exact.links import GRID
 from nda_index.index import Index
 from nda_index.serve.filters import ColumnKind

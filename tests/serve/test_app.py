@@ -14,7 +14,7 @@ from PIL import Image
 
 import nda_index as nda
 from nda_index.answer.arrow import MEDIA_TYPE
-from nda_index.answer.report import heat_layer
+from nda_index.answer.heat import heat_layer
 from tests.conftest import encoded
 from tests.serve.conftest import Gate, Served, serving, until
 
