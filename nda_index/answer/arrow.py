@@ -9,17 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from nda_index.answer.data import AnswerData
 from nda_index.errors import AnswerFormatError, VersionError
 from nda_index.scales import Scale
-
-if TYPE_CHECKING:
-    from nda_index.answer.attribution import Attribution
 
 FORMAT_VERSION = 1
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
@@ -33,7 +31,7 @@ _SINGLE = (
 )  # fmt: skip
 
 
-def answer_bytes(answer: Attribution) -> bytes:
+def answer_bytes(answer: AnswerData) -> bytes:
     """The file's content.
 
     Example:

@@ -12,7 +12,7 @@ from nda_index.diffusion import NoiseSetting
 from nda_index.errors import ConfigError
 from nda_index.evaluate.comparison import as_markdown, baseline_rows, posterior_rows
 from nda_index.evaluate.study import read_study
-from nda_index.indexing.pipeline import DEFAULT_SCALES
+from nda_index.indexing.request import DEFAULT_SCALES
 from nda_index.scales import parse_scale
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import nda_index as nda
-from nda_index.answer.report import SIDE, heat_layer, with_heat
+from nda_index.answer.heat import SIDE, heat_layer, lay_heat
 
 
 class Page(HTMLParser):
@@ -153,7 +153,7 @@ def test_heat_shows_where_the_map_is_high() -> None:
     faint = np.asarray(heat_layer(heat, (160, 80), highest=50.0))[..., 3]
     assert 0 < faint.max() < layer.max()
     image = np.full((8, 16, 1), 128, np.uint8)
-    assert with_heat(image, heat).size == (2 * SIDE, SIDE)
+    assert lay_heat(image, heat).size == (2 * SIDE, SIDE)
 
 
 def test_the_picture_form_is_not_blank(answer: nda.Attribution, tmp_path: Path) -> None:

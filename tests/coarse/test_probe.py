@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 import nda_index as nda
 from nda_index.coarse import probe, scan
 from nda_index.coarse.cells import Cells, decode
+from nda_index.coarse.storage import open_coarse
 from nda_index.coarse.windows import QueryWindows, query_windows
 from nda_index.diffusion import NoisyImage, noisy_images
 from nda_index.images import to_float
-from nda_index.query.shard import open_coarse
 
 
 def coarse_of(index: nda.Index) -> tuple[Cells, ...]:
