@@ -19,7 +19,7 @@ from nda_index.query.gather import Scored, fetch_rows, score_images
 from nda_index.query.protocol import Rows, ShardQuestion
 from nda_index.query.timing import StageTimer
 from nda_index.question import Query
-from nda_index.trust.coverage import errors_of_scores, mass_covered
+from nda_index.trust.coverage import estimate_errors, estimate_mass_covered
 from nda_index.trust.duplicates import group_duplicates
 from nda_index.trust.evidence import measure_evidence
 from nda_index.trust.verdict import find_percentile
@@ -68,8 +68,8 @@ def attribute(collection: Collection, query: Query) -> Attribution:
     with timer.stage("coverage"):
         covered, error = (1.0, 0.0)
         if search.scored.coverages:
-            covered, error = mass_covered(prepared.views, search.scored.coverages)
-        score_errors, draw_errors = errors_of_scores(
+            covered, error = estimate_mass_covered(prepared.views, search.scored.coverages)
+        score_errors, draw_errors = estimate_errors(
             prepared.views, search.scored.log_normalisers, search.scored.coverages, to_float(search.rows.pixels),
             query.question.posterior, query.question.grouping,
         )  # fmt: skip

@@ -16,7 +16,7 @@ from nda_index.query.conversation import Conversation
 from nda_index.query.protocol import Outside, Rows, Selection, Totals
 from nda_index.query.timing import StageTimer
 from nda_index.question import Question
-from nda_index.trust.coverage import OutsideSample, ViewCoverage, draw_outside, view_coverages
+from nda_index.trust.coverage import OutsideSample, ViewCoverage, draw_outside, estimate_coverages
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,9 @@ def score_images(conversation: Conversation, candidates: int | None, top: int, t
     normalisers, coverages = merged.exact, list[ViewCoverage]()
     if sample is not None:
         with timer.stage("coverage"):
-            coverages = view_coverages(_ratios(conversation, sample, outside), merged.exact, outside[0].held, sample)
+            coverages = estimate_coverages(
+                _ratios(conversation, sample, outside), merged.exact, outside[0].held, sample
+            )
         normalisers = [
             total - np.log(coverage.covered) for total, coverage in zip(merged.exact, coverages, strict=True)
         ]

@@ -25,7 +25,7 @@ from nda_index.query.protocol import (
 )
 from nda_index.query.shard import Shard, mask_of
 from nda_index.query.timing import StageTimer
-from nda_index.trust.coverage import outside_ratios
+from nda_index.trust.coverage import weigh_outside
 
 
 class LocalSession:
@@ -78,7 +78,7 @@ class LocalSession:
         with self._timer.stage("coverage"):
             views, settings = self._question.views, self._question.question.posterior
             pixels = to_float(self._shard.corpus.pixels(self._sampled))
-            ratios = outside_ratios(views, totals.exact, pixels, settings)
+            ratios = weigh_outside(views, totals.exact, pixels, settings)
             held = [
                 probe.held(total)[:: view.scale.query_stride, :: view.scale.query_stride]
                 for probe, total, view in zip(self._probes, totals.coarse, views, strict=True)
