@@ -25,7 +25,7 @@ from nda_index.errors import (
     QueryError,
     ServiceError,
 )
-from nda_index.images import name_of, upright
+from nda_index.images import describe_input, open_upright
 from nda_index.question import Options, as_question
 
 try:
@@ -35,6 +35,8 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+__all__ = ["AsyncClient", "Client"]
 
 TIMEOUT = 300.0  # seconds for an answer: several times the service's usual deadline, which the operator may raise
 
@@ -186,11 +188,11 @@ def _read_file(image: Any) -> bytes:
         if isinstance(image, str | PathLike):
             return Path(image).read_bytes()
         buffer = io.BytesIO()
-        upright(image).save(buffer, "PNG")
+        open_upright(image).save(buffer, "PNG")
         return buffer.getvalue()
     except (OSError, TypeError, ValueError, AttributeError) as error:
         raise ImageDecodeError(
-            f"{name_of(image)} cannot be sent: {error}; give a path, bytes, a PIL image or a uint8 array [H, W, C]"
+            f"{describe_input(image)} cannot be sent: {error}; give a path, bytes, PIL image or uint8 array [H, W, C]"
         ) from error
 
 

@@ -4,7 +4,7 @@
     - `ConfigError`: an argument or a setting breaks a rule.
     - `SourceError`: the images to index cannot be read.
     - `IndexFormatError`: a folder cannot be used as an index.
-        - `NotAnIndexError`: it is no index, or its build was interrupted.
+        - `NotAnIndexError`: it is not an index, or its build was interrupted.
         - `VersionError`: it was written by a newer nda_index.
         - `CorruptIndexError`: a file of it is missing, damaged or was changed.
         - `MismatchError`: its parts do not belong together.
@@ -54,7 +54,7 @@ class IndexFormatError(NdaIndexError):
 
 
 class NotAnIndexError(IndexFormatError):
-    """The folder is no index, or its build was interrupted."""
+    """The folder is not an index, or its build was interrupted."""
 
 
 class VersionError(IndexFormatError):

@@ -29,7 +29,7 @@ from nda_index.query.shard import Shard, check_device
 from nda_index.query.timing import StageTimer
 from nda_index.question import Mode, Options, Query, Question, as_question
 from nda_index.scales import Scale
-from nda_index.sources.reading import Source
+from nda_index.sources import Source
 from nda_index.store.manifest import Manifest, merge_manifests, read_manifest
 from nda_index.trust.null import DEFAULT_PICTURES, read_null
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import nda_index as nda
+from nda_index.coarse import shortlist
 from nda_index.diffusion import noisy_images
 from nda_index.exact import image_scores
 from nda_index.query import shard
@@ -176,9 +177,12 @@ def test_an_index_answers_the_same_after_it_is_opened_again(
     np.testing.assert_array_equal(first.scores, again.scores)
 
 
-def test_the_number_of_candidates_grows_with_the_posterior(index: nda.Index, pictures: NDArray[np.uint8]) -> None:
-    narrow, broad = (index.attribute(pictures[3], timestep=t, noise="none") for t in (5, 900))
-    assert narrow.scored <= broad.scored
+def test_the_number_of_candidates_grows_with_the_posterior(
+    index: nda.Index, pictures: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shortlist, "FEWEST_CANDIDATES", 1)
+    narrow, middle, broad = (index.attribute(pictures[3], timestep=t, noise="none") for t in (5, 200, 900))
+    assert narrow.scored < middle.scored < broad.scored
 
 
 def test_a_batch_has_an_answer_or_an_error_for_each_query(index: nda.Index, pictures: NDArray[np.uint8]) -> None:

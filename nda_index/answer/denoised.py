@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nda_index.images import png_bytes
+from nda_index.images import encode_png
 from nda_index.scales import Scale
 from nda_index.store.files import ending_of, write_atomically
 
@@ -91,4 +91,4 @@ class Denoised:
         """
         path, picture = Path(path), self.picture
         ending_of(path, DENOISED_FORMS)
-        write_atomically(path, png_bytes(Image.fromarray(picture if picture.shape[2] == 3 else picture[..., 0])))
+        write_atomically(path, encode_png(Image.fromarray(picture if picture.shape[2] == 3 else picture[..., 0])))

@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from nda_index.answer.data import AnswerData, format_share
 from nda_index.answer.heat import enlarge, lay_heat
-from nda_index.images import png_bytes
+from nda_index.images import encode_png
 
 SHOWN = 8  # images in the picture form
 MARGIN = 24
@@ -37,7 +37,7 @@ def as_png(answer: AnswerData) -> bytes:
         canvas.paste(enlarge(answer.images[rank]), (x, y))
         canvas.paste(lay_heat(answer.query, answer.query_map(rank)), (x, y + height + 12))
         canvas.paste(lay_heat(answer.images[rank], answer.train_map(rank)), (x, y + 2 * (height + 12)))
-    return png_bytes(canvas)
+    return encode_png(canvas)
 
 
 def _shorten(text: str, length: int) -> str:

@@ -17,7 +17,7 @@ from PIL import Image
 from nda_index.answer.data import AnswerData, format_share
 from nda_index.answer.denoised import Denoised
 from nda_index.answer.heat import enlarge, heat_layer, lay_heat
-from nda_index.images import png_bytes
+from nda_index.images import encode_png
 
 COLUMNS = 6  # metadata columns that the page shows unfolded
 UNEXPLAINED = 0.5  # difference of pixels from -1 to 1 at which the map of what is left over is brightest
@@ -77,4 +77,4 @@ def _known_values(metadata: pa.Table, row: int) -> list[tuple[str, Any]]:
 
 
 def _data_uri(image: Image.Image) -> str:
-    return "data:image/png;base64," + base64.b64encode(png_bytes(image)).decode()
+    return "data:image/png;base64," + base64.b64encode(encode_png(image)).decode()

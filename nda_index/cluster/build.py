@@ -26,7 +26,7 @@ from nda_index.indexing.pipeline import BuildSummary, finish_build, train_missin
 from nda_index.indexing.plan import describe_plan
 from nda_index.indexing.request import Request, check_request
 from nda_index.progress import Progress, quiet
-from nda_index.sources.reading import Source
+from nda_index.sources import Source
 from nda_index.store.corpus import Corpus
 from nda_index.store.files import writing
 from nda_index.store.folder import BUILDING, MANIFEST, SHARDS

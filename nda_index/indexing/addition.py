@@ -20,7 +20,7 @@ from nda_index.indexing.request import Request, check_request
 from nda_index.indexing.segments import encode_segment
 from nda_index.progress import Progress, quiet
 from nda_index.scales import Scale
-from nda_index.sources.reading import Failure, Source
+from nda_index.sources import Failure, Source
 from nda_index.store.corpus import Corpus, append_images, as_rows
 
 
@@ -48,11 +48,11 @@ def add_images(
         NotAnIndexError, VersionError, CorruptIndexError: as `open_index`.
 
     Example:
-        >>> import tempfile, nda_index as nda
+        >>> import tempfile, numpy as np, nda_index as nda
         >>> images = np.random.default_rng(0).integers(0, 256, (30, 16, 16, 3), np.uint8)
         >>> path = tempfile.mkdtemp() + "/x.nda"
-        >>> index = nda.build_index(images[:20], path, image_size=16, scales=[Scale(5)], null=0)
-        >>> add_images(path, images[20:]).images
+        >>> index = nda.build_index(images[:20], path, image_size=16, scales=[nda.Scale(5)], null=0)
+        >>> nda.add_images(path, images[20:]).images
         30
         >>> nda.open_index(path).attribute(images[25], timestep=50, top=1).image_ids
         array([25])

@@ -38,12 +38,12 @@ def compact(path: str | PathLike[str], *, progress: Progress | None = None) -> E
         LockedError, StorageError, NotAnIndexError, VersionError, CorruptIndexError: as `add_images`.
 
     Example:
-        >>> import tempfile, nda_index as nda
+        >>> import tempfile, numpy as np, nda_index as nda
         >>> images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
         >>> path = tempfile.mkdtemp() + "/x.nda"
-        >>> nda.build_index(images, path, image_size=16, scales=[Scale(5)], null=0).close()
-        >>> _ = remove_images(path, image_ids=[7])
-        >>> compact(path)
+        >>> nda.build_index(images, path, image_size=16, scales=[nda.Scale(5)], null=0).close()
+        >>> _ = nda.remove_images(path, image_ids=[7])
+        >>> nda.compact(path)
         EditSummary(images=19, changed=1, failures=0, waiting=0)
     """
     report = progress or quiet

@@ -15,7 +15,7 @@ from nda_index.indexing import plan
 from nda_index.indexing.journal import Journal, record
 from nda_index.indexing.request import Request
 from nda_index.progress import Progress
-from nda_index.sources.reading import Failure, ImageBatch, read_batches
+from nda_index.sources import Failure, ImageBatch, read_batches
 from nda_index.store.corpus import append_images, as_rows, table_schema
 from nda_index.store.files import writing
 

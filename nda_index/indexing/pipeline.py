@@ -22,7 +22,7 @@ from nda_index.indexing.plan import ScalePlan, describe_plan
 from nda_index.indexing.request import Request, check_request
 from nda_index.indexing.segments import Images, encode_segment, train_scale
 from nda_index.progress import Progress, quiet
-from nda_index.sources.reading import Failure, Source
+from nda_index.sources import Failure, Source
 from nda_index.store.corpus import Corpus
 from nda_index.store.files import writing
 from nda_index.store.hashes import hash_files

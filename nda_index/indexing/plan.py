@@ -14,7 +14,7 @@ from nda_index.coarse.ivf import ID_BYTES, POINTS_PER_LIST, CodecChoice, choose_
 from nda_index.coarse.trainer import KMEANS_ITERATIONS, time_assignment
 from nda_index.errors import ConfigError
 from nda_index.scales import Scale
-from nda_index.sources.reading import OpenSource, read_batches
+from nda_index.sources import OpenSource, read_batches
 
 EMBEDDED_DIMENSIONS = 28  # even, for product quantisation
 PATCHES_PER_IMAGE = 256  # at most, unless coarse_stride says otherwise

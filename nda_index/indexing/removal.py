@@ -40,11 +40,11 @@ def remove_images(
         LockedError, StorageError, NotAnIndexError, VersionError, CorruptIndexError: as `add_images`.
 
     Example:
-        >>> import tempfile, nda_index as nda
+        >>> import tempfile, numpy as np, nda_index as nda
         >>> images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
         >>> path = tempfile.mkdtemp() + "/x.nda"
-        >>> index = nda.build_index(images, path, image_size=16, scales=[Scale(5)], null=0)
-        >>> remove_images(path, image_ids=[7]).images
+        >>> index = nda.build_index(images, path, image_size=16, scales=[nda.Scale(5)], null=0)
+        >>> nda.remove_images(path, image_ids=[7]).images
         19
         >>> 7 in nda.open_index(path).attribute(images[7], timestep=50, top=19).image_ids
         False

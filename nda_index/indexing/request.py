@@ -10,7 +10,7 @@ from nda_index.coarse.trainer import check_faiss
 from nda_index.errors import ConfigError
 from nda_index.indexing.plan import Estimate, ScalePlan, estimate_need, plan_scales
 from nda_index.scales import Scale
-from nda_index.sources.reading import OpenSource, Source, open_source, part_of
+from nda_index.sources import OpenSource, Source, open_source, select_positions
 from nda_index.store.config import CoarseConfig, IndexConfig
 from nda_index.version import __version__
 
@@ -53,7 +53,7 @@ class Request:
     def part(self, positions: range) -> Request:
         """The request of a part of the source, for a shard."""
         settings = {**self.settings, "images in the source": len(positions), "first image": positions.start}
-        return replace(self, opened=part_of(self.opened, positions), settings=settings)
+        return replace(self, opened=select_positions(self.opened, positions), settings=settings)
 
     def config(self, plans: Sequence[ScalePlan]) -> IndexConfig:
         """Return what a manifest says of the settings."""

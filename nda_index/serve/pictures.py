@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from nda_index.answer.attribution import Attribution
 from nda_index.answer.heat import enlarge, heat_layer
-from nda_index.images import png_bytes
+from nda_index.images import encode_png
 from nda_index.index import Index
 from nda_index.serve.refusal import Refusal
 
@@ -26,7 +26,7 @@ def read_pixels(index: Index, image_id: int) -> NDArray[np.uint8]:
 
 def render_pixels(pixels: NDArray[np.uint8], side: int | None) -> bytes:
     """Return pixels uint8 [H, W, C] as PNG, resized to the shorter side `side` if that is given."""
-    return png_bytes(enlarge(pixels, side or min(pixels.shape[:2])))
+    return encode_png(enlarge(pixels, side or min(pixels.shape[:2])))
 
 
 def render_map(answer: Attribution, rank: int, which: str, scale: str | None, side: int | None) -> bytes:
@@ -44,4 +44,4 @@ def render_map(answer: Attribution, rank: int, which: str, scale: str | None, si
     """
     heat = answer.query_map(rank, scale) if which == "query" else answer.train_map(rank, scale)
     size = enlarge(answer.query, side).size if side else enlarge(answer.query).size
-    return png_bytes(heat_layer(heat, size))
+    return encode_png(heat_layer(heat, size))

@@ -15,9 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from nda_index.errors import CorruptIndexError, QueryError, StorageError
-from nda_index.sources.reading import ImageBatch
-
-OWN_COLUMNS = ("image_id", "key", "pixels", "sha256", "row_sha256")
+from nda_index.sources import OWN_COLUMNS, ImageBatch
 
 
 class Corpus:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,8 +14,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from nda_index.cli.app import main
+import nda_index as nda
+from nda_index import errors
+from nda_index.cli import indexes, questions
+from nda_index.cli.app import app, list_exit_codes, main
+from nda_index.cli.options import TIMESTEP
 from nda_index.errors import ConfigError
+from nda_index.question import Question
 
 
 def run(
@@ -121,8 +129,8 @@ def test_nothing_is_asked_where_a_form_is_unknown(
         (["denoise", "INDEX", "QUERY", "-o", "r.png", "--without-top", "301"], 5, "top is 301"),
         (["denoise", "INDEX", "QUERY", "-o", "r.png", "--without-top", "-1"], 5, "top is -1"),
         (["query", "nowhere.nda", "QUERY"], 4, "no index at 'nowhere.nda'"),
-        (["info", "FOLDER"], 4, "is no index"),
-        (["verify", "FOLDER"], 4, "is no index"),
+        (["info", "FOLDER"], 4, "is not an index"),
+        (["verify", "FOLDER"], 4, "is not an index"),
         (["build", "nowhere", "NEW"], 3, "nothing at 'nowhere'"),
         (["build", "EMPTY", "NEW"], 3, "holds no image"),
         (["build", "FOLDER", "INDEX"], 2, "exists and is an index"),
@@ -156,11 +164,51 @@ def test_mistakes_are_one_line_and_an_exit_code(
 
 
 def test_help_has_examples_and_exit_codes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "Exit codes" in run(capsys, monkeypatch, "--help")[1]
-    for command in ("build", "query", "denoise", "info", "verify"):
+    out = run(capsys, monkeypatch, "--help")[1]
+    listed = {int(code) for code in re.findall(r"^ +(\d+)  ", out.split("Exit codes:")[1].split("Options:")[0], re.M)}
+    assert listed == {0, 130, *(error.exit_code for error in every_error(nda.NdaIndexError))}
+    for command in commands():
         code, out, _ = run(capsys, monkeypatch, command, "--help")
         assert code == 0
         assert f"nda-index {command} " in out.split("Example")[1]
+
+
+def test_an_error_with_a_new_code_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class WeatherError(nda.NdaIndexError):
+        """The weather is bad."""
+
+        exit_code = 77
+
+    monkeypatch.setattr(errors, "WeatherError", WeatherError, raising=False)
+    assert list_exit_codes()[77] == "the weather is bad"
+
+
+def test_query_has_the_options_of_a_question() -> None:
+    parameters = inspect.signature(questions.query).parameters
+    attribute = inspect.signature(nda.Index.attribute).parameters
+    fields = {field.name: field.default for field in dataclasses.fields(Question) if field.name != "timesteps"}
+    assert {*fields} <= {*parameters}, "an option of Question is missing on the command line"
+    assert {name: parameters[name].default for name in fields} == fields
+    assert {name: attribute[name].default for name in fields} == fields
+    others = {"index", "image", "timestep", "top", "ray", "save", "explain", "as_json"}
+    assert {*parameters} == {*fields} | others
+    assert parameters["top"].default == attribute["top"].default
+    assert attribute["timestep"].default == TIMESTEP
+
+
+def test_build_has_the_defaults_of_build_index() -> None:
+    command, function = (inspect.signature(each).parameters for each in (indexes.build_command, nda.build_index))
+    for name in ("image_size", "max_failures", "coarse_stride", "null", "resume"):
+        assert command[name].default == function[name].default, name
+    assert command["memory_mib"].default << 20 == function["memory"].default
+
+
+def every_error(base: type[nda.NdaIndexError]) -> list[type[nda.NdaIndexError]]:
+    return [base, *(found for each in base.__subclasses__() for found in every_error(each))]
+
+
+def commands() -> list[str]:
+    return [command.name or "" for command in app.registered_commands]
 
 
 def test_the_command_is_installed() -> None:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 import nda_index as nda
-from nda_index.sources.reading import ImageBatch
+from nda_index.sources import ImageBatch
 from nda_index.store.corpus import Corpus, append_images, as_rows, table_schema
 
 SHAPE = (3, 4, 5)
