@@ -60,12 +60,11 @@ def serve(
 
       nda-index serve photos.nda --host 0.0.0.0 --token-file tokens.txt
     """
-    try:
-        from nda_index.serve.app import create_app
-        from nda_index.serve.guard import LOCAL_HOSTS
-        from nda_index.serve.server import check_bind, is_loopback, listen, run
-    except ImportError as error:
-        raise MissingDependencyError(f"{error.name} is not installed; run: pip install 'nda-index[serve]'") from error
+    _check_installed()
+    from nda_index.serve.app import create_app
+    from nda_index.serve.guard import LOCAL_HOSTS
+    from nda_index.serve.server import check_bind, is_loopback, listen, run
+
     tokens = read_hashes(token_file, os.environ.get(VARIABLE, ""))
     check_bind(host, bool(tokens), without_tokens)
     name = f"[{host}]" if ":" in host else host  # as it is in a URL
@@ -85,6 +84,15 @@ def serve(
     with listen(host, port) as listening:
         print(f"Serving {index} at http://{name}:{listening.getsockname()[1]}/", file=sys.stderr, flush=True)
         run(create_app(opened, settings, reopen), listening, deadline)
+
+
+def _check_installed() -> None:
+    """Raise `MissingDependencyError` if the extra `serve` is not installed."""
+    try:
+        import nda_index.serve.app
+        import nda_index.serve.server  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(f"{error.name} is not installed; run: pip install 'nda-index[serve]'") from error
 
 
 def _open_cluster(index: Path, address: str) -> Index:
