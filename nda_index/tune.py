@@ -154,11 +154,11 @@ def choose_trial(trials: Sequence[Trial], recall: float | None, seconds: float |
     return max(fast, key=lambda trial: (trial.recall, -trial.seconds))
 
 
-def tuning_summary(tuning: dict[str, Any]) -> str:
+def summarize_tuning(tuning: dict[str, Any]) -> str:
     """Describe a manifest's tuning in one line.
 
     Example:
-        >>> tuning_summary(asdict(Trial(4, 2500, 0.97, 0.8, 1.2)) | {"timestep": 100, "queries": 8})
+        >>> summarize_tuning(asdict(Trial(4, 2500, 0.97, 0.8, 1.2)) | {"timestep": 100, "queries": 8})
         '2,500 candidates, 4 probes: recall@100 0.97, mass 0.80, 1.20 s (t = 100, 8 queries)'
     """
     return (

@@ -23,7 +23,7 @@ from nda_index.scales import parse_scale
 from nda_index.store.manifest import read_manifest
 from nda_index.store.verify import verify
 from nda_index.trust.null import DEFAULT_PICTURES
-from nda_index.tune import tune, tuning_summary
+from nda_index.tune import summarize_tuning, tune
 
 
 def build_command(
@@ -190,7 +190,9 @@ def tune_command(
             )
         )
     console.print(table)
-    console.print(f"Chosen: {tuning_summary(read_manifest(index).tuning)}. Questions use it unless they say otherwise.")
+    console.print(
+        f"Chosen: {summarize_tuning(read_manifest(index).tuning)}. Questions use it unless they say otherwise."
+    )
 
 
 def info(index: IndexFolder, as_json: Json = False) -> None:
@@ -231,7 +233,7 @@ def info(index: IndexFolder, as_json: Json = False) -> None:
             f"patch {scale.patch}, downscale {scale.downscale}, weight {scale.weight}; "
             f"{coarse.patches_per_image} patches an image, {coarse.codec} codes",
         )
-    table.add_row("tuning", tuning_summary(manifest.tuning) if manifest.tuning else "none; see nda-index tune")
+    table.add_row("tuning", summarize_tuning(manifest.tuning) if manifest.tuning else "none; see nda-index tune")
     table.add_row("on disk", f"{size / 2**20:,.1f} MiB in {len(manifest.files)} files")
     table.add_row("written by", f"nda_index {manifest.version}, format {manifest.format_version}")
     table.add_row("index hash", manifest.index_hash)
