@@ -44,9 +44,9 @@ LONG_FUNCTIONS = {  # functions that may be longer than FUNCTION_LINES, and why
 MANY_PARAMETERS = {  # functions that may take more than POSITIONAL, and why
     "exact.cpu_kernels.sweep": "a kernel: Numba has no keyword-only parameters",
     "exact.gpu_kernels.sweep": "a kernel: Triton is given a flat list of pointers and sizes",
-    "cli.app.build_command": "options of the command line",
-    "cli.app.query": "options of the command line",
-    "cli.app.denoise_command": "options of the command line",
+    "cli.indexes.build_command": "options of the command line",
+    "cli.questions.query_command": "options of the command line",
+    "cli.questions.denoise_command": "options of the command line",
     "serve.commands.serve": "options of the command line",
 }
 
