@@ -45,8 +45,8 @@ MANY_PARAMETERS = {  # functions that may take more than POSITIONAL, and why
     "exact.cpu_kernels.sweep": "a kernel: Numba has no keyword-only parameters",
     "exact.gpu_kernels.sweep": "a kernel: Triton is given a flat list of pointers and sizes",
     "cli.indexes.build_command": "options of the command line",
-    "cli.questions.query": "options of the command line",
-    "cli.questions.denoise": "options of the command line",
+    "cli.questions.query_command": "options of the command line",
+    "cli.questions.denoise_command": "options of the command line",
     "serve.commands.serve": "options of the command line",
 }
 

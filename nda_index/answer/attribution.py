@@ -36,7 +36,7 @@ class Attribution(AnswerData):
         Args:
             rank: of the image.
             scale: name of a scale, as "p7r1"; None for all together.
-            check: is called again and again meanwhile; the work ends where it raises.
+            check: is called at intervals while this runs; what it raises ends the work.
 
         Returns:
             float64 [64, 64], from cell of the query to cell of the image: the score that the one gets from the other.
@@ -65,8 +65,8 @@ class Attribution(AnswerData):
         Args:
             path: ".html" is a report in one file for a person, ".png" its picture alone, ".json" all numbers,
                 ".parquet" the table of images, ".arrow" all of it, for `read_answer`.
-            explained: the picture as the collection explains it, from `Index.denoise`, for the report to show: with
-                every image, say, and without those of this answer.
+            explained: means from `Index.denoise` for the report to show, for instance one over every image and one
+                without the images of this answer. Each adds two pictures to the page.
 
         Raises:
             ConfigError: another ending; or `explained` for another form than ".html", of another picture or index, or
@@ -84,14 +84,19 @@ class Attribution(AnswerData):
     def _check_same_question(self, mean: Denoised) -> None:
         if mean.index_hash != self.index_hash or not np.array_equal(mean.query, self.query):
             raise ConfigError(
-                "explained is of another picture or index; call `denoise` of the same index with the same"
+                "explained is of another picture or index; call `denoise` on the same index with the same picture"
             )
         if self.settings["per_image_topk"] is not None:
-            raise ConfigError("explained is given for an answer with per_image_topk; a mean counts every window")
+            raise ConfigError(
+                "explained is given for an answer with per_image_topk; a mean counts every window; leave one out"
+            )
         for name in ("timestep", "noise", "seed", "draws", "temper", "mirror", "where"):
             ours, theirs = self.settings.get(name), mean.settings.get(name)
             if ours != theirs:
-                raise ConfigError(f"explained has {name} {theirs!r} and the answer {ours!r}; give both the same")
+                raise ConfigError(
+                    f"explained has {name} {theirs!r} and the answer {ours!r}; call `attribute` and `denoise` with the "
+                    "same options"
+                )
 
 
 def read_answer(source: str | PathLike[str] | bytes) -> Attribution:
@@ -101,7 +106,7 @@ def read_answer(source: str | PathLike[str] | bytes) -> Attribution:
         source: the file, or its content.
 
     Raises:
-        AnswerFormatError: there is no such file, it is no answer, or a byte of it was changed.
+        AnswerFormatError: there is no such file, it is not an answer, or a byte of it was changed.
         VersionError: a newer nda_index wrote it.
     """
     if isinstance(source, bytes):

@@ -1,7 +1,7 @@
 """The posterior mean of a question: a picture as the collection explains it, and what it does not explain.
 
-It shows what a list of images cannot: whether the images that an answer names suffice to make the picture, and how
-little of it changes without them.
+It shows what a list of images cannot: whether the images of an answer suffice to make the picture, and how much of it
+changes without them.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Denoised:
         return np.asarray(np.rint((self.image + 1) * 127.5).clip(0, 255), np.uint8)
 
     def to_dict(self) -> dict[str, Any]:
-        """Numbers and settings, without pixels, as JSON values."""
+        """Return numbers and settings, without pixels, as JSON values."""
         return {
             "distance": self.distance,
             "averaged": self.averaged,

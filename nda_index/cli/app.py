@@ -1,46 +1,30 @@
-"""The command line: nda-index build | query | denoise | add | remove | compact | tune | serve | token | ..."""
+"""The command line's entry: the commands, `main`, and what an error exits with."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from nda_index import errors
-from nda_index.cli import indexes, questions
-from nda_index.cli.output import messages
+from nda_index.cli.indexes import (
+    add_command,
+    build_command,
+    compact_command,
+    info_command,
+    remove_command,
+    tune_command,
+    verify_command,
+)
+from nda_index.cli.output import messages, print_error
+from nda_index.cli.questions import denoise_command, query_command
 from nda_index.errors import NdaIndexError
 from nda_index.evaluate.commands import evaluate
 from nda_index.serve.commands import serve, token
 from nda_index.version import __version__
 
-
-def list_exit_codes() -> dict[int, str]:
-    """Return what each exit code says, from the errors that have one."""
-    codes = {0: "success", 1: "verify found damage", 130: "interrupted"}
-    for error in vars(errors).values():
-        if isinstance(error, type) and issubclass(error, NdaIndexError) and "exit_code" in vars(error):
-            meaning = (error.__doc__ or "").partition(".")[0]
-            if error is not NdaIndexError:
-                known = codes.get(error.exit_code)
-                codes[error.exit_code] = f"{known}; or {_lower(meaning)}" if known else _lower(meaning)
-    return dict(sorted(codes.items()))
-
-
-def _lower(sentence: str) -> str:
-    return sentence[:1].lower() + sentence[1:]
-
-
-app = typer.Typer(
-    name="nda-index",
-    help="Which training images is a picture made of?\n\nExit codes:\n\n"
-    + "\n\n".join(f"{code}  {meaning}" for code, meaning in list_exit_codes().items()),
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+INTERRUPTED = 130  # as a shell reports a process that Ctrl-C ended
 
 
 def main() -> None:
@@ -48,42 +32,61 @@ def main() -> None:
     try:
         app()
     except NdaIndexError as error:
-        fail(error)
+        print_error(error)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         messages.print("interrupted")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
-def fail(error: NdaIndexError) -> NoReturn:
-    """Print an error as one line and exit with its code."""
-    print("error: " + " ".join(str(error).split()), file=sys.stderr)
-    sys.exit(error.exit_code)
+def exit_codes() -> dict[int, str]:
+    """Return the exit codes and what each means; those of errors come from the classes in nda_index/errors.py."""
+    meanings: dict[int, list[str]] = {0: ["Success."]}
+    for error in vars(errors).values():
+        if isinstance(error, type) and issubclass(error, NdaIndexError) and "exit_code" in vars(error):
+            meanings.setdefault(error.exit_code, []).append((error.__doc__ or "").partition("\n")[0])
+    meanings[NdaIndexError.exit_code] = ["`verify` found damage, or an error without a code of its own."]
+    meanings[INTERRUPTED] = ["Interrupted."]
+    return {code: " ".join(meanings[code]) for code in sorted(meanings)}
 
 
-def _version(wanted: bool) -> None:
+def _describe_exit_codes() -> str:
+    rows = [f"  {code:>3}  {meaning}" for code, meaning in exit_codes().items()]
+    return "\n".join(["\b", "Exit codes:", *rows])  # \b: the lines stay as they are
+
+
+def _print_version(wanted: bool) -> None:
     if wanted:
         print(__version__)
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass
 
 
-app.command("build")(indexes.build_command)
-app.command("query")(questions.query)
-app.command("denoise")(questions.denoise)
-app.command("add")(indexes.add)
-app.command("remove")(indexes.remove)
-app.command("compact")(indexes.compact_command)
-app.command("tune")(indexes.tune_command)
+app = typer.Typer(
+    name="nda-index",
+    help="Which training images is a picture made of?" + "\n\n" + _describe_exit_codes(),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.callback()(_options)
+app.command("build")(build_command)
+app.command("query")(query_command)
+app.command("denoise")(denoise_command)
+app.command("add")(add_command)
+app.command("remove")(remove_command)
+app.command("compact")(compact_command)
+app.command("tune")(tune_command)
 app.command("serve")(serve)
 app.command("token")(token)
 app.command("evaluate")(evaluate)
-app.command("info")(indexes.info)
-app.command("verify")(indexes.verify_command)
+app.command("info")(info_command)
+app.command("verify")(verify_command)

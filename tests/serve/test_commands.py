@@ -12,7 +12,7 @@ import pytest
 from nda_index.serve.commands import serve
 from nda_index.serve.settings import ServeSettings
 from nda_index.serve.tokens import is_accepted
-from tests.cli.test_cli import run
+from tests.cli.running import run
 
 WEB = {"fastapi", "starlette", "uvicorn", "prometheus_client"}  # not pydantic, which LanceDB imports
 
