@@ -20,7 +20,7 @@ from nda_index.indexing.edits import EditSummary
 from nda_index.indexing.pipeline import BuildSummary
 from nda_index.indexing.plan import Estimate
 from nda_index.store.manifest import Manifest
-from nda_index.tune import Trial, Tuning, describe_tuning
+from nda_index.tune import Trial, Tuning, summarize_tuning
 
 console = Console()
 messages = Console(stderr=True)
@@ -112,7 +112,7 @@ def print_manifest(index: Path, manifest: Manifest, as_json: bool) -> None:
             f"patch {scale.patch}, downscale {scale.downscale}, weight {scale.weight}; "
             f"{coarse.patches_per_image} patches an image, {coarse.codec} codes",
         )
-    table.add_row("tuning", describe_tuning(manifest.tuning) if manifest.tuning else "none; see nda-index tune")
+    table.add_row("tuning", summarize_tuning(manifest.tuning) if manifest.tuning else "none; see nda-index tune")
     table.add_row("on disk", f"{size / 2**20:,.1f} MiB in {len(manifest.files)} files")
     table.add_row("written by", f"nda_index {manifest.version}, format {manifest.format_version}")
     table.add_row("index hash", manifest.index_hash)
@@ -141,7 +141,7 @@ def print_tuning(index: Path, tuning: Tuning, written: dict[str, Any], as_json: 
         mark = "[bold]" if trial == tuning.chosen else ""
         table.add_row(*(mark + cell for cell in _trial_cells(trial)))
     console.print(table)
-    console.print(f"Chosen: {describe_tuning(written)}. Questions use it unless they say otherwise.")
+    console.print(f"Chosen: {summarize_tuning(written)}. Questions use it unless they say otherwise.")
 
 
 def print_answer(answer: Attribution) -> None:
