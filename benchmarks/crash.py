@@ -34,7 +34,7 @@ from PIL import Image
 import nda_index as nda
 from benchmarks.machine import RESULTS, describe_machine
 from nda_index.indexing.pipeline import build
-from nda_index.store.manifest import verify
+from nda_index.store.verify import verify
 
 OPTIONS: dict[str, Any] = {"image_size": 16, "scales": [nda.Scale(5)], "null": 3}
 START, ADDED = 40, 12  # images of a build, and of an add

@@ -63,7 +63,7 @@ def measure_build(source: Path, folder: Path) -> dict[str, Any]:
     index = nda.build_index(source, folder)
     seconds = time.perf_counter() - start
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    coarse = index.manifest.config["coarse"]
+    coarse = index.manifest.config.to_json()["coarse"]
     return {
         "images": len(index),
         "seconds": seconds,

@@ -30,14 +30,14 @@ import nda_index as nda
 from benchmarks.machine import RESULTS, SHARED, describe_machine, peak_gib
 from benchmarks.recall import SHARES, TARGET, TIMESTEPS, kept
 from nda_index.coarse.cells import Cells, decode
-from nda_index.coarse.ivf import KMEANS_ITERATIONS, POINTS_PER_LIST, new_index
+from nda_index.coarse.ivf import POINTS_PER_LIST
 from nda_index.coarse.probe import probe
-from nda_index.coarse.storage import write_lists
+from nda_index.coarse.storage import open_coarse, write_segment
+from nda_index.coarse.trainer import KMEANS_ITERATIONS, train_encoder
 from nda_index.coarse.windows import QueryWindows, query_windows
 from nda_index.diffusion import NoiseSetting, noisy_images
 from nda_index.exact.posterior import PosteriorSettings, View, score_views
 from nda_index.images import decode_image, to_float
-from nda_index.query.shard import open_coarse
 
 NEIGHBOURS = (64, 256)  # of each window of the query
 PROBED = 20  # cells in which neighbours are looked for: LanceDB's default
@@ -114,7 +114,7 @@ def known_cases(index: nda.Index, scale: nda.Scale, cells: Cells, queries: int) 
 
 def all_windows(cells: Cells) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The windows that the index holds, float32 [T, d], as its codes tell them, and their images."""
-    total = int(cells.counts.sum())
+    total = int(cells.census.counts.sum())
     vectors, image_ids = np.empty((total, cells.centroids.shape[1]), np.float32), np.empty(total, np.int64)
     first = 0
     for segment in cells.segments:
@@ -133,18 +133,17 @@ def build_faiss(
 ) -> tuple[Search, dict[str, float]]:
     """The FAISS index that the coarse stage's lists are written from."""
     start = time.perf_counter()
-    index = new_index("sq8", vectors.shape[1], lists)
     some = np.random.default_rng(0).choice(len(vectors), min(len(vectors), POINTS_PER_LIST * lists), replace=False)
-    index.train(vectors[some])
+    encoder = train_encoder(vectors[some], "sq8", lists)
     for i in range(0, len(vectors), 1 << 18):
-        index.add_with_ids(vectors[i : i + (1 << 18)], image_ids[i : i + (1 << 18)])
+        encoder.add(vectors[i : i + (1 << 18)], image_ids[i : i + (1 << 18)])
     built = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        write_lists(Path(folder) / "lists.arrow", index, "sq8")
+        write_segment(Path(folder) / "lists.arrow", encoder.segment())
     cost = {"seconds": built - start, "write_seconds": time.perf_counter() - built}
     cost["memory_bytes"] = len(vectors) * (vectors.shape[1] + 8)
-    index.nprobe = PROBED
-    return lambda queries, k: index.search(queries, k), cost
+    encoder.index.nprobe = PROBED
+    return lambda queries, k: encoder.index.search(queries, k), cost
 
 
 def build_lancedb(

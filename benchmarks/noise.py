@@ -26,7 +26,7 @@ from benchmarks.recall import FOUR_DRAWS, TIMESTEPS
 from nda_index.diffusion import NoisyImage, noisy_images
 from nda_index.exact.posterior import PosteriorSettings, score_views, views_of
 from nda_index.images import decode_image, to_float
-from nda_index.indexing.pipeline import DEFAULT_SCALES
+from nda_index.indexing.request import DEFAULT_SCALES
 
 TOP = 100
 DRAWS = 4

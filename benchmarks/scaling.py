@@ -139,7 +139,7 @@ def measure_build(work: Path, size: int) -> None:
         "lists": sum(file.stat().st_size for file in files if "lists-" in file.name),
         "peak_memory": status("VmHWM"),
         "estimated": {"seconds": estimated.seconds, "disk": estimated.disk_bytes, "memory": estimated.memory_bytes},
-        "coarse": nda.open_index(path).manifest.config["coarse"],
+        "coarse": nda.open_index(path).manifest.config.to_json()["coarse"],
     }
     result.write_text(json.dumps(values, indent=1))
     console.print(f"{size:,} images built in {values['seconds']:.0f} s")

@@ -2,12 +2,12 @@
 
     python -m benchmarks.serve photos.nda
 
-Clients ask about collages of two random images each, no question twice. Beside each number of clients stands the rate
-of the same index asked in process, one question after the other, and how much the questions of a batch can share: what
-their shortlists have in common. Then requests arrive at ten times the measured
-rate: each must be answered or refused, memory must stay bounded, and the service must recover. Last, the process is
-killed with SIGKILL under load and started again, several times: every answer that a client has seen must be readable.
-Writes benchmarks/results/serve.md; exits with 1 if a promise was broken.
+Clients ask about collages of two random images each, no question twice. The page gives the rate for each number of
+clients, its ratio to the rate of the same index in process, one question after the other, and how much the questions
+of a batch can share: what their shortlists have in common. Then requests arrive at ten times the measured rate: each
+must be answered or refused, memory must stay bounded, and the service must recover. Last, the process is killed with
+SIGKILL under load and started again, several times: every answer that a client has seen must be readable. Writes
+benchmarks/results/serve.md; exits with 1 if a promise was broken.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ CLIENTS = (1, 4, 16, 64)
 BATCHES = (1, 8)  # micro-batching off and on
 OVERLOAD = 10
 MINUTE = 60.0  # that the overload lasts
-PATIENCE = 120.0
+PATIENCE = 120.0  # seconds after which a question without an answer counts as out of time
 PAIRS = 40  # of the same question in process and over HTTP
 COMPARED = 12  # questions whose shortlists are compared
 
 
 @dataclass
 class Load:
-    """What clients have met: seconds of each answer, statuses, ids of answers, connections that failed."""
+    """Outcomes of requests: seconds of each answer, statuses, ids of answers, connections that failed."""
 
     seconds: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
@@ -62,8 +62,8 @@ def main() -> None:
     parser.add_argument("--quiet", action="store_true", help="do not write the results page")
     arguments = parser.parse_args()
     collages = make_collages(arguments.index)
-    alone = in_process(arguments.index, collages, arguments.seconds)
-    common = in_common(arguments.index, collages)
+    alone = measure_in_process(arguments.index, collages, arguments.seconds)
+    common = compare_shortlists(arguments.index, collages)
     page, problems = asyncio.run(measure(arguments.index, collages, alone, arguments.seconds, arguments.kills))
     with nda.open_index(arguments.index) as index:
         of = f"{len(index):,} images of {index.shape[1]} x {index.shape[2]}, {len(index.scales)} scales"
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def make_collages(folder: Path) -> Iterator[bytes]:
-    """Files of pictures, each of two random images of an index, without end."""
+    """Return files of pictures, each of two random images of an index, without end."""
     with nda.open_index(folder) as index:
         ids = index.image_ids
         images = index.pixels(np.sort(np.random.default_rng(0).choice(ids, min(2000, len(ids)), replace=False)))
@@ -97,8 +97,8 @@ def make_collages(folder: Path) -> Iterator[bytes]:
     return collages()
 
 
-def in_process(folder: Path, collages: Iterator[bytes], seconds: float) -> float:
-    """Questions a second without a service."""
+def measure_in_process(folder: Path, collages: Iterator[bytes], seconds: float) -> float:
+    """Return questions a second without a service."""
     with nda.open_index(folder) as index:
         index.attribute(next(collages))
         start, count = time.perf_counter(), 0
@@ -108,8 +108,8 @@ def in_process(folder: Path, collages: Iterator[bytes], seconds: float) -> float
         return count / (time.perf_counter() - start)
 
 
-def in_common(folder: Path, collages: Iterator[bytes]) -> str:
-    """How many images the shortlists of two questions have in common."""
+def compare_shortlists(folder: Path, collages: Iterator[bytes]) -> str:
+    """Say how many images the shortlists of two questions have in common."""
     with nda.open_index(folder) as index:
         shortlists = index.scores([next(collages) for _ in range(COMPARED)], mode="ann") > 0  # bool [Q, N]
     pairs = [(first, second) for row, second in enumerate(shortlists) for first in shortlists[:row]]
@@ -123,7 +123,7 @@ def in_common(folder: Path, collages: Iterator[bytes]) -> str:
 async def measure(
     folder: Path, collages: Iterator[bytes], alone: float, seconds: float, kills: int
 ) -> tuple[str, list[str]]:
-    """The page's text and what went wrong."""
+    """Return the page's text and what went wrong."""
     problems: list[str] = []
     lines = [
         f"In process, one question after the other: {alone:.2f} questions a second.\n",
@@ -148,15 +148,15 @@ async def measure(
                         problems.append(f"{clients} clients met {dict(load.statuses)} and {load.lost} lost connections")
     with tempfile.TemporaryDirectory() as results:
         async with serving(folder, Path(results), BATCHES[-1]) as (_, http):
-            lines += await added(folder, http, collages)
-            lines += await overload(http, collages, OVERLOAD * capacity, MINUTE, problems)
+            lines += await measure_overhead(folder, http, collages)
+            lines += await measure_overload(http, collages, OVERLOAD * capacity, MINUTE, problems)
     with tempfile.TemporaryDirectory() as results:
-        lines += await killed(folder, Path(results), collages, kills, problems)
+        lines += await measure_kills(folder, Path(results), collages, kills, problems)
     return "\n".join(lines), problems
 
 
-async def added(folder: Path, http: httpx.AsyncClient, collages: Iterator[bytes]) -> list[str]:
-    """What the service adds to a question: the same pictures by turns in process and over HTTP."""
+async def measure_overhead(folder: Path, http: httpx.AsyncClient, collages: Iterator[bytes]) -> list[str]:
+    """Measure what the service adds to a question: the same pictures by turns in process and over HTTP."""
     inside, over = [], Load()
     with nda.open_index(folder) as index:
         index.attribute(next(collages))
@@ -165,33 +165,33 @@ async def added(folder: Path, http: httpx.AsyncClient, collages: Iterator[bytes]
             start = time.perf_counter()
             index.attribute(picture)
             inside.append(time.perf_counter() - start)
-            await ask(http, picture, over)
+            await send(http, picture, over)
     difference = 1000 * (np.array(over.seconds) - inside)
     low, middle, high = np.percentile(difference, (25, 50, 75))
     return [
-        f"\n**Overhead.** {PAIRS} pictures, each asked in process and then over HTTP: median {np.median(inside):.3f} s "
+        f"\n**Overhead.** {PAIRS} pictures, each in process and then over HTTP: median {np.median(inside):.3f} s "
         f"and {np.median(over.seconds):.3f} s; the difference is {middle:.0f} ms at the median, half of them from "
         f"{low:.0f} to {high:.0f} ms."
     ]
 
 
-async def overload(
+async def measure_overload(
     http: httpx.AsyncClient, collages: Iterator[bytes], rate: float, seconds: float, problems: list[str]
 ) -> list[str]:
-    """Requests that arrive at a rate whatever becomes of those before."""
-    load, memory, tasks = Load(), [await resident(http)], set[asyncio.Task[None]]()
+    """Send requests at a fixed rate, whatever becomes of the earlier ones."""
+    load, memory, tasks = Load(), [await read_memory(http)], set[asyncio.Task[None]]()
     start, sent = time.perf_counter(), 0
     while (now := time.perf_counter()) < start + seconds:
         while sent < (now - start) * rate:
-            tasks.add(asyncio.create_task(ask(http, next(collages), load)))
+            tasks.add(asyncio.create_task(send(http, next(collages), load)))
             sent += 1
         if len(memory) < now - start:
-            memory.append(await resident(http))
+            memory.append(await read_memory(http))
         await asyncio.sleep(0.01)
     await asyncio.gather(*tasks)
-    memory.append(await resident(http))
+    memory.append(await read_memory(http))
     recovering = Load()
-    await ask(http, next(collages), recovering)
+    await send(http, next(collages), recovering)
     if load.lost or not set(load.statuses) <= {200, 429, 503}:
         problems.append(f"overload met {dict(load.statuses)} and {load.lost} lost connections")
     if set(recovering.statuses) != {200}:
@@ -205,8 +205,10 @@ async def overload(
     ]
 
 
-async def killed(folder: Path, results: Path, collages: Iterator[bytes], kills: int, problems: list[str]) -> list[str]:
-    """Answers before each SIGKILL, read after the restart."""
+async def measure_kills(
+    folder: Path, results: Path, collages: Iterator[bytes], kills: int, problems: list[str]
+) -> list[str]:
+    """Collect answers before each SIGKILL, and read them after the restart."""
     load, missing = Load(), 0
     for _ in range(kills):
         async with serving(folder, results, BATCHES[-1]) as (process, http):
@@ -233,15 +235,15 @@ async def killed(folder: Path, results: Path, collages: Iterator[bytes], kills: 
 
 
 async def client(http: httpx.AsyncClient, collages: Iterator[bytes], load: Load, end: float) -> None:
-    """Ask one question after the other."""
+    """Send one question after the other."""
     while time.perf_counter() < end:
-        await ask(http, next(collages), load)
+        await send(http, next(collages), load)
         if load.lost:
             return
 
 
-async def ask(http: httpx.AsyncClient, picture: bytes, load: Load) -> None:
-    """Ask one question."""
+async def send(http: httpx.AsyncClient, picture: bytes, load: Load) -> None:
+    """Send one question."""
     start = time.perf_counter()
     try:
         response = await http.post("/v1/attribute", files={"image": ("a.png", picture)})
@@ -254,8 +256,8 @@ async def ask(http: httpx.AsyncClient, picture: bytes, load: Load) -> None:
         load.answers.append(response.json()["id"])
 
 
-async def resident(http: httpx.AsyncClient) -> float:
-    """Memory of the service in GiB."""
+async def read_memory(http: httpx.AsyncClient) -> float:
+    """Return the memory of the service in GiB."""
     lines = (await http.get("/metrics")).text.splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith("process_resident_memory_bytes")) / 2**30
 
@@ -264,15 +266,15 @@ async def resident(http: httpx.AsyncClient) -> float:
 async def serving(
     folder: Path, results: Path, batch: int
 ) -> AsyncIterator[tuple[subprocess.Popen[str], httpx.AsyncClient]]:
-    """A service in a process of its own."""
+    """Run a service in a process of its own until the block ends."""
     command = [sys.executable, "-c", "from nda_index.cli.app import main; main()", "serve", str(folder), "--port", "0"]
     command += ["--results", str(results), "--batch", str(batch), "--deadline", str(PATIENCE)]
     # A file, not a pipe: a pipe that nobody reads fills up, and the service waits.
-    with tempfile.NamedTemporaryFile("r") as said, open(said.name, "w") as log:
+    with tempfile.NamedTemporaryFile("r") as output, open(output.name, "w") as log:
         process = subprocess.Popen(command, stderr=log, text=True, env=os.environ)
-        while " at " not in (line := said.read()) and process.poll() is None:
+        while " at " not in (line := output.read()) and process.poll() is None:
             await asyncio.sleep(0.05)
-            said.seek(0)
+            output.seek(0)
         url = line.split(" at ")[1].split()[0]
         limits = httpx.Limits(max_connections=None)
         try:

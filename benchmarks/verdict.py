@@ -27,7 +27,9 @@ from rich.table import Table
 
 import nda_index as nda
 from benchmarks.machine import RESULTS, SHARED, describe_machine
-from nda_index.trust.verdict import STRONG, best_unrelated, evidence, near_duplicates, percentile
+from nda_index.trust.duplicates import find_best_unrelated, group_duplicates
+from nda_index.trust.evidence import measure_evidence
+from nda_index.trust.verdict import find_percentile, judge
 
 Picture = NDArray[np.uint8]  # [H, W, C]
 
@@ -62,7 +64,7 @@ def main() -> None:
     results = {
         "machine": describe_machine(),
         **vars(options),
-        "false_alarms": float(np.mean([percentile(best, null) >= STRONG for best in checks])),
+        "false_alarms": float(np.mean([is_strong(best, null) for best in checks])),
         "null_quantiles": {str(q): float(np.quantile(null, q)) for q in (0.5, 0.9, 0.99)},
         "edits": rows,
         "evidence_seconds": measure_evidence_time(index, train),
@@ -141,8 +143,13 @@ def null_of_unrelated(index: nda.Index, train: NDArray[np.uint8], pictures: Iter
     best = []
     for picture in pictures:
         images = train[ask(index, picture)["ids"]].transpose(0, 3, 1, 2)  # [TOP, C, H, W]
-        best.append(best_unrelated(picture.transpose(2, 0, 1), images, index.scales))
+        best.append(find_best_unrelated(picture.transpose(2, 0, 1), images, index.scales))
     return np.array(best)
+
+
+def is_strong(evidence: float, null: NDArray[np.float64]) -> bool:
+    """Whether an answer would call this evidence a strong match."""
+    return judge(evidence, find_percentile(evidence, null), len(null)).strong
 
 
 def measure_edit(
@@ -163,7 +170,7 @@ def measure_edit(
         found["first"].append(bool(is_source[0]))
         found["in_top"].append(bool(is_source.any()))
         found["first_by_evidence"].append(bool(is_source.any() and own >= answer["evidence"].max()))
-        found["detected"].append(percentile(own, null) >= STRONG)
+        found["detected"].append(is_strong(own, null))
         found["share"].append(float(answer["shares"][is_source].max(initial=0.0)))
     return {"edit": name, **{key: float(np.mean(values)) for key, values in found.items()}}
 
@@ -174,7 +181,7 @@ def measure_evidence_time(index: nda.Index, train: NDArray[np.uint8]) -> float:
     seconds = []
     for _ in range(20):
         start = time.perf_counter()
-        evidence(images[0], images, index.scales)
+        measure_evidence(images[0], images, index.scales)
         seconds.append(time.perf_counter() - start)
     return float(np.median(seconds))
 
@@ -183,14 +190,14 @@ def measure_duplicates(train: NDArray[np.uint8]) -> dict[str, Any]:
     """Near-duplicates among pictures of the collection, and how many edited copies join their source."""
     images = np.ascontiguousarray(train[:DUPLICATE_IMAGES].transpose(0, 3, 1, 2))  # [n, C, H, W]
     start = time.perf_counter()
-    groups = near_duplicates(images)
+    groups = group_duplicates(images)
     seconds = time.perf_counter() - start
     merged = int((groups != np.arange(len(groups))).sum())
     joined = {}
     for name, edit in EDITS.items():
         copies = np.stack([edit(picture, train[-1 - i]) for i, picture in enumerate(train[:100])])  # [100, H, W, C]
         both = np.concatenate([images[:100], copies.transpose(0, 3, 1, 2)])  # [200, C, H, W]
-        labels = near_duplicates(np.ascontiguousarray(both))
+        labels = group_duplicates(np.ascontiguousarray(both))
         joined[name] = float((labels[:100] == labels[100:]).mean())
     return {"images": len(images), "seconds": seconds, "merged": merged, "joined": joined}
 

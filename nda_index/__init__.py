@@ -22,9 +22,12 @@ from nda_index.errors import (
     VersionError,
 )
 from nda_index.index import Index, build_index, open_index
-from nda_index.indexing.edits import EditSummary, add_images, compact, remove_images
-from nda_index.indexing.pipeline import estimate_build
+from nda_index.indexing.addition import add_images
+from nda_index.indexing.compaction import compact
+from nda_index.indexing.edits import EditSummary
 from nda_index.indexing.plan import Estimate
+from nda_index.indexing.removal import remove_images
+from nda_index.indexing.request import estimate_build
 from nda_index.scales import Scale
 from nda_index.trust.verdict import Verdict
 from nda_index.tune import Trial, Tuning, tune

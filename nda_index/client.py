@@ -1,10 +1,10 @@
-"""Ask a served index: the same answers as `Index.attribute`, over HTTP. Needs httpx.
+"""A client of the service: the same answers as `Index.attribute`, over HTTP. Needs httpx.
 
     client = Client("http://127.0.0.1:8000")
     answer = client.attribute("picture.png", timestep=100, top=10)
     answer.save("report.html")
 
-`AsyncClient` has the same methods, to be awaited.
+`AsyncClient` has the same methods as coroutines.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nda_index.errors import (
     QueryError,
     ServiceError,
 )
-from nda_index.images import name_of, upright
+from nda_index.images import describe_input, open_upright
 from nda_index.question import Options, as_question
 
 try:
@@ -36,7 +36,9 @@ except ImportError as error:
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-TIMEOUT = 300.0  # seconds for an answer
+__all__ = ["AsyncClient", "Client"]
+
+TIMEOUT = 300.0  # seconds for an answer: several times the service's usual deadline, which the operator may raise
 
 _ERRORS: dict[int, type[NdaIndexError]] = {
     400: ConfigError,
@@ -50,10 +52,10 @@ class Client:
     """A served index.
 
     Args:
-        url: of the service, as "http://127.0.0.1:8000".
-        token: bearer token, where the service has tokens.
-        timeout: seconds for an answer.
-        transport: how httpx reaches the service, where it is not by the network.
+        url: address of the service, as "http://127.0.0.1:8000".
+        token: bearer token, if the service needs one.
+        timeout: seconds to wait for an answer.
+        transport: how httpx reaches the service, if not over the network; for tests.
     """
 
     def __init__(
@@ -79,42 +81,44 @@ class Client:
     def attribute(
         self, image: Any, timestep: int | Sequence[int] = 100, top: int = 10, **options: Unpack[Options]
     ) -> Attribution:
-        """Which training images a picture is made of; arguments and answer as `Index.attribute`.
+        """Find which training images a picture is made of; arguments and answer as `Index.attribute`.
 
-        A path is read here, not by the service.
+        The file of a path is read here, not by the service.
 
         Raises:
-            ConfigError, QueryError, ImageDecodeError: as `Index.attribute`, or the service's bounds do not allow it.
-            ServiceError: the service refuses or cannot be reached; `retry_after` says when to ask again.
+            ConfigError, QueryError, ImageDecodeError: as `Index.attribute`, or it exceeds the service's bounds.
+            ServiceError: the service refuses or cannot be reached; `retry_after` says when to try again.
         """
-        request = _question(image, timestep, top, **options)
-        return read_answer(self._sent("POST", "/v1/attribute", **request).content)
+        request = _make_request(image, timestep, top, **options)
+        return read_answer(self._send("POST", "/v1/attribute", **request).content)
 
     def result(self, identity: str) -> Attribution:
-        """An answer that the service has kept, by its name.
+        """Return an answer that the service has stored, by its name.
 
         Raises:
-            ServiceError: there is none, or the service cannot be reached.
+            ServiceError: there is no such answer, or the service cannot be reached.
         """
-        return read_answer(self._sent("GET", f"/v1/results/{_name(identity)}", params={"format": "arrow"}).content)
+        return read_answer(
+            self._send("GET", f"/v1/results/{_check_name(identity)}", params={"format": "arrow"}).content
+        )
 
     def index(self) -> dict[str, Any]:
-        """What is served, and the bounds of a question.
+        """Describe the index that is served, and the bounds of a question.
 
         Raises:
             ServiceError: the service refuses or cannot be reached.
         """
-        return dict(self._sent("GET", "/v1/index").json())
+        return dict(self._send("GET", "/v1/index").json())
 
-    def _sent(self, method: str, path: str, **request: Any) -> httpx.Response:
+    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
-            return _checked(self._http.request(method, path, **request))
+            return _check_response(self._http.request(method, path, **request))
         except httpx.HTTPError as error:
-            raise _unreached(self._http.base_url, error) from error
+            raise _unreachable(self._http.base_url, error) from error
 
 
 class AsyncClient:
-    """A served index, asked from coroutines; arguments as `Client`."""
+    """A served index, for coroutines; arguments as `Client`."""
 
     def __init__(
         self,
@@ -140,66 +144,66 @@ class AsyncClient:
         self, image: Any, timestep: int | Sequence[int] = 100, top: int = 10, **options: Unpack[Options]
     ) -> Attribution:
         """As `Client.attribute`."""
-        request = _question(image, timestep, top, **options)
-        return read_answer((await self._sent("POST", "/v1/attribute", **request)).content)
+        request = _make_request(image, timestep, top, **options)
+        return read_answer((await self._send("POST", "/v1/attribute", **request)).content)
 
     async def result(self, identity: str) -> Attribution:
         """As `Client.result`."""
-        response = await self._sent("GET", f"/v1/results/{_name(identity)}", params={"format": "arrow"})
+        response = await self._send("GET", f"/v1/results/{_check_name(identity)}", params={"format": "arrow"})
         return read_answer(response.content)
 
     async def index(self) -> dict[str, Any]:
         """As `Client.index`."""
-        return dict((await self._sent("GET", "/v1/index")).json())
+        return dict((await self._send("GET", "/v1/index")).json())
 
-    async def _sent(self, method: str, path: str, **request: Any) -> httpx.Response:
+    async def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
-            return _checked(await self._http.request(method, path, **request))
+            return _check_response(await self._http.request(method, path, **request))
         except httpx.HTTPError as error:
-            raise _unreached(self._http.base_url, error) from error
+            raise _unreachable(self._http.base_url, error) from error
 
 
 def _headers(token: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _question(image: Any, timestep: int | Sequence[int], top: int, **options: Unpack[Options]) -> dict[str, Any]:
-    """Arguments of an httpx request."""
+def _make_request(image: Any, timestep: int | Sequence[int], top: int, **options: Unpack[Options]) -> dict[str, Any]:
+    """Return arguments of an httpx request."""
     question = as_question(timestep, **options)
-    if question.where == "":  # a form's empty field would count as none
+    if question.where == "":  # an empty field of a form counts as left out
         raise ConfigError("where is empty; give a condition, as \"license = 'CC0'\", or None")
     fields = {name: str(value) for name, value in options.items() if value is not None}
     return {
         "data": {**fields, "top": str(top), "timestep": [str(value) for value in question.timesteps]},
-        "files": {"image": ("picture", _file(image))},
+        "files": {"image": ("picture", _read_file(image))},
         "headers": {"Accept": MEDIA_TYPE},
     }
 
 
-def _file(image: Any) -> bytes:
-    """A picture as an image file's bytes; those of a file go as they are."""
+def _read_file(image: Any) -> bytes:
+    """Return a picture as the bytes of an image file; a file's own bytes are sent unchanged."""
     try:
         if isinstance(image, bytes | bytearray | memoryview):
             return bytes(image)
         if isinstance(image, str | PathLike):
             return Path(image).read_bytes()
         buffer = io.BytesIO()
-        upright(image).save(buffer, "PNG")
+        open_upright(image).save(buffer, "PNG")
         return buffer.getvalue()
     except (OSError, TypeError, ValueError, AttributeError) as error:
         raise ImageDecodeError(
-            f"{name_of(image)} cannot be sent: {error}; give a path, bytes, a PIL image or a uint8 array [H, W, C]"
+            f"{describe_input(image)} cannot be sent: {error}; give a path, bytes, PIL image or uint8 array [H, W, C]"
         ) from error
 
 
-def _name(identity: str) -> str:
+def _check_name(identity: str) -> str:
     if not identity.isalnum():
-        raise ConfigError(f"{identity!r} is no answer's name; it is the hexadecimal id of a result")
+        raise ConfigError(f"{identity!r} is not the name of an answer; give the hexadecimal id of a result")
     return identity
 
 
-def _checked(response: httpx.Response) -> httpx.Response:
-    """A successful response; raises the error of any other."""
+def _check_response(response: httpx.Response) -> httpx.Response:
+    """Return a successful response; raise the error of any other."""
     if response.is_success:
         return response
     try:
@@ -213,6 +217,6 @@ def _checked(response: httpx.Response) -> httpx.Response:
     raise ServiceError(message, response.status_code, int(after) if after.isdecimal() else None)
 
 
-def _unreached(url: httpx.URL, error: httpx.HTTPError) -> ServiceError:
+def _unreachable(url: httpx.URL, error: httpx.HTTPError) -> ServiceError:
     reason = str(error) or type(error).__name__
     return ServiceError(f"the service at {url} cannot be reached: {reason}; start it with `nda-index serve`")

@@ -4,18 +4,18 @@
     - `ConfigError`: an argument or a setting breaks a rule.
     - `SourceError`: the images to index cannot be read.
     - `IndexFormatError`: a folder cannot be used as an index.
-        - `NotAnIndexError`: it is no index, or its build was interrupted.
+        - `NotAnIndexError`: it is not an index, or its build was interrupted.
         - `VersionError`: it was written by a newer nda_index.
         - `CorruptIndexError`: a file of it is missing, damaged or was changed.
         - `MismatchError`: its parts do not belong together.
-    - `AnswerFormatError`: a file is no answer of this package.
-    - `QueryError`: a question cannot be answered as asked.
+    - `AnswerFormatError`: a file is not an answer of this package, or a byte of it was changed.
+    - `QueryError`: a question cannot be answered with its options.
         - `ImageDecodeError`: the picture cannot be read.
     - `ShardLostError`: a part of the collection cannot be reached.
-    - `StorageError`: the disk refuses to hold what must be written.
+    - `StorageError`: the disk is full or cannot be written.
         - `LockedError`: another process writes to the index.
-    - `ServiceError`: a service of nda_index refused, or did not answer.
-    - `MissingDependencyError`: an optional package is needed and absent.
+    - `ServiceError`: a service of nda_index refused to answer, or did not answer.
+    - `MissingDependencyError`: an optional package is needed and not installed.
 
     try:
         answer = index.attribute("picture.png")
@@ -54,7 +54,7 @@ class IndexFormatError(NdaIndexError):
 
 
 class NotAnIndexError(IndexFormatError):
-    """The folder is no index, or its build was interrupted."""
+    """The folder is not an index, or its build was interrupted."""
 
 
 class VersionError(IndexFormatError):
@@ -70,13 +70,13 @@ class MismatchError(IndexFormatError):
 
 
 class AnswerFormatError(NdaIndexError):
-    """A file is no answer of nda_index, or a byte of it was changed."""
+    """A file is not an answer of nda_index, or a byte of it was changed."""
 
     exit_code = 4
 
 
 class QueryError(NdaIndexError, ValueError):
-    """A question cannot be answered as asked."""
+    """A question cannot be answered with its options."""
 
     exit_code = 5
 
@@ -92,7 +92,7 @@ class ShardLostError(NdaIndexError):
 
 
 class StorageError(NdaIndexError):
-    """The disk refuses to hold what must be written."""
+    """The disk is full or cannot be written."""
 
     exit_code = 6
 
@@ -102,11 +102,11 @@ class LockedError(StorageError):
 
 
 class ServiceError(NdaIndexError):
-    """A service of nda_index refused to answer, or did not.
+    """A service of nda_index refused to answer, or did not answer.
 
     Attributes:
         status: of the HTTP response; 0 where there was none.
-        retry_after: seconds after which the service asks to be asked again, or None.
+        retry_after: seconds after which the service may be called again, or None.
     """
 
     exit_code = 9
@@ -118,6 +118,6 @@ class ServiceError(NdaIndexError):
 
 
 class MissingDependencyError(NdaIndexError, ImportError):
-    """An optional package is needed and absent."""
+    """An optional package is needed and not installed."""
 
     exit_code = 7

@@ -1,31 +1,25 @@
-"""One image: decoded, turned upright, resized and cropped as the index compares it."""
+"""Images: decoded, turned upright, resized and cropped as the index compares them; and pixels as floats and as PNG."""
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-if TYPE_CHECKING:
-    pass
-
 import struct
 import warnings
 from os import PathLike, fspath
+from typing import Any, overload
 
-from PIL import ImageOps
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from nda_index.errors import ImageDecodeError
 
 
 def decode_image(image: Any, image_size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
-    """One image as the index compares it.
+    """Decode an image into the pixels that the index compares.
 
     The EXIF orientation is honoured and transparency put on white. The image is resized, antialiased, so that it covers
-    `image_size`, and cropped at its centre; one of that size is left as it is.
+    `image_size`, and cropped at its centre; one of that size keeps its pixels.
 
     Args:
         image: path, bytes of an image file, PIL image, or uint8 array [H, W, 3], [H, W, 1] or [H, W].
@@ -36,19 +30,19 @@ def decode_image(image: Any, image_size: tuple[int, int], channels: int) -> NDAr
         uint8 [channels, height, width].
 
     Raises:
-        ImageDecodeError: it is no image, or a broken one.
+        ImageDecodeError: it is not an image, it is broken, or it has too many pixels.
 
     Example:
         >>> decode_image(np.zeros((10, 20), np.uint8), (8, 8), channels=3).shape
         (3, 8, 8)
     """
-    name = name_of(image)
+    name = describe_input(image)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.simplefilter("ignore", UserWarning)  # odd EXIF or palette data of pictures that decode well
-            picture = ImageOps.exif_transpose(_opened(image))
-            picture = _in_mode(picture, "RGB" if channels == 3 else "L")
+            picture = ImageOps.exif_transpose(_open(image))
+            picture = _convert(picture, "RGB" if channels == 3 else "L")
             height, width = image_size
             if picture.size != (width, height):
                 picture = ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)
@@ -63,53 +57,63 @@ def decode_image(image: Any, image_size: tuple[int, int], channels: int) -> NDAr
     return np.ascontiguousarray(pixels.reshape(*image_size, channels).transpose(2, 0, 1))
 
 
-def upright(image: Any) -> Image.Image:
-    """A picture in RGB and at its own size, turned and on white as `decode_image` makes it.
+def open_upright(image: Any) -> Image.Image:
+    """Open an image in RGB and at its own size, turned and on white as `decode_image` does it.
 
     Args:
         image: as for `decode_image`.
 
     Raises:
-        OSError, ValueError, TypeError: it is no image.
+        OSError, ValueError, TypeError: it is not an image.
 
     Example:
-        >>> upright(np.zeros((10, 20), np.uint8)).size
+        >>> open_upright(np.zeros((10, 20), np.uint8)).size
         (20, 10)
     """
-    return _in_mode(ImageOps.exif_transpose(_opened(image)), "RGB")
+    return _convert(ImageOps.exif_transpose(_open(image)), "RGB")
 
 
-def _opened(image: Any) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image
-    if isinstance(image, bytes | bytearray | memoryview):
-        return Image.open(io.BytesIO(image))
-    if isinstance(image, str | PathLike):
-        return Image.open(image)
-    if isinstance(image, np.ndarray):
-        squeezed = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
-        if image.dtype != np.uint8 or squeezed.ndim not in (2, 3) or (squeezed.ndim == 3 and image.shape[2] != 3):
-            raise ValueError(f"an array must be uint8 [H, W, 3] or [H, W], this is {image.dtype} {list(image.shape)}")
-        return Image.fromarray(squeezed)
-    raise TypeError(f"a {type(image).__name__} is no path, bytes, PIL image or array")
+@overload
+def to_float(pixels: NDArray[np.uint8]) -> NDArray[np.float32]: ...
 
 
-def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
-    if picture.mode.startswith("I") or picture.mode == "F":  # 16 or 32 bits: the full range becomes 0..255
-        values = np.asarray(picture).astype(np.float64)
-        highest = 65535.0 if picture.mode.startswith("I") and values.max(initial=0) > 255 else 255.0
-        picture = Image.fromarray((values * (255.0 / highest)).clip(0, 255).round().astype(np.uint8))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    if picture.mode != mode:
-        return picture.convert(mode)
-    picture.load()
-    return picture
+@overload
+def to_float(pixels: NDArray[np.uint8], dtype: type[np.float64]) -> NDArray[np.float64]: ...
 
 
-def name_of(thing: Any) -> str:
-    """How a message calls a path, an array, bytes or a picture."""
+def to_float(pixels: NDArray[np.uint8], dtype: type[Any] = np.float32) -> NDArray[Any]:
+    """Return bytes as floats in [-1, 1].
+
+    Args:
+        pixels: uint8, of any shape.
+        dtype: np.float32, or np.float64 where the difference of large sums of them counts.
+
+    Example:
+        >>> to_float(np.array([0, 51, 255], np.uint8)).tolist()
+        [-1.0, -0.6000000238418579, 1.0]
+    """
+    return np.asarray(pixels / dtype(127.5) - dtype(1.0), dtype)
+
+
+def encode_png(image: Image.Image) -> bytes:
+    """Encode an image as a PNG file.
+
+    Example:
+        >>> encode_png(Image.new("L", (2, 2)))[1:4]
+        b'PNG'
+    """
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def describe_input(thing: Any) -> str:
+    """Describe a path, an array, bytes or a picture in a message.
+
+    Example:
+        >>> describe_input(np.zeros((10, 20), np.uint8))
+        'the array [10, 20]'
+    """
     if isinstance(thing, str | PathLike):
         return repr(fspath(thing))
     if isinstance(thing, np.ndarray):
@@ -121,13 +125,30 @@ def name_of(thing: Any) -> str:
     return f"the {type(thing).__name__}"
 
 
-def to_float(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Bytes to float32 in [-1, 1]."""
-    return np.asarray(pixels / np.float32(127.5) - np.float32(1.0), np.float32)
+def _open(image: Any) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image
+    if isinstance(image, bytes | bytearray | memoryview):
+        return Image.open(io.BytesIO(image))
+    if isinstance(image, str | PathLike):
+        return Image.open(image)
+    if isinstance(image, np.ndarray):
+        squeezed = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
+        if image.dtype != np.uint8 or squeezed.ndim not in (2, 3) or (squeezed.ndim == 3 and image.shape[2] != 3):
+            raise ValueError(f"an array must be uint8 [H, W, 3] or [H, W], this is {image.dtype} {list(image.shape)}")
+        return Image.fromarray(squeezed)
+    raise TypeError(f"a {type(image).__name__} is not a path, bytes, a PIL image or an array")
 
 
-def png_bytes(image: Image.Image) -> bytes:
-    """An image as a PNG file."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+def _convert(picture: Image.Image, mode: str) -> Image.Image:
+    if picture.mode.startswith("I") or picture.mode == "F":  # 16 or 32 bits: the full range becomes 0..255
+        values = np.asarray(picture).astype(np.float64)
+        highest = 65535.0 if picture.mode.startswith("I") and values.max(initial=0) > 255 else 255.0
+        picture = Image.fromarray((values * (255.0 / highest)).clip(0, 255).round().astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    if picture.mode != mode:
+        return picture.convert(mode)
+    picture.load()
+    return picture

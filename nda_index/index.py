@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -17,20 +15,22 @@ from nda_index.answer.attribution import Attribution
 from nda_index.answer.denoised import Denoised
 from nda_index.coarse.probe import DEFAULT_PROBES
 from nda_index.diffusion import NoiseSetting
-from nda_index.exact.posterior import View, views_of
 from nda_index.images import decode_image
-from nda_index.indexing.pipeline import DEFAULT_MEMORY, DEFAULT_SCALES, build, manifest_scales
+from nda_index.indexing.pipeline import build
+from nda_index.indexing.request import DEFAULT_MEMORY, DEFAULT_SCALES
 from nda_index.progress import Progress
-from nda_index.query.attribute import Opened, answered, check_counts
-from nda_index.query.denoise import denoised
-from nda_index.query.gather import Scored, coarse_votes, conversing, divided, score
-from nda_index.query.shard import Ask, LocalShards, Shard, Shards, check_device, whole_manifest
-from nda_index.query.timing import Clock
-from nda_index.question import Mode, Options, Query, as_question
+from nda_index.query.attribute import attribute, attribute_batch
+from nda_index.query.conversation import Collection
+from nda_index.query.denoise import denoise
+from nda_index.query.local import LocalShards
+from nda_index.query.protocol import Shards
+from nda_index.query.scores import score_collection, vote_collection
+from nda_index.query.shard import Shard, check_device
+from nda_index.query.timing import StageTimer
+from nda_index.question import Mode, Options, Query, Question, as_question
 from nda_index.scales import Scale
-from nda_index.sources.reading import Source
-from nda_index.store.corpus import Corpus
-from nda_index.store.manifest import Manifest, read_manifest
+from nda_index.sources import Source
+from nda_index.store.manifest import Manifest, merge_manifests, read_manifest
 from nda_index.trust.null import DEFAULT_PICTURES, read_null
 
 if TYPE_CHECKING:
@@ -51,15 +51,11 @@ class Index:
         """Put together by `open_index`."""
         self.path = path
         self.manifest = manifest
-        self.scales: tuple[Scale, ...] = manifest_scales(manifest.config)
-        height, width = manifest.config["image_size"]
-        self.shape: tuple[int, int, int] = (manifest.config["channels"], height, width)
-        self._shards = shards
+        self.scales: tuple[Scale, ...] = manifest.config.scales
+        self.shape: tuple[int, int, int] = manifest.config.shape
         self._present = np.concatenate(shards.present)
-        self._offsets = np.cumsum([0, *(len(part) for part in shards.present)])
-        self._opened = Opened(
+        self._collection = Collection(
             shards=shards,
-            offsets=self._offsets,
             scales=self.scales,
             null=null,
             probes=manifest.tuning.get("probes", DEFAULT_PROBES),
@@ -78,7 +74,7 @@ class Index:
     @property
     def null_pictures(self) -> int:
         """Number of unrelated pictures that verdicts are set against; 0: there are no verdicts."""
-        return len(self._opened.null)
+        return len(self._collection.null)
 
     def __enter__(self) -> Index:
         return self
@@ -87,8 +83,8 @@ class Index:
         self.close()
 
     def close(self) -> None:
-        """Say that nothing more will be asked: `compact` may erase files that only this index still needs."""
-        self._shards.close()
+        """Let `compact` erase files that only this index still needs; no question may follow."""
+        self._collection.shards.close()
 
     def __repr__(self) -> str:
         return f"<Index {str(self.path)!r}: {len(self):,} images {self.shape}, {len(self.scales)} scales>"
@@ -110,24 +106,26 @@ class Index:
         where: str | None = None,
         progress: Progress | None = None,
     ) -> Attribution:
-        """Which training images a picture is made of (arXiv 2510.14269).
+        """Find the training images that a picture is made of (arXiv 2510.14269).
 
         Args:
             image: PIL image, path, bytes of an image file, or uint8 array [H, W, C]. It is resized so that it covers
                 the index's image size, and cropped at its centre.
             timestep: 0 to 999: how much noise the diffusion model sees, from fine detail to broad composition.
-                Several are averaged.
-            top: number of images in the answer.
+                Several are averaged, each at the cost of one.
+            top: number of images in the answer; each costs its two maps.
             noise: "none" leaves the query clean, which gives the most stable ranking; "draw" is one noise draw, as
                 published; "average" is `draws` of them.
             seed: the first draw's seed.
-            draws: number of draws of "average".
+            draws: number of draws of "average": more are steadier, at a cost that grows alike.
             temper: divides the logits: above 1 the posterior is broader.
-            mode: "ann" scores a shortlist exactly, "exact" all images.
-            candidates: length of the shortlist, at most all images. None chooses it from the width of the posterior.
-            per_image_topk: for each query position only an image's K largest weights count.
-            mirror: the mirror images of the training images count as part of them.
-            where: SQL condition on the metadata columns: only these images are asked about.
+            mode: "ann" scores a shortlist exactly, "exact" all images, at a cost that grows with their number.
+            candidates: length of the shortlist: more leave less to estimate, at a cost that grows alike. None chooses
+                it from the width of the posterior.
+            per_image_topk: for each query position only an image's K largest weights count. It costs several times
+                the time of a score without it.
+            mirror: the mirror images of the training images count as part of them, at twice the cost.
+            where: SQL condition on the metadata columns: the posterior runs over these images only.
             progress: is called with (stage, done, total).
 
         Returns:
@@ -142,8 +140,7 @@ class Index:
         Example:
             >>> import numpy as np, tempfile, nda_index as nda
             >>> images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
-            >>> folder = tempfile.mkdtemp() + "/noise.nda"
-            >>> index = nda.build_index(images, folder, image_size=16, scales=[nda.Scale(5)])
+            >>> index = nda.build_index(images, tempfile.mkdtemp() + "/x.nda", image_size=16, scales=[nda.Scale(5)])
             >>> index.attribute(images[7], timestep=50, top=3).image_ids[0]
             np.int64(7)
         """
@@ -151,7 +148,7 @@ class Index:
             image, timestep, top, noise=noise, seed=seed, draws=draws, temper=temper, mode=mode, candidates=candidates,
             per_image_topk=per_image_topk, mirror=mirror, where=where, progress=progress,
         )  # fmt: skip
-        return answered(self._opened, query)
+        return attribute(self._collection, query)
 
     def query(
         self,
@@ -162,47 +159,29 @@ class Index:
         progress: Progress | None = None,
         **options: Unpack[Options],
     ) -> Query:
-        """What `attribute` would answer, for `attribute_batch`; arguments and errors as there."""
+        """Prepare what `attribute` would answer, for `attribute_batch`; arguments and errors as there."""
         question = as_question(timestep, **options)
-        clock = Clock()
-        with clock.stage("decode"):
-            pixels = decode_image(image, self.shape[1:], self.shape[0])
-        return Query(pixels, question, top, progress, clock.seconds["decode"])
+        return self._prepare(image, question, top, progress)
 
     def attribute_batch(self, queries: Sequence[Query]) -> Iterator[Attribution | Exception]:
-        """Answer several queries; on a CPU at the same time, each on some of its cores, which do not wait for others.
+        """Answer several queries; on a CPU at the same time, each on some of the cores.
 
         Args:
             queries: from `query`.
 
-        Yields:
+        Returns:
             For each, in their order and as soon as it is known, its answer or the error that ended it: those of
             `attribute`, or whatever its `progress` raises.
 
         Example:
             >>> import numpy as np, tempfile, nda_index as nda
             >>> images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
-            >>> folder = tempfile.mkdtemp() + "/noise.nda"
-            >>> index = nda.build_index(images, folder, image_size=16, scales=[nda.Scale(5)])
+            >>> index = nda.build_index(images, tempfile.mkdtemp() + "/x.nda", image_size=16, scales=[nda.Scale(5)])
             >>> answers = index.attribute_batch([index.query(image, timestep=50) for image in images[:2]])
             >>> [int(answer.image_ids[0]) for answer in answers]
             [0, 1]
         """
-        threads = numba.get_num_threads() if self._shards.concurrent else 1
-        whole = len(queries) - len(queries) % threads
-        for some in (queries[:whole], queries[whole:]):  # those that are left over share all cores, none waits for one
-            workers = min(threads, len(some))
-            if workers < 2:
-                yield from map(self._outcome, some)
-                continue
-            with ThreadPoolExecutor(workers, "question", numba.set_num_threads, (threads // workers,)) as pool:
-                yield from pool.map(self._outcome, some)
-
-    def _outcome(self, query: Query) -> Attribution | Exception:
-        try:
-            return answered(self._opened, query)
-        except Exception as error:  # one query's failure is not the others'
-            return error
+        return attribute_batch(self._collection, queries)
 
     def denoise(
         self,
@@ -220,7 +199,7 @@ class Index:
         where: str | None = None,
         progress: Progress | None = None,
     ) -> Denoised:
-        """A picture as the collection explains it: the posterior mean (Kamb and Ganguli, arXiv 2412.20292).
+        """Explain a picture by the collection: the posterior mean (Kamb and Ganguli, arXiv 2412.20292).
 
         Each pixel is the mean of the training pixels at the centres of all windows, by the posterior weights of these
         windows for the window of the query about the pixel: the weights that scores are sums of.
@@ -245,21 +224,15 @@ class Index:
         Example:
             >>> import numpy as np, tempfile, nda_index as nda
             >>> images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
-            >>> folder = tempfile.mkdtemp() + "/noise.nda"
-            >>> index = nda.build_index(images, folder, image_size=16, scales=[nda.Scale(5)])
-            >>> bool((index.denoise(images[7], timestep=50).picture == images[7]).all())
-            True
-            >>> bool(index.denoise(images[7], timestep=50, without=[7]).unexplained.mean() > 0.3)
-            True
+            >>> index = nda.build_index(images, tempfile.mkdtemp() + "/x.nda", image_size=16, scales=[nda.Scale(5)])
+            >>> [round(index.denoise(images[7], timestep=50, without=ids).distance, 1) for ids in ([], [7])]
+            [0.0, 0.6]
         """
         question = as_question(
             timestep, noise=noise, seed=seed, draws=draws, temper=temper, mode=mode, candidates=candidates,
             mirror=mirror, where=where,
         )  # fmt: skip
-        clock = Clock()
-        with clock.stage("decode"):
-            pixels = decode_image(image, self.shape[1:], self.shape[0])
-        return denoised(self._opened, question, pixels, without, progress, clock.seconds["decode"])
+        return denoise(self._collection, self._prepare(image, question, 1, progress), without)
 
     def scores(
         self,
@@ -269,7 +242,7 @@ class Index:
         progress: Progress | None = None,
         **options: Unpack[Options],
     ) -> NDArray[np.float64]:
-        """Scores of all images for several queries.
+        """Score all images for several queries.
 
         Args:
             images: queries, each as for `attribute`.
@@ -285,33 +258,16 @@ class Index:
         Example:
             >>> import numpy as np, tempfile, nda_index as nda
             >>> images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
-            >>> folder = tempfile.mkdtemp() + "/noise.nda"
-            >>> index = nda.build_index(images, folder, image_size=16, scales=[nda.Scale(5)])
+            >>> index = nda.build_index(images, tempfile.mkdtemp() + "/x.nda", image_size=16, scales=[nda.Scale(5)])
             >>> index.scores(images[:2], timestep=50).shape
             (2, 20)
         """
-        asked: Options = {"mode": "exact"}
-        asked.update(options)
-        question = as_question(timestep, **asked)
-        matrix = np.zeros((len(images), len(self._present)))
-
-        def choose(allowed: NDArray[np.bool_]) -> int:
-            check_counts(question, 1, int(allowed.sum()))
-            return 1
-
-        candidates = question.candidates or self._opened.candidates
-        for row, image in zip(matrix, images, strict=True):
-            query = decode_image(image, self.shape[1:], self.shape[0])
-            views = views_of(question.noisy_versions(query), self.scales)
-            ask = Ask(question, query, self._opened.probes, progress)
-
-            def converse(ask: Ask = ask, views: Sequence[View] = views) -> Scored:
-                with conversing(self._shards, ask) as conversation:
-                    return score(conversation, views, self._offsets, candidates, choose, question.seed, Clock())
-
-            result = self._shards.attempt(converse)
-            row[result.ids] = result.scores
-        return matrix
+        wanted: Options = {"mode": "exact"}
+        wanted.update(options)
+        question = as_question(timestep, **wanted)
+        queries = (self._prepare(image, question, 1, progress) for image in images)
+        rows = [score_collection(self._collection, query) for query in queries]
+        return np.array(rows).reshape(len(images), len(self._present))
 
     def votes(
         self,
@@ -323,11 +279,12 @@ class Index:
         draws: int = 8,
         probes: int = DEFAULT_PROBES,
     ) -> NDArray[np.float64]:
-        """The coarse stage alone: estimated scores of all images.
+        """Estimate the scores of all images by the coarse stage alone.
 
         Args:
             image, timestep, noise, seed, draws: as for `attribute`.
-            probes: cells that each window of the query visits at most.
+            probes: cells that each window of the query visits at most: more find images of sharper posteriors, at a
+                cost that grows alike.
 
         Returns:
             float64 [N], 0 for removed images.
@@ -336,31 +293,21 @@ class Index:
             As `attribute`.
         """
         question = as_question(timestep, noise=noise, seed=seed, draws=draws)
-        query = decode_image(image, self.shape[1:], self.shape[0])
-        with conversing(self._shards, Ask(question, query, probes)) as conversation:
-            votes, _ = coarse_votes(conversation, self._offsets)
-        assert votes is not None  # the mode is "ann"
-        return votes
+        return vote_collection(self._collection, self._prepare(image, question, 1, None), probes)
 
     def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Images as they were indexed: uint8 [n, C, H, W].
-
-        Raises:
-            CorruptIndexError: the index is damaged.
-        """
-        order = np.argsort(image_ids, kind="stable")
-        parts = self._shards.pixels(divided(image_ids[order], self._offsets))
-        return np.concatenate(parts)[np.argsort(order)]
+        """Read images as they were indexed, uint8 [n, C, H, W], or raise `CorruptIndexError`."""
+        return self._collection.pixels(image_ids)
 
     def metadata_schema(self) -> pa.Schema:
-        """Names and types of the metadata columns, which `where` may name beside "key".
+        """Return the names and types of the metadata columns, which `where` may name as it may "key"."""
+        return self._collection.shards.metadata_schema
 
-        Raises:
-            CorruptIndexError: the index is damaged.
-        """
-        folder = self.path / self.manifest.shards[0] if self.manifest.shards else self.path
-        corpus = Corpus(folder, self.shape, read_manifest(folder).table)
-        return pa.schema([corpus.schema.field(name) for name in corpus.metadata_columns])
+    def _prepare(self, image: Any, question: Question, top: int, progress: Progress | None) -> Query:
+        timer = StageTimer()
+        with timer.stage("decode"):
+            pixels = decode_image(image, self.shape[1:], self.shape[0])
+        return Query(pixels, question, top, progress, timer.seconds["decode"])
 
 
 def build_index(
@@ -417,19 +364,10 @@ def build_index(
         20
     """
     build(
-        source,
-        path,
-        image_size=image_size,
-        channels=channels,
-        scales=scales,
-        columns=columns,
-        max_failures=max_failures,
-        coarse_stride=coarse_stride,
-        memory=memory,
-        null=null,
-        resume=resume,
+        source, path, image_size=image_size, channels=channels, scales=scales, columns=columns,
+        max_failures=max_failures, coarse_stride=coarse_stride, memory=memory, null=null, resume=resume,
         progress=progress,
-    )
+    )  # fmt: skip
     return open_index(path)
 
 
@@ -444,7 +382,7 @@ def open_index(path: str | PathLike[str], device: str = "auto") -> Index:
         The index. It goes on answering from what it opened, whatever is added or removed meanwhile.
 
     Raises:
-        NotAnIndexError: the folder is no index.
+        NotAnIndexError: the folder is not an index.
         VersionError: a newer nda_index wrote it.
         CorruptIndexError, MismatchError: it is damaged.
         ConfigError: an unknown device, or "cuda" where there is none.
@@ -456,5 +394,5 @@ def open_index(path: str | PathLike[str], device: str = "auto") -> Index:
         shard = Shard(folder, device)
         return Index(folder, shard.manifest, shard.null, LocalShards([shard]))
     shards = [Shard(folder / name, device) for name in parts]
-    manifest = whole_manifest(folder, [shard.manifest for shard in shards])
+    manifest = merge_manifests(folder, [shard.manifest for shard in shards])
     return Index(folder, manifest, read_null(folder), LocalShards(shards))

@@ -18,7 +18,7 @@ def quiet(stage: str, done: int, total: int) -> None:
 
 @contextmanager
 def progress_bars(messages: Console) -> Iterator[Progress]:
-    """A progress callback that shows a bar for each stage; nothing where the console is no terminal.
+    """Make a progress callback that shows a bar for each stage; it shows nothing where the console is not a terminal.
 
     Example:
         >>> with progress_bars(Console(stderr=True)) as report:

@@ -1,4 +1,4 @@
-"""A question: how a query is to be scored."""
+"""A question: the options that say how a picture is scored, and the picture."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Question:
-    """A query as it was asked; `Index.attribute` has the meaning of each field."""
+    """The options of a query; `Index.attribute` has the meaning of each field."""
 
     timesteps: tuple[int, ...]
     noise: NoiseSetting = "none"
@@ -54,7 +54,7 @@ class Question:
         if not self.timesteps:
             raise ConfigError("timestep is empty; give an integer from 0 to 999, or several")
         for timestep in self.timesteps:
-            noise_level(timestep)  # raises for what is no timestep
+            noise_level(timestep)  # raises for what is not a timestep
         if self.mode not in ("ann", "exact"):
             raise ConfigError(f"mode is {self.mode!r}; it must be 'ann' or 'exact'")
         if self.candidates is not None and self.candidates < 1:
@@ -62,20 +62,20 @@ class Question:
 
     @property
     def posterior(self) -> PosteriorSettings:
-        """The part of the question that the exact stage is told."""
+        """The options of the exact stage."""
         return PosteriorSettings(per_image_topk=self.per_image_topk, mirror=self.mirror)
 
     def posterior_on(self, backend: str) -> PosteriorSettings:
-        """`posterior`, computed by a backend."""
+        """Return the options of the exact stage on a backend."""
         return replace(self.posterior, backend=backend)
 
     @property
     def grouping(self) -> tuple[int, int]:
-        """Numbers of timesteps and of draws: of each noisy version there are as many."""
+        """Numbers of timesteps and of draws; there is a noisy version for each pair."""
         return len(self.timesteps), self.draws if self.noise == "average" else 1
 
     def noisy_versions(self, image: NDArray[np.uint8]) -> list[NoisyImage]:
-        """All noisy versions of a query uint8 [C, H, W], over timesteps and draws."""
+        """Make all noisy versions of a query uint8 [C, H, W], over timesteps and draws."""
         clean = to_float(image)
         return [
             noisy
@@ -84,7 +84,7 @@ class Question:
         ]
 
     def as_settings(self) -> dict[str, Any]:
-        """The fields as JSON values; what has no effect on this question is left out."""
+        """Return the fields as JSON values; what has no effect on this question is left out."""
         settings: dict[str, Any] = {"timestep": list(self.timesteps), "noise": self.noise, "mode": self.mode}
         if self.noise != "none":
             settings["seed"] = self.seed
@@ -96,7 +96,7 @@ class Question:
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Question:
-        """The question that has these settings; what `as_settings` left out takes a value without effect.
+        """Return the question with these settings; what `as_settings` left out takes a value without effect.
 
         Example:
             >>> question = Question((100,), draws=1)
@@ -110,7 +110,7 @@ class Question:
 
 
 def as_question(timestep: int | Sequence[int], **options: Unpack[Options]) -> Question:
-    """The question with these options, as `Index.attribute` takes them: one timestep or several.
+    """Make a question of options as `Index.attribute` takes them: one timestep or several.
 
     Raises:
         ConfigError: an option breaks a rule.

@@ -1,4 +1,4 @@
-"""How many cells to visit and how many images to score, measured on an index for a wanted recall or a wanted time."""
+"""Measure on an index how many cells to visit and how many images to score, for a wanted recall or a wanted time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nda_index.store.manifest import commit, read_manifest
 
 PROBES = (1, 2, 4, 8, 16)
 CANDIDATES = (128, 256, 512, 1024, 2500, 5000, 10_000)
-DEPTH = 100  # of the exact ranking that is to be found
+DEPTH = 100  # images of the exact ranking that a shortlist should hold
 SEED = 0
 
 
@@ -29,9 +29,9 @@ class Trial:
     Attributes:
         probes: cells that a window of the query visits at most.
         candidates: images that are scored.
-        recall: fraction of the exact top 100 among them, mean over queries.
-        mass: fraction of the whole posterior that they hold, mean over queries.
-        seconds: time of a question: the coarse stage, and the exact stage for as many images.
+        recall: fraction of the exact top 100 among the candidates, mean over queries.
+        mass: fraction of the whole posterior that the candidates hold, mean over queries.
+        seconds: time of a question, mean over queries: the coarse stage, and the exact stage over the candidates.
     """
 
     probes: int
@@ -62,21 +62,22 @@ def tune(
 ) -> Tuning:
     """Measure settings on an index, with mirror images of its own images as queries, and keep the best in its manifest.
 
-    From then on questions without `candidates` use it. The index hash changes, since the manifest does.
+    From then on, questions without `candidates` use it. The index hash changes, since the manifest does.
 
     Args:
-        index: open on the CPU or a GPU, as it will be asked.
-        recall: wanted fraction of the exact top 100, 0 to 1: the fastest setting that reaches it is chosen.
-        seconds: wanted time of a question: the setting of the best recall within it is chosen. One of both is given.
+        index: open on the device that will answer questions, CPU or GPU: the times are those of this device.
+        recall: wanted fraction of the exact top 100, 0 to 1: the fastest setting that reaches it is chosen. More of it
+            makes questions slower. Give either `recall` or `seconds`.
+        seconds: wanted time of a question: the setting of the best recall within it is chosen.
         timestep: of the questions, without noise.
-        queries: number of questions. Each scores the whole collection once.
+        queries: number of questions. More of them make the figures steadier; each scores the whole collection once.
         progress: is called with (stage, done, total).
 
     Returns:
         What was measured and chosen.
 
     Raises:
-        ConfigError: not one of `recall` and `seconds` is given, or no setting reaches it.
+        ConfigError: both or neither of `recall` and `seconds` are given, or no setting reaches the one given.
 
     Example:
         >>> import tempfile, nda_index as nda
@@ -86,13 +87,13 @@ def tune(
         True
     """
     if (recall is None) == (seconds is None):
-        raise ConfigError(f"recall is {recall} and seconds is {seconds}; give one of both")
+        raise ConfigError(f"recall is {recall} and seconds is {seconds}; give one of them and not both")
     if queries < 1:
         raise ConfigError(f"queries is {queries}; it must be 1 or more")
     chosen = np.random.default_rng(SEED).choice(index.image_ids, min(queries, len(index)), replace=False)
     pictures = np.ascontiguousarray(index.pixels(np.sort(chosen))[..., ::-1]).transpose(0, 2, 3, 1)  # [Q, H, W, C]
     trials = _measure(index, pictures, timestep, progress or quiet)
-    best = _chosen(trials, recall, seconds)
+    best = choose_trial(trials, recall, seconds)
     tuning = {**asdict(best), "timestep": timestep, "queries": len(pictures)}
     with write_lock(index.path):
         manifest = read_manifest(index.path)
@@ -105,7 +106,7 @@ def _measure(index: Index, pictures: NDArray[np.uint8], timestep: int, report: P
     lengths = sorted({min(candidates, count) for candidates in CANDIDATES})
     index.votes(pictures[0], timestep)  # compiles
     index.scores(pictures[:1], timestep, mode="ann", candidates=1)
-    found: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
+    figures: dict[tuple[int, int], list[tuple[float, float, float]]] = {}  # recall, mass and seconds of each query
     for number, picture in enumerate(pictures):
         start = time.perf_counter()
         exact = index.scores(picture[None], timestep)[0]
@@ -118,31 +119,46 @@ def _measure(index: Index, pictures: NDArray[np.uint8], timestep: int, report: P
             order = np.argsort(-votes, kind="stable")
             for length in lengths:
                 kept = order[:length]
-                figures = float(np.isin(ranking, kept).mean()), float(exact[kept].sum() / exact.sum())
-                found.setdefault((probes, length), []).append((*figures, coarse + per_image * length))
+                recall, mass = float(np.isin(ranking, kept).mean()), float(exact[kept].sum() / exact.sum())
+                figures.setdefault((probes, length), []).append((recall, mass, coarse + per_image * length))
         report("tune", number + 1, len(pictures))
-    return [Trial(*setting, *np.mean(rows, axis=0).tolist()) for setting, rows in found.items()]
+    return [Trial(*setting, *np.mean(rows, axis=0).tolist()) for setting, rows in figures.items()]
 
 
-def _chosen(trials: Sequence[Trial], recall: float | None, seconds: float | None) -> Trial:
+def choose_trial(trials: Sequence[Trial], recall: float | None, seconds: float | None) -> Trial:
+    """Choose the fastest trial that reaches a recall, or the one of the best recall within a time.
+
+    Args:
+        trials: one or more.
+        recall: wanted fraction of the exact top 100, or None where `seconds` is given.
+        seconds: wanted time of a question.
+
+    Raises:
+        ConfigError: no trial reaches it.
+
+    Example:
+        >>> trials = [Trial(1, 128, 0.7, 0.5, 0.1), Trial(8, 2500, 0.98, 0.9, 2.0)]
+        >>> choose_trial(trials, recall=0.9, seconds=None).candidates
+        2500
+    """
     if recall is not None:
         enough = [trial for trial in trials if trial.recall >= recall]
         if not enough:
             best = max(trial.recall for trial in trials)
-            raise ConfigError(f"recall is {recall}; the most that any setting reaches here is {best:.2f}, ask for less")
+            raise ConfigError(f"recall is {recall}; the most that any setting reaches here is {best:.2f}; lower it")
         return min(enough, key=lambda trial: trial.seconds)
     fast = [trial for trial in trials if seconds is not None and trial.seconds <= seconds]
     if not fast:
         least = min(trial.seconds for trial in trials)
-        raise ConfigError(f"seconds is {seconds}; the fastest setting here takes {least:.2f} s, allow more")
+        raise ConfigError(f"seconds is {seconds}; the fastest setting here takes {least:.2f} s; allow more")
     return max(fast, key=lambda trial: (trial.recall, -trial.seconds))
 
 
-def tuning_summary(tuning: dict[str, Any]) -> str:
-    """A manifest's tuning in one line.
+def summarize_tuning(tuning: dict[str, Any]) -> str:
+    """Describe a manifest's tuning in one line.
 
     Example:
-        >>> tuning_summary(asdict(Trial(4, 2500, 0.97, 0.8, 1.2)) | {"timestep": 100, "queries": 8})
+        >>> summarize_tuning(asdict(Trial(4, 2500, 0.97, 0.8, 1.2)) | {"timestep": 100, "queries": 8})
         '2,500 candidates, 4 probes: recall@100 0.97, mass 0.80, 1.20 s (t = 100, 8 queries)'
     """
     return (

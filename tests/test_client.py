@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
 import io
 import json
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from PIL import Image
 import nda_index as nda
 from nda_index.answer.arrow import answer_bytes
 from nda_index.client import AsyncClient, Client
+from nda_index.question import Question
 from tests.conftest import encoded
 from tests.serve.conftest import serving
 
@@ -58,12 +60,12 @@ def test_the_answer_is_the_object_that_the_index_gives(
 
 
 def test_coroutines_get_the_same(url: str, index: nda.Index, pictures: NDArray[np.uint8]) -> None:
-    async def ask() -> list[nda.Attribution]:
+    async def ask_five() -> list[nda.Attribution]:
         async with AsyncClient(url) as client:
             assert (await client.index())["images"] == 300
             return await asyncio.gather(*(client.attribute(pictures[i], 50, top=2) for i in range(5)))
 
-    for i, answer in enumerate(asyncio.run(ask())):
+    for i, answer in enumerate(asyncio.run(ask_five())):
         assert content(answer) == content(index.attribute(pictures[i], 50, top=2))
 
 
@@ -75,7 +77,7 @@ def test_a_kept_answer_is_read_again(url: str, collage: NDArray[np.uint8]) -> No
         with pytest.raises(nda.ServiceError, match="there is no answer") as absent:
             client.result("0" * 32)
         assert absent.value.status == 404
-        with pytest.raises(nda.ConfigError, match="no answer's name"):
+        with pytest.raises(nda.ConfigError, match="not the name of an answer"):
             client.result("../index")
 
     async def again() -> nda.Attribution:
@@ -95,7 +97,7 @@ def test_a_kept_answer_is_read_again(url: str, collage: NDArray[np.uint8]) -> No
         ({"where": ""}, nda.ConfigError, "where is empty"),
         ({"top": 10, "candidates": 9}, nda.QueryError, "candidates is 9"),
         ({"where": "year > 3000"}, nda.QueryError, "which no image fulfils"),
-        ({"where": "colour = 1"}, nda.ConfigError, "'colour' is no column"),
+        ({"where": "colour = 1"}, nda.ConfigError, "'colour' is not a column"),
     ],
 )
 def test_errors_are_those_of_the_index(
@@ -121,7 +123,7 @@ def test_pictures_of_every_kind_are_compared_as_the_index_does(
         np.testing.assert_array_equal(client.attribute(picture, top=1).query, index.attribute(picture, top=1).query)
 
 
-def test_what_is_no_picture_or_no_service_is_told(url: str, tmp_path: Path) -> None:
+def test_unreadable_pictures_and_absent_services_are_reported(url: str, tmp_path: Path) -> None:
     with Client(url) as client:
         for wrong in (b"text", tmp_path / "absent.png", 5, np.zeros((2, 2, 7), np.uint8)):
             with pytest.raises(nda.ImageDecodeError):
@@ -131,10 +133,10 @@ def test_what_is_no_picture_or_no_service_is_told(url: str, tmp_path: Path) -> N
     assert (none.value.status, none.value.retry_after) == (0, None)
 
 
-def test_a_busy_service_says_when_to_ask_again() -> None:
+def test_a_busy_service_says_when_to_try_again() -> None:
     def busy(request: httpx.Request) -> httpx.Response:
         assert request.headers["authorization"] == "Bearer token"
-        body = {"error": {"code": "busy", "message": "64 questions are waiting already; ask again later"}}
+        body = {"error": {"code": "busy", "message": "64 questions are in flight already; try again later"}}
         return httpx.Response(429, headers={"Retry-After": "7"}, content=json.dumps(body))
 
     def broken(request: httpx.Request) -> httpx.Response:
@@ -156,3 +158,26 @@ def test_a_missing_httpx_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delitem(sys.modules, "nda_index.client")
     with pytest.raises(nda.MissingDependencyError, match=r"pip install 'nda-index\[client\]'"):
         importlib.import_module("nda_index.client")
+
+
+def test_every_option_of_a_question_is_sent() -> None:
+    sent: list[bytes] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.read())
+        return httpx.Response(503)
+
+    with Client("http://service", transport=httpx.MockTransport(answer)) as client:
+        for field in fields(Question):
+            name = "timestep" if field.name == "timesteps" else field.name
+            value = 1 if name == "timestep" or field.default is None else field.default
+            with pytest.raises(nda.ServiceError):
+                client.attribute(b"picture", **{name: value})  # type: ignore[arg-type]
+            assert f'name="{name}"\r\n\r\n{value}\r\n'.encode() in sent[-1]
+
+
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+def test_defaults_are_those_of_the_index(client: type[Client] | type[AsyncClient]) -> None:
+    here, there = (inspect.signature(kind.attribute).parameters for kind in (client, nda.Index))
+    for name in ("timestep", "top"):
+        assert here[name].default == there[name].default

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nda_index import ImageDecodeError
-from nda_index.images import decode_image
-from tests.conftest import GREEN, RED, encoded
+from nda_index.images import decode_image, describe_input, encode_png, open_upright, to_float
+from tests.conftest import GREEN, RED, encoded, photographs
 
 
 def test_exif_orientation_is_honoured() -> None:
@@ -46,12 +48,82 @@ def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
             decode_image(data, (4, 4), 3)
 
 
+def test_every_form_of_an_image_is_decoded_alike(tmp_path: Path) -> None:
+    (photograph,) = photographs(1)
+    data = encoded(photograph)
+    (tmp_path / "a.png").write_bytes(data)
+    forms: list[Any] = [photograph, Image.fromarray(photograph), data, bytearray(data), memoryview(data)]
+    for form in [*forms, tmp_path / "a.png", str(tmp_path / "a.png")]:
+        decoded = decode_image(form, (24, 20), 3)
+        np.testing.assert_array_equal(decoded, photograph.transpose(2, 0, 1))
+        assert decoded.flags.c_contiguous
+    grey = photograph[..., :1]
+    for form in (grey, grey[..., 0], encoded(grey[..., 0])):
+        np.testing.assert_array_equal(decode_image(form, (24, 20), 1)[0], grey[..., 0])
+        np.testing.assert_array_equal(decode_image(form, (24, 20), 3), np.repeat(grey, 3, axis=2).transpose(2, 0, 1))
+
+
 @pytest.mark.parametrize(
-    "image", [b"", b"GIF89a", "nowhere.png", 17, None, np.zeros((4, 4, 2), np.uint8), np.zeros((4, 4))]
+    ("image", "message"),
+    [
+        (b"", "the 0 bytes cannot be read as an image: .*; give a PNG, JPEG or WebP"),
+        (b"GIF89a", "the 6 bytes cannot be read"),
+        (encoded(photographs(1)[0], "JPEG")[:-100], "cannot be read as an image: image file is truncated"),
+        ("nowhere.png", "there is no image at 'nowhere.png'; check the path"),
+        (17, "the int cannot be read as an image: a int is not a path"),
+        (None, "a NoneType is not a path, bytes, a PIL image or an array"),
+        (np.zeros((4, 4, 2), np.uint8), r"must be uint8 \[H, W, 3\] or \[H, W\], this is uint8 \[4, 4, 2\]"),
+        (np.zeros((4, 4, 3, 1), np.uint8), r"this is uint8 \[4, 4, 3, 1\]"),
+        (np.zeros((4, 4)), r"this is float64 \[4, 4\]"),
+    ],
 )
-def test_what_is_no_image_is_refused(image: Any) -> None:
-    with pytest.raises(ImageDecodeError):
+def test_what_is_not_an_image_is_refused(image: Any, message: str) -> None:
+    with pytest.raises(ImageDecodeError, match=message):
         decode_image(image, (4, 4), 3)
+
+
+def test_an_upright_image_keeps_its_size_and_is_turned_and_put_on_white() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = Image.fromarray(np.concatenate([RED, GREEN]))
+    turned = open_upright(encoded(picture, "PNG", exif=exif))
+    np.testing.assert_array_equal(np.asarray(turned), np.rot90(np.asarray(picture), -1))
+    clear = open_upright(encoded(np.zeros((3, 5, 4), np.uint8)))
+    assert (clear.mode, clear.size) == ("RGB", (5, 3))
+    assert (np.asarray(clear) == 255).all()
+    with pytest.raises(TypeError, match="is not a path"):
+        open_upright(None)
+
+
+def test_bytes_become_floats_between_minus_one_and_one() -> None:
+    values = np.arange(256, dtype=np.uint8).reshape(2, 128)
+    floats = to_float(values)
+    assert floats.dtype == np.float32
+    np.testing.assert_allclose(floats, values.astype(np.float64) / 127.5 - 1, atol=2**-23)
+    assert (floats.min(), floats.max()) == (-1, 1)
+
+
+def test_a_png_holds_the_pixels() -> None:
+    data = encode_png(Image.fromarray(photographs(1)[0]))
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.format == "PNG"
+        np.testing.assert_array_equal(np.asarray(image), photographs(1)[0])
+
+
+@pytest.mark.parametrize(
+    ("thing", "words"),
+    [
+        ("a.png", "'a.png'"),
+        (Path("b") / "a.png", "'b/a.png'"),
+        (np.zeros((2, 3)), "the array [2, 3]"),
+        (b"abc", "the 3 bytes"),
+        (memoryview(b"ab"), "the 2 bytes"),
+        (Image.new("L", (1, 1)), "the picture"),
+        (["a.png"], "the list"),
+    ],
+)
+def test_messages_describe_an_input_without_its_contents(thing: Any, words: str) -> None:
+    assert describe_input(thing) == words
 
 
 @settings(max_examples=60, deadline=None)

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import nda_index as nda
+from nda_index.coarse import shortlist
 from nda_index.diffusion import noisy_images
 from nda_index.exact import image_scores
+from nda_index.query import shard
 from nda_index.question import Options, Question
 
 
@@ -39,7 +41,7 @@ def expected_scores(
 def test_exact_scores_are_the_definition(
     index: nda.Index, pictures: NDArray[np.uint8], noise: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nda_index.query.shard.BLOCK", 128)  # several blocks
+    monkeypatch.setattr(shard, "BLOCK", 128)  # several blocks
     scores = index.scores([pictures[11]], 150, **noise)[0]
     np.testing.assert_allclose(scores, expected_scores(pictures, pictures[11], 150, **noise), rtol=1e-3, atol=1e-3)
 
@@ -175,9 +177,12 @@ def test_an_index_answers_the_same_after_it_is_opened_again(
     np.testing.assert_array_equal(first.scores, again.scores)
 
 
-def test_the_number_of_candidates_grows_with_the_posterior(index: nda.Index, pictures: NDArray[np.uint8]) -> None:
-    narrow, broad = (index.attribute(pictures[3], timestep=t, noise="none") for t in (5, 900))
-    assert narrow.scored <= broad.scored
+def test_the_number_of_candidates_grows_with_the_posterior(
+    index: nda.Index, pictures: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shortlist, "FEWEST_CANDIDATES", 1)
+    narrow, middle, broad = (index.attribute(pictures[3], timestep=t, noise="none") for t in (5, 200, 900))
+    assert narrow.scored < middle.scored < broad.scored
 
 
 def test_a_batch_has_an_answer_or_an_error_for_each_query(index: nda.Index, pictures: NDArray[np.uint8]) -> None:
@@ -187,16 +192,16 @@ def test_a_batch_has_an_answer_or_an_error_for_each_query(index: nda.Index, pict
     def stop(stage: str, done: int, total: int) -> None:
         raise Stop
 
-    asked: list[dict[str, Any]] = [
+    questions: list[dict[str, Any]] = [
         {"top": 3},
         {"where": "year > 3000"},
         {"progress": stop},
         {"top": 5, "mode": "exact"},
     ]
-    outcomes = list(index.attribute_batch([index.query(pictures[i], 50, **asked[i]) for i in range(4)]))
+    outcomes = list(index.attribute_batch([index.query(pictures[i], 50, **questions[i]) for i in range(4)]))
     assert [type(outcome) for outcome in outcomes] == [nda.Attribution, nda.QueryError, Stop, nda.Attribution]
     for i in (0, 3):
-        alone, together = index.attribute(pictures[i], 50, **asked[i]), outcomes[i]
+        alone, together = index.attribute(pictures[i], 50, **questions[i]), outcomes[i]
         assert isinstance(together, nda.Attribution)
         np.testing.assert_allclose(together.scores, alone.scores, rtol=1e-6)
         np.testing.assert_array_equal(together.image_ids, alone.image_ids)

@@ -3,14 +3,33 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 import nda_index
+from nda_index import client, cluster, exact
 
 # Not scipy: numba imports it where it is installed.
 OPTIONAL = (
     "faiss", "ray", "fastapi", "starlette", "uvicorn", "httpx", "prometheus_client", "diffusers", "triton",
     "matplotlib", "skimage",
 )  # fmt: skip
+
+
+# What the project promises to its users: a name that is missing or new here is a change of the public interface.
+EXPORTED = {
+    nda_index: """
+        AnswerFormatError Attribution ConfigError CorruptIndexError Denoised EditSummary Estimate
+        ImageDecodeError Index IndexFormatError LockedError MismatchError MissingDependencyError NdaIndexError
+        NotAnIndexError QueryError Scale ServiceError ShardLostError SourceError StorageError Trial Tuning
+        Verdict VersionError __version__ add_images build_index compact estimate_build exact open_index
+        read_answer remove_images tune
+    """,
+    exact: "Masses image_masses image_scores merge_log_totals",
+    client: "AsyncClient Client",
+    cluster: "build_shards open_cluster",
+}
 
 
 def imported(statement: str) -> set[str]:
@@ -32,9 +51,20 @@ def test_the_test_above_can_fail() -> None:
     assert "faiss" in imported("import nda_index, faiss")
 
 
-def test_public_names_are_listed_and_sorted() -> None:
-    assert sorted(nda_index.__all__) == nda_index.__all__
-    assert all(hasattr(nda_index, name) for name in nda_index.__all__)
+@pytest.mark.parametrize("module", EXPORTED, ids=lambda module: module.__name__)
+def test_exported_names_are_those_promised_and_sorted(module: ModuleType) -> None:
+    assert module.__all__ == EXPORTED[module].split()
+    assert module.__all__ == sorted(module.__all__)
+    assert [name for name in module.__all__ if not hasattr(module, name)] == []
+
+
+def test_every_public_name_of_the_package_is_exported() -> None:
+    rooms = {name for name, value in vars(nda_index).items() if getattr(value, "__name__", "") == f"nda_index.{name}"}
+    public = {name for name in vars(nda_index) if not name.startswith("_")} - rooms
+    assert public | {"__version__", "exact"} == set(nda_index.__all__)
+
+
+def test_the_package_says_that_it_is_typed() -> None:
     assert (Path(nda_index.__file__).parent / "py.typed").exists()
 
 

@@ -49,9 +49,9 @@ def test_there_are_as_many_noisy_versions_of_each_timestep(question: Question) -
 
 @pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8])
 def test_numbers_of_numpy_ask_what_those_of_python_do(kind: Any) -> None:
-    asked = as_question(kind(50), noise="draw", seed=kind(3), candidates=kind(7), mirror=np.bool_(True))  # type: ignore[arg-type]
-    assert asked == as_question(50, noise="draw", seed=3, candidates=7, mirror=True)
-    assert json.loads(json.dumps(asked.as_settings()))["timestep"] == [50]
+    question = as_question(kind(50), noise="draw", seed=kind(3), candidates=kind(7), mirror=np.bool_(True))  # type: ignore[arg-type]
+    assert question == as_question(50, noise="draw", seed=3, candidates=7, mirror=True)
+    assert json.loads(json.dumps(question.as_settings()))["timestep"] == [50]
     assert as_question(np.array([50, 200])) == as_question([50, 200])  # type: ignore[arg-type]
 
 

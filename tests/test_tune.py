@@ -9,7 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 import nda_index as nda
-from nda_index.store.manifest import read_manifest, verify
+from nda_index.store.manifest import read_manifest
+from nda_index.store.verify import verify
+from nda_index.tune import Trial, choose_trial
 
 
 @pytest.fixture
@@ -35,19 +37,50 @@ def test_the_fastest_setting_that_reaches_a_recall_is_kept(copy: Path, pictures:
     assert reopened.attribute(pictures[5], top=1, candidates=17).scored == 17
 
 
-def test_the_best_recall_within_a_time_is_kept(copy: Path) -> None:
-    tuning = nda.tune(nda.open_index(copy), seconds=1000.0, queries=1)
-    assert tuning.chosen.recall == max(trial.recall for trial in tuning.trials) == 1
+@pytest.mark.parametrize(
+    ("recall", "seconds", "candidates"),
+    [
+        (0.0, None, 128),
+        (0.7, None, 128),
+        (0.71, None, 1024),  # not 512, which reaches it later
+        (0.95, None, 5000),
+        (None, 0.1, 128),
+        (None, 0.99, 128),
+        (None, 1.0, 1024),
+        (None, 1.99, 1024),
+        (None, 2.0, 512),
+        (None, 100.0, 5000),  # not 10,000, which takes longer for the same recall
+    ],
+)
+def test_the_fastest_trial_of_a_recall_and_the_best_one_within_a_time_are_chosen(
+    recall: float | None, seconds: float | None, candidates: int
+) -> None:
+    trials = [
+        Trial(16, 10_000, 0.95, 0.9, 9.0),
+        Trial(2, 512, 0.9, 0.8, 2.0),
+        Trial(1, 128, 0.7, 0.5, 0.1),
+        Trial(16, 5000, 0.95, 0.9, 8.0),
+        Trial(8, 1024, 0.8, 0.99, 1.0),
+    ]
+    assert choose_trial(trials, recall, seconds).candidates == candidates
+
+
+def test_a_wanted_time_chooses_too_and_the_progress_of_every_query_is_told(copy: Path) -> None:
+    calls: list[tuple[str, int, int]] = []
+    tuning = nda.tune(nda.open_index(copy), seconds=1000.0, queries=2, progress=lambda *call: calls.append(call))
+    assert tuning.chosen == choose_trial(tuning.trials, None, 1000.0)
+    assert (tuning.queries, tuning.timestep) == (2, 100)
+    assert calls == [("tune", 1, 2), ("tune", 2, 2)]
 
 
 def test_what_cannot_be_reached_is_refused_and_nothing_is_kept(copy: Path) -> None:
     index = nda.open_index(copy)
     before = (copy / "manifest.json").read_bytes()
     for options, message in (
-        ({"recall": 1.5}, "the most that any setting reaches here is 1.00"),
-        ({"seconds": 0.0}, "the fastest setting here takes"),
-        ({}, "give one of both"),
-        ({"recall": 0.9, "seconds": 1.0}, "give one of both"),
+        ({"recall": 1.5}, "recall is 1.5; the most that any setting reaches here is 1.00; lower it"),
+        ({"seconds": 0.0}, "seconds is 0.0; the fastest setting here takes .* s; allow more"),
+        ({}, "give one of them and not both"),
+        ({"recall": 0.9, "seconds": 1.0}, "give one of them and not both"),
         ({"recall": 0.9, "queries": 0}, "queries is 0"),
     ):
         with pytest.raises(nda.ConfigError, match=message):

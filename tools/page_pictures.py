@@ -1,6 +1,6 @@
-"""Takes the pictures of the page in docs/: an answer of the demo's index, on a wide and on a narrow screen.
+"""Take the pictures of the page in docs/: an answer of the demo's index, on a wide and on a narrow screen.
 
-Run tools/demo.sh first, which makes the index of scikit-image's photographs.
+Run tools/demo.sh first, which makes the index of scikit-image's photographs; then python -m tools.page_pictures.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import demo
 import uvicorn
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
@@ -22,6 +21,7 @@ from playwright.sync_api import Browser, sync_playwright
 import nda_index as nda
 from nda_index.serve.app import create_app
 from nda_index.serve.settings import ServeSettings
+from tools import demo
 
 SCREENS = {1440: 1180, 390: 844}  # width and height
 COLOURS = 256  # of a picture: a third of the bytes

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up and runs every check: format, lint, types, tests.
+# Sets up and runs every check: format, lint, types, other versions of Python, and all tests. Arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools/setup.sh
@@ -11,4 +11,5 @@ fi
 .venv/bin/ruff format --check .
 .venv/bin/ruff check .
 .venv/bin/mypy
+tools/matrix.sh
 .venv/bin/python -m pytest "$@"

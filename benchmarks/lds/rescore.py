@@ -27,7 +27,7 @@ from rich.console import Console
 import nda_index as nda
 from benchmarks.lds.setting import SMALL, held_out_images, masks_of, training_images
 from benchmarks.machine import RESULTS, describe_machine
-from nda_index.evaluate.comparison import Row, as_markdown, baseline_rows, judged, posterior_rows
+from nda_index.evaluate.comparison import Row, as_markdown, baseline_rows, judge_scores, posterior_rows
 from nda_index.evaluate.lds import linear_datamodeling_scores
 from nda_index.evaluate.study import Study
 from nda_index.question import Options
@@ -132,7 +132,7 @@ def shortlist_rows(study: Study, settings: Sequence[tuple[str, int, Options]]) -
             scores = {group: index.scores(queries, timestep, **options) for group, queries in study.queries.items()}
             length = np.mean([(found > 0).sum(axis=1).mean() for found in scores.values()])
             seconds = time.perf_counter() - start
-            yield judged(study, f"{name}, {label}, shortlist of {length:.0f}", scores, seconds)
+            yield judge_scores(study, f"{name}, {label}, shortlist of {length:.0f}", scores, seconds)
 
 
 def grid_rows(study: Study) -> list[Row]:

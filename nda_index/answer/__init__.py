@@ -1,1 +1,1 @@
-"""Answers: what was found, and the forms in which it is written down."""
+"""Answers: what an index says of a picture, and the forms in which it is written."""

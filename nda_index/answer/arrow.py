@@ -1,4 +1,4 @@
-"""An answer in one file, whole: what another process needs to have the same `Attribution`.
+"""A whole answer in one Arrow file: another process that reads it has the same `Attribution`.
 
 The file is an Arrow IPC stream of one record batch, a row for each image, followed by the 32 bytes of its sha256. Any
 Arrow reader opens it; this one also finds a changed byte. docs/format.md has its columns.
@@ -9,17 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from nda_index.answer.data import AnswerData
 from nda_index.errors import AnswerFormatError, VersionError
 from nda_index.scales import Scale
-
-if TYPE_CHECKING:
-    from nda_index.answer.attribution import Attribution
 
 FORMAT_VERSION = 1
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
@@ -33,8 +31,8 @@ _SINGLE = (
 )  # fmt: skip
 
 
-def answer_bytes(answer: Attribution) -> bytes:
-    """The file's content.
+def answer_bytes(answer: AnswerData) -> bytes:
+    """Write an answer as the content of an Arrow file.
 
     Example:
         >>> import tempfile, nda_index as nda
@@ -72,15 +70,17 @@ def answer_bytes(answer: Attribution) -> bytes:
 
 
 def answer_fields(data: bytes, name: str) -> dict[str, Any]:
-    """The fields of the `Attribution` in a file's content; messages call it `name`.
+    """Read the fields of the `Attribution` in a file's content; messages call it `name`.
 
     Raises:
-        AnswerFormatError: it is no such file, or a byte of it was changed.
+        AnswerFormatError: it is not such a file, or a byte of it was changed.
         VersionError: a newer nda_index wrote it.
     """
     stream, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
     if hashlib.sha256(stream).digest() != digest:
-        raise AnswerFormatError(f"{name} is no whole answer of nda_index: its sha256 does not fit; ask again")
+        raise AnswerFormatError(
+            f"{name} is not a whole answer of nda_index: its sha256 does not fit; save the answer again"
+        )
     try:
         table = pa.ipc.open_stream(stream).read_all()
         facts = {key.decode().removeprefix("nda_index."): value for key, value in table.schema.metadata.items()}
@@ -92,7 +92,7 @@ def answer_fields(data: bytes, name: str) -> dict[str, Any]:
             )
         return _fields(table, single, facts)
     except (pa.ArrowException, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise AnswerFormatError(f"{name} is no answer of nda_index: {error!r}; ask again") from error
+        raise AnswerFormatError(f"{name} is not an answer of nda_index: {error!r}; save the answer again") from error
 
 
 def _fields(table: pa.Table, single: dict[str, Any], facts: dict[str, bytes]) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def _fields(table: pa.Table, single: dict[str, Any], facts: dict[str, bytes]) ->
 
 
 def _lists(rows: NDArray[Any]) -> pa.Array:
-    """Rows [n, ...] as flat lists."""
+    """Flatten rows [n, ...] to lists of one length."""
     length = int(np.prod(rows.shape[1:]))
     return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(rows).reshape(-1)), length)
 

@@ -3,151 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from nda_index.answer.arrow import answer_fields
-from nda_index.answer.report import FORMS, as_html, form_of
-from nda_index.errors import AnswerFormatError, ConfigError, QueryError
+from nda_index.answer.data import AnswerData
+from nda_index.answer.denoised import Denoised
+from nda_index.answer.forms import FORMS
+from nda_index.answer.report import as_html
+from nda_index.errors import AnswerFormatError, ConfigError
 from nda_index.exact.links import cell_links
 from nda_index.exact.posterior import views_of
 from nda_index.question import Question
-from nda_index.scales import Scale
-from nda_index.store.files import write_atomically
-from nda_index.trust.verdict import STRONG, Verdict
-
-if TYPE_CHECKING:
-    from nda_index.answer.denoised import Denoised
+from nda_index.store.files import ending_of, write_atomically
 
 
 @dataclass(frozen=True, repr=False)
-class Attribution:
-    """Training images in descending order of their score, with the evidence for it.
-
-    Attributes:
-        image_ids: int64 [top], position of each image in the indexed source.
-        scores: float64 [top], sum of posterior weights over patches and scales. With everything scored exactly, the
-            scores of all images sum to the number of query patches times the weight, summed over scales.
-        shares: float64 [top], the scores as a fraction of that sum: how much of the picture goes to this image.
-        keys: names of the images in the source.
-        metadata: one row for each image, with the columns given at build.
-        images: uint8 [top, H, W, C], the images.
-        query: uint8 [H, W, C], the picture as it was compared: resized and cropped to the index's size.
-        query_maps: float32 [scales, top, H, W], where on the query the score comes from; summed over scales, each sums
-            to the score.
-        train_maps: float32 [scales, top, H, W], where on the training image it comes from; likewise.
-        mass_covered: estimated fraction of the whole posterior that the scored images hold; 1 with mode "exact".
-        mass_error: its standard error. `scores` and `shares` are parts of the whole posterior, by the same estimate.
-        score_errors: float64 [top], standard error of each score because of what was not scored; 0 with mode "exact".
-        draw_errors: float64 [top], standard error of each score because of the noise, with noise="average"; else 0.
-        evidence: float64 [top], how much of the picture each image explains by its own fit
-            (`nda_index.trust.verdict`); NaN after the first 32.
-        percentiles: float64 [top], fraction of unrelated pictures whose best match has less evidence; NaN where there
-            is no evidence, or the index has no null.
-        null_pictures: number of these pictures.
-        groups: int64 [top], for each image the rank of the first of its near-duplicates among the first 1,000, or its
-            own.
-        scored: number of images that were scored exactly.
-        collection: number of images that were asked about: the index's, or those that `where` leaves.
-        missing: number of images that could not be asked about, because their shard was lost; 0 on one machine.
-        settings: the question's options, as JSON values.
-        scales: the index's scales, in the order of the maps.
-        log_normalisers: float64 [P] each, log of the whole posterior at every position of the query, for each scale and
-            each noisy version of the query.
-        index_hash: sha256 of the index's manifest: names the data that was asked.
-        version: version of nda_index that answered.
-        seconds: time spent, by stage.
-    """
-
-    image_ids: NDArray[np.int64]
-    scores: NDArray[np.float64]
-    shares: NDArray[np.float64]
-    keys: tuple[str, ...]
-    metadata: pa.Table
-    images: NDArray[np.uint8]
-    query: NDArray[np.uint8]
-    query_maps: NDArray[np.float32]
-    train_maps: NDArray[np.float32]
-    evidence: NDArray[np.float64]
-    percentiles: NDArray[np.float64]
-    null_pictures: int
-    groups: NDArray[np.int64]
-    mass_covered: float
-    mass_error: float
-    score_errors: NDArray[np.float64]
-    draw_errors: NDArray[np.float64]
-    scored: int
-    collection: int
-    missing: int
-    settings: dict[str, Any]
-    scales: tuple[Scale, ...]
-    log_normalisers: tuple[NDArray[np.float64], ...]
-    index_hash: str
-    version: str
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-    def __repr__(self) -> str:
-        best = ", ".join(f"{key} {share:.1%}" for key, share in zip(self.keys[:3], self.shares[:3], strict=True))
-        return f"<Attribution of {len(self)} images: {best}{', ...' if len(self) > 3 else ''}>"
-
-    @property
-    def group_shares(self) -> NDArray[np.float64]:
-        """Shares of each image's whole group of near-duplicates in the answer, float64 [top]."""
-        return np.asarray(np.bincount(self.groups, self.shares, len(self))[self.groups])
-
-    def verdict(self, rank: int) -> Verdict:
-        """What can be said of the image at `rank` (0 is the best): its `str` is a sentence.
-
-        Raises:
-            QueryError: no image has this rank, or it has no percentile.
-        """
-        self._check_rank(rank)
-        place = float(self.percentiles[rank])
-        if np.isnan(place):
-            raise QueryError(
-                f"rank {rank} has no verdict; the first 32 images have one, where the index was built with a null"
-            )
-        return Verdict(float(self.evidence[rank]), place, place >= STRONG, self.null_pictures)
-
-    def query_map(self, rank: int, scale: str | None = None) -> NDArray[np.float32]:
-        """Where on the query the image at `rank` (0 is the best) is found.
-
-        Args:
-            rank: of the image.
-            scale: name of a scale, as "p7r1"; None for all together.
-
-        Returns:
-            float32 [H, W], summing to the image's score, or to what the scale adds to it.
-
-        Raises:
-            QueryError: no image has this rank, or no scale this name.
-        """
-        return self._map(self.query_maps, rank, scale)
-
-    def train_map(self, rank: int, scale: str | None = None) -> NDArray[np.float32]:
-        """Where on the training image at `rank` the match lies; as `query_map`."""
-        return self._map(self.train_maps, rank, scale)
+class Attribution(AnswerData):
+    """Training images in descending order of their score, with the evidence for it; `AnswerData` has the fields."""
 
     def links(
         self, rank: int, scale: str | None = None, check: Callable[[], None] = lambda: None
     ) -> NDArray[np.float64]:
-        """Which part of the training image at `rank` (0 is the best) explains which part of the query.
+        """Tell which part of the training image at `rank` (0 is the best) explains which part of the query.
 
         Both are cut into 8 x 8 cells, numbered row * 8 + column.
 
         Args:
             rank: of the image.
             scale: name of a scale, as "p7r1"; None for all together.
-            check: is called again and again meanwhile; the work ends where it raises.
+            check: is called at intervals while this runs; what it raises ends the work.
 
         Returns:
             float64 [64, 64], from cell of the query to cell of the image: the score that the one gets from the other.
@@ -156,58 +45,19 @@ class Attribution:
         Raises:
             QueryError: no image has this rank, or no scale this name.
         """
-        self._check_rank(rank)
-        chosen = self._chosen_scales(scale)
+        self.check_rank(rank)
+        chosen = self.scale_places(scale)
         question = Question.from_settings(self.settings)
         views = views_of(question.noisy_versions(np.ascontiguousarray(self.query.transpose(2, 0, 1))), self.scales)
-        asked = [i for i, view in enumerate(views) if self.scales.index(view.scale) in chosen]
+        wanted = [i for i, view in enumerate(views) if self.scales.index(view.scale) in chosen]
         links = cell_links(
-            [views[i] for i in asked],
-            [self.log_normalisers[i] for i in asked],
+            [views[i] for i in wanted],
+            [self.log_normalisers[i] for i in wanted],
             self.images[rank].transpose(2, 0, 1),
             question.posterior,
             check,
         )
         return np.asarray(links.sum(axis=0), np.float64)
-
-    def to_table(self) -> pa.Table:
-        """One row for each image: rank (from 1), image_id, key, score, score_error, share, group (rank of its first
-        near-duplicate), group_share, evidence, percentile, then the metadata columns.
-
-
-        A metadata column of one of these names is called `metadata.NAME`.
-        """
-        columns: dict[str, Any] = {
-            "rank": pa.array(range(1, len(self) + 1), pa.int32()),
-            "image_id": self.image_ids,
-            "key": pa.array(self.keys, pa.string()),
-            "score": self.scores,
-            "score_error": self.score_errors,
-            "share": self.shares,
-            "group": pa.array(self.groups + 1, pa.int32()),
-            "group_share": self.group_shares,
-            "evidence": self.evidence,
-            "percentile": self.percentiles,
-        }
-        for name in self.metadata.column_names:
-            columns[f"metadata.{name}" if name in columns else name] = self.metadata[name]
-        return pa.table(columns)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The answer without pixels and maps, as JSON values."""
-        return {
-            "version": self.version,
-            "index_hash": self.index_hash,
-            "settings": self.settings,
-            "scored": self.scored,
-            "collection": self.collection,
-            "missing": self.missing,
-            "mass_covered": self.mass_covered,
-            "mass_error": self.mass_error,
-            "null_pictures": self.null_pictures,
-            "seconds": self.seconds,
-            "images": self.to_table().to_pylist(),
-        }
 
     def save(self, path: str | PathLike[str], *, explained: Sequence[Denoised] = ()) -> None:
         """Write the answer to a file; its name's ending says in which form.
@@ -215,8 +65,8 @@ class Attribution:
         Args:
             path: ".html" is a report in one file for a person, ".png" its picture alone, ".json" all numbers,
                 ".parquet" the table of images, ".arrow" all of it, for `read_answer`.
-            explained: the picture as the collection explains it, from `Index.denoise`, for the report to show: with
-                every image, say, and without those of this answer.
+            explained: means from `Index.denoise` for the report to show, for instance one over every image and one
+                without the images of this answer. Each adds two pictures to the page.
 
         Raises:
             ConfigError: another ending; or `explained` for another form than ".html", of another picture or index, or
@@ -224,7 +74,7 @@ class Attribution:
             StorageError: the file cannot be written.
         """
         path = Path(path)
-        form = form_of(path)
+        form = ending_of(path, FORMS)
         if explained and form != "html":
             raise ConfigError(f"explained is given for {path.name!r}; only .html shows it")
         for mean in explained:
@@ -234,38 +84,29 @@ class Attribution:
     def _check_same_question(self, mean: Denoised) -> None:
         if mean.index_hash != self.index_hash or not np.array_equal(mean.query, self.query):
             raise ConfigError(
-                "explained is of another picture or index; ask `denoise` of the same index about the same"
+                "explained is of another picture or index; call `denoise` on the same index with the same picture"
             )
         if self.settings["per_image_topk"] is not None:
-            raise ConfigError("explained is given for an answer with per_image_topk; a mean counts every window")
+            raise ConfigError(
+                "explained is given for an answer with per_image_topk; a mean counts every window; leave one out"
+            )
         for name in ("timestep", "noise", "seed", "draws", "temper", "mirror", "where"):
             ours, theirs = self.settings.get(name), mean.settings.get(name)
             if ours != theirs:
-                raise ConfigError(f"explained has {name} {theirs!r} and the answer {ours!r}; ask both with the same")
-
-    def _map(self, maps: NDArray[np.float32], rank: int, scale: str | None) -> NDArray[np.float32]:
-        self._check_rank(rank)
-        return np.asarray(maps[self._chosen_scales(scale), rank].sum(axis=0))
-
-    def _chosen_scales(self, name: str | None) -> list[int]:
-        names = [scale.name for scale in self.scales]
-        if name is not None and name not in names:
-            raise QueryError(f"scale is {name!r}; this answer has {', '.join(names)}, or None for all together")
-        return [i for i, known in enumerate(names) if name in (None, known)]
-
-    def _check_rank(self, rank: int) -> None:
-        if not 0 <= rank < len(self):
-            raise QueryError(f"rank is {rank}; this answer has ranks 0 to {len(self) - 1}, ask for more with top=")
+                raise ConfigError(
+                    f"explained has {name} {theirs!r} and the answer {ours!r}; call `attribute` and `denoise` with the "
+                    "same options"
+                )
 
 
 def read_answer(source: str | PathLike[str] | bytes) -> Attribution:
-    """The answer that was saved as ".arrow".
+    """Read an answer that was saved as ".arrow".
 
     Args:
         source: the file, or its content.
 
     Raises:
-        AnswerFormatError: there is no such file, it is no answer, or a byte of it was changed.
+        AnswerFormatError: there is no such file, it is not an answer, or a byte of it was changed.
         VersionError: a newer nda_index wrote it.
     """
     if isinstance(source, bytes):

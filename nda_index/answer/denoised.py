@@ -1,7 +1,7 @@
 """The posterior mean of a question: a picture as the collection explains it, and what it does not explain.
 
-It shows what a list of images cannot: whether the images that an answer names suffice to make the picture, and how
-little of it changes without them.
+It shows what a list of images cannot: whether the images of an answer suffice to make the picture, and how much of it
+changes without them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nda_index.answer.report import form_of
-from nda_index.images import png_bytes
+from nda_index.images import encode_png
 from nda_index.scales import Scale
-from nda_index.store.files import write_atomically
+from nda_index.store.files import ending_of, write_atomically
 
 DENOISED_FORMS = ("png",)  # endings of the files that a mean is saved in
 
@@ -34,11 +33,11 @@ class Denoised:
             pixels from -1 to 1.
         query: uint8 [H, W, C], the picture as it was compared: resized and cropped to the index's size.
         averaged: number of images that the posterior runs over.
-        collection: number of images that were asked about, those that `without` leaves out among them.
-        missing: number of images that could not be asked about, because their shard was lost; 0 on one machine.
+        collection: number of images that the question was about, those that `without` leaves out among them.
+        missing: number of images that could not be searched, because their shard was lost; 0 on one machine.
         settings: the question's options, as JSON values.
         scales: the index's scales, in the order of `by_scale`.
-        index_hash: sha256 of the index's manifest: names the data that was asked.
+        index_hash: sha256 of the index's manifest: names the data that was searched.
         version: version of nda_index that answered.
         seconds: time spent, by stage.
     """
@@ -71,7 +70,7 @@ class Denoised:
         return np.asarray(np.rint((self.image + 1) * 127.5).clip(0, 255), np.uint8)
 
     def to_dict(self) -> dict[str, Any]:
-        """Numbers and settings, without pixels, as JSON values."""
+        """Return numbers and settings, without pixels, as JSON values."""
         return {
             "distance": self.distance,
             "averaged": self.averaged,
@@ -91,5 +90,5 @@ class Denoised:
             StorageError: the file cannot be written.
         """
         path, picture = Path(path), self.picture
-        form_of(path, DENOISED_FORMS)
-        write_atomically(path, png_bytes(Image.fromarray(picture if picture.shape[2] == 3 else picture[..., 0])))
+        ending_of(path, DENOISED_FORMS)
+        write_atomically(path, encode_png(Image.fromarray(picture if picture.shape[2] == 3 else picture[..., 0])))

@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command line: nda-index and its commands."""
 
 from nda_index.cli.app import main
 

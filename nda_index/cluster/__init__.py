@@ -1,4 +1,4 @@
-"""Ray: an index in shards, built and asked on many machines."""
+"""Ray: an index in shards, built and queried on many machines."""
 
 from nda_index.cluster.build import build_shards
 from nda_index.cluster.shards import open_cluster

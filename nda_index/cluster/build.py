@@ -7,9 +7,8 @@ parallel; one rename makes it an index. The folder must be on storage that all m
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,23 +16,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nda_index.cluster.shards import RayShards, connect
-from nda_index.coarse.storage import QUANTIZER
+from nda_index.cluster.connection import connect
+from nda_index.cluster.shards import RayShards
 from nda_index.errors import ConfigError, ShardLostError
 from nda_index.index import Index
-from nda_index.indexing.journal import begin, is_unimportant, read_journal
-from nda_index.indexing.pipeline import BuildSummary, Request, finish, read_images, request
-from nda_index.indexing.plan import described
-from nda_index.indexing.segments import train_scale
+from nda_index.indexing.ingest import ingest_images
+from nda_index.indexing.journal import begin, read_journal
+from nda_index.indexing.pipeline import BuildSummary, finish_build, train_missing
+from nda_index.indexing.plan import describe_plan
+from nda_index.indexing.request import Request, check_request
 from nda_index.progress import Progress, quiet
-from nda_index.query.gather import divided
-from nda_index.sources.reading import Source
+from nda_index.sources import Source
 from nda_index.store.corpus import Corpus
-from nda_index.store.files import write_atomically, writing
+from nda_index.store.files import writing
+from nda_index.store.folder import BUILDING, MANIFEST, SHARDS
+from nda_index.store.hashes import hash_files
 from nda_index.store.locks import write_lock
-from nda_index.store.manifest import BUILDING, MANIFEST, SHARDS, Manifest, commit, hash_files, read_manifest
-from nda_index.trust.null import BEST, DEFAULT_PICTURES, TIMESTEP, write_null
-from nda_index.trust.verdict import best_unrelated
+from nda_index.store.manifest import Manifest, commit, read_manifest
+from nda_index.trust.null import DEFAULT_PICTURES, TIMESTEP, choose_pictures, make_null, write_null
 from nda_index.version import __version__
 
 SEED = 0
@@ -72,117 +72,100 @@ def build_shards(
         As `build_index`; ShardLostError: a task failed again and again.
     """
     report = progress or quiet
-    asked, folder = request(source, **options), Path(path)
-    if not 1 <= shards <= asked.opened.count:
-        raise ConfigError(f"shards is {shards}; it must be from 1 to the number of images, {asked.opened.count}")
+    request, folder = check_request(source, **options), Path(path)
+    if not 1 <= shards <= request.opened.count:
+        raise ConfigError(f"shards is {shards}; it must be from 1 to the number of images, {request.opened.count}")
     ray = connect(address)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with write_lock(folder):
-        resumed = _begin(folder, {**asked.settings, "shards": shards})
-        names = [f"{SHARDS}/{number:05d}" for number in range(shards)]
-        cuts = np.linspace(0, asked.opened.count, shards + 1).astype(int).tolist()
-        parts = [(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        interrupted = (folder / BUILDING).exists()
+        journal, _ = begin(folder, {**request.settings, "shards": shards}, resume=True)
+        cuts = np.linspace(0, request.opened.count, shards + 1).astype(int).tolist()
+        parts = [
+            _Part(source, options, str(folder / f"{SHARDS}/{number:05d}"), range(first, last))
+            for number, (first, last) in enumerate(zip(cuts[:-1], cuts[1:], strict=True))
+        ]
         task = ray.remote(max_retries=RETRIES, retry_exceptions=[OSError])
-        read, encode = task(_read_shard), task(_encode_shard)
-        counts = _all(
-            ray,
-            [read.remote(source, options, str(folder / name), part) for name, part in zip(names, parts, strict=True)],
-            lambda done: report("read", done, shards),
-        )
-        plans = asked.plans(sum(counts))
-        images = _ShardedImages(ray, asked, [folder / name for name in names], counts)
+        read = [task(_read_shard).remote(part) for part in parts]
+        counts = _wait_for_all(ray, read, lambda done: report("read", done, shards))
+        images, plans = _ShardedImages(ray, request.shape, parts, counts), request.plans(sum(counts))
         for plan in plans:
-            report(f"train {plan.scale.name}", 0, 1)
-            if not (folder / "scales" / plan.scale.name / QUANTIZER).exists():
-                train_scale(folder / "scales" / plan.scale.name, images, plan)
-            report(f"train {plan.scale.name}", 1, 1)
-        failures = _all(
-            ray,
-            [
-                encode.remote(source, options, str(folder / name), part, sum(counts), str(folder))
-                for name, part in zip(names, parts, strict=True)
-            ],
-            lambda done: report("encode", done, shards),
-        )
+            journal = train_missing(folder, images, plan, journal, report)
+        encode = [task(_encode_shard).remote(part, sum(counts), str(folder)) for part in parts]
+        failures = _wait_for_all(ray, encode, lambda done: report("encode", done, shards))
         manifest = Manifest(
-            config=asked.config(plans),
+            config=request.config(plans),
             counts={"images": sum(counts), "removed": 0, "failures": sum(failures)},
             files={},
             table={},
             features=["shards"],
-            shards=names,
+            shards=[f"{SHARDS}/{number:05d}" for number in range(shards)],
             version=__version__,
         )
-        write_null(folder, _null(ray, folder, manifest, null, report))
-        commit(folder, replace(manifest, files=hash_files(folder)))
-    scales = {plan.scale.name: described(plan, sum(counts)) for plan in plans}
-    return BuildSummary(sum(counts), sum(failures), scales, False, sum(counts) if resumed else 0)
+        write_null(folder, _make_null(ray, folder, manifest, choose_pictures(images, null, SEED), report))
+        commit(folder, replace(manifest, files=hash_files(folder, journal.files)))
+    scales = {plan.scale.name: describe_plan(plan, sum(counts)) for plan in plans}
+    return BuildSummary(sum(counts), sum(failures), scales, False, sum(counts) if interrupted else 0)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A shard to be built: the source and options of the whole, the shard's folder, and its images' places there."""
+
+    source: Source
+    options: dict[str, Any]
+    folder: str
+    positions: range
+
+    def request(self) -> Request:
+        return check_request(self.source, **self.options).part(self.positions)
 
 
 class _ShardedImages:
-    """The images of all shards, for training: a sample is read where they lie."""
+    """The images of all shards: a sample is read where they lie."""
 
-    def __init__(self, ray: Any, asked: Request, folders: Sequence[Path], counts: Sequence[int]) -> None:
+    def __init__(self, ray: Any, shape: tuple[int, int, int], parts: Sequence[_Part], counts: Sequence[int]) -> None:
         self.count = sum(counts)
-        self.shape = asked.shape
+        self.shape = shape
         self._read = ray.remote(max_retries=RETRIES)(_pixels_of_shard)
         self._ray = ray
-        self._folders = folders
+        self._folders = [part.folder for part in parts]
         self._offsets = np.cumsum([0, *counts])
 
     def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        parts = divided(image_ids, self._offsets)
-        asked = [
-            self._read.remote(str(folder), self.shape, ids) for folder, ids in zip(self._folders, parts, strict=True)
+        """Read the pixels of some, uint8 [n, C, H, W]."""
+        where = np.searchsorted(self._offsets, image_ids, side="right") - 1
+        shards = np.unique(where).tolist()
+        pending = [
+            self._read.remote(self._folders[shard], self.shape, image_ids[where == shard] - self._offsets[shard])
+            for shard in shards
         ]
-        return np.concatenate(self._ray.get(asked))
+        pixels = np.empty((len(image_ids), *self.shape), np.uint8)
+        for shard, part in zip(shards, self._ray.get(pending), strict=True):
+            pixels[where == shard] = part
+        return pixels
 
 
-def _begin(folder: Path, settings: dict[str, Any]) -> bool:
-    """Make the folder ready for a build in shards; whether an interrupted one goes on."""
-    settings = json.loads(json.dumps(settings))
-    if (folder / MANIFEST).exists():
-        raise ConfigError(
-            f"the output folder {str(folder)!r} exists and is an index; choose another, or delete it first"
-        )
-    if (folder / BUILDING).exists():
-        begun = json.loads((folder / BUILDING).read_bytes()).get("settings", {})
-        differing = sorted(name for name in settings if begun.get(name) != settings[name])
-        if differing:
-            raise ConfigError(
-                f"the build in {str(folder)!r} was begun with another {', '.join(differing)}; give the same settings "
-                f"to go on with it, or delete the folder"
-            )
-        return True
-    if any(not is_unimportant(path.name) for path in folder.iterdir()):
-        raise ConfigError(f"the output folder {str(folder)!r} is not empty; choose another, or delete it first")
-    write_atomically(folder / BUILDING, json.dumps({"settings": settings}).encode())
-    return False
-
-
-def _read_shard(source: Source, options: dict[str, Any], folder: str, part: tuple[int, int]) -> int:
+def _read_shard(part: _Part) -> int:
     """Read a part of the source; the number of images."""
-    path, asked = Path(folder), request(source, **options).part(range(*part))
+    path, request = Path(part.folder), part.request()
     path.mkdir(parents=True, exist_ok=True)
     with write_lock(path, WAIT):
         if (path / MANIFEST).exists():
             return int(read_manifest(path).counts["images"])
-        journal, _ = begin(path, asked.settings, resume=True)
-        return read_images(path, asked, journal, quiet).images
+        journal, _ = begin(path, request.settings, resume=True)
+        return ingest_images(path, request, journal, quiet).images
 
 
-def _encode_shard(
-    source: Source, options: dict[str, Any], folder: str, part: tuple[int, int], images: int, trained: str
-) -> int:
+def _encode_shard(part: _Part, images: int, trained: str) -> int:
     """Encode a part that was read, with the cells of all; the number of images that could not be read."""
-    path, whole = Path(folder), request(source, **options)
-    asked = whole.part(range(*part))
+    path, request = Path(part.folder), part.request()
     with write_lock(path, WAIT):
         if (path / MANIFEST).exists():
             return int(read_manifest(path).counts["failures"])
-        journal, _ = begin(path, asked.settings, resume=True)
-        manifest = finish(path, asked, journal, whole.plans(images), 0, quiet, Path(trained))
+        journal, _ = begin(path, request.settings, resume=True)
+        manifest = finish_build(path, request, journal, request.plans(images), 0, quiet, Path(trained))
         return int(manifest.counts["failures"])
 
 
@@ -192,7 +175,7 @@ def _pixels_of_shard(folder: str, shape: tuple[int, int, int], ids: NDArray[np.i
     return Corpus(path, shape, table).pixels(ids)
 
 
-def _all(ray: Any, pending: list[Any], report: Callable[[int], None]) -> list[Any]:
+def _wait_for_all(ray: Any, pending: list[Any], report: Callable[[int], None]) -> list[Any]:
     """Results of tasks in their order; `report` is told how many are done."""
     waiting = list(pending)
     try:
@@ -214,18 +197,16 @@ def _all(ray: Any, pending: list[Any], report: Callable[[int], None]) -> list[An
     return list(ray.get(pending))
 
 
-def _null(ray: Any, folder: Path, manifest: Manifest, pictures: int, report: Progress) -> NDArray[np.float64]:
-    """The null of an index in shards: as of any, but each picture is asked about alone."""
-    if pictures == 0:
+def _make_null(
+    ray: Any, folder: Path, manifest: Manifest, pictures: NDArray[np.uint8], report: Progress
+) -> NDArray[np.float64]:
+    """Make the null of an index in shards: each picture is searched for on all of them at once."""
+    if not len(pictures):
         return np.empty(0)
     shards = RayShards(ray, [folder / name for name in manifest.shards], partial=False)
-    index = Index(folder, manifest, np.empty(0), shards)
-    chosen = np.random.default_rng(SEED).choice(len(index), min(pictures, len(index)), replace=False)
-    found = []
-    for picture in index.pixels(chosen):
-        votes = index.votes(picture.transpose(1, 2, 0), TIMESTEP)
-        best = np.argsort(-votes, kind="stable")[:BEST]
-        found.append(best_unrelated(picture, index.pixels(best), index.scales))
-        report("null", len(found), len(chosen))
-    index.close()
-    return np.array(found, np.float64)
+    with Index(folder, manifest, np.empty(0), shards) as index:
+
+        def vote(block: NDArray[np.uint8]) -> NDArray[np.float64]:
+            return np.stack([index.votes(picture.transpose(1, 2, 0), TIMESTEP) for picture in block])
+
+        return make_null(pictures, index.pixels, vote, index.scales, report)

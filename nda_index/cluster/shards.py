@@ -1,61 +1,50 @@
-"""Ray: an index in shards, asked where they are.
+"""Shards in actors of a Ray cluster: a question works on each where its images lie, and sums travel.
 
-All shards have the same cells (`nda_index.cluster.build`), so that what they find can be merged. `open_index` opens all
-shards in one process, `open_cluster` has a Ray actor open each: the coarse and the exact stage run there, and sums
-travel. The folder must be on storage that all machines see.
+All shards have the same cells (`nda_index.cluster.build`), so that what they compute can be merged. `open_index` opens
+all shards in one process, `open_cluster` has a Ray actor open each. All machines must see the folder.
 
-A question is a coroutine on every shard, and a deterministic one. So a shard that was lost is opened elsewhere, and is
-told again what it was told before.
+A session is deterministic. So a shard that was lost is opened elsewhere, and is told again what it was told before.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from nda_index.cluster.connection import connect
 from nda_index.coarse.cells import Census, merge_census
-from nda_index.errors import ConfigError, MissingDependencyError, ShardLostError
+from nda_index.errors import ConfigError, ShardLostError
 from nda_index.index import Index
-from nda_index.query.shard import Answer, Ask, Conversation, Shard, whole_manifest
-from nda_index.store.manifest import read_manifest
+from nda_index.query.protocol import (
+    Floats,
+    Outside,
+    Rows,
+    Selection,
+    ShardMean,
+    ShardQuestion,
+    ShardScores,
+    ShardSession,
+    Totals,
+    Votes,
+)
+from nda_index.query.session import LocalSession
+from nda_index.query.shard import Shard
+from nda_index.store.manifest import merge_manifests, read_manifest
 from nda_index.trust.null import read_null
 
 RESTARTS = 3  # of a shard's actor
 
-
-def load_ray() -> Any:
-    """The ray module.
-
-    Raises:
-        MissingDependencyError: it is not installed.
-    """
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingDependencyError("Ray is not installed; run: pip install 'nda-index[ray]'") from error
-    return ray
-
-
-def connect(address: str | None) -> Any:
-    """Join the Ray cluster at an address ("auto": the one of this machine; None: one that is started here).
-
-    Raises:
-        ConfigError: there is none.
-    """
-    ray = load_ray()
-    if not ray.is_initialized():
-        try:
-            ray.init(address, log_to_driver=False, configure_logging=False, include_dashboard=False)
-        except (ConnectionError, ValueError) as error:
-            raise ConfigError(f"there is no Ray cluster at {address!r}: {error}; start one with `ray start`") from error
-    return ray
+Result = TypeVar("Result")
+Call = tuple[str, tuple[Any, ...]]  # a method of a session, and its arguments
 
 
 def open_cluster(path: str | PathLike[str], address: str | None = None, *, partial: bool = False) -> Index:
@@ -80,148 +69,193 @@ def open_cluster(path: str | PathLike[str], address: str | None = None, *, parti
     if not names:
         raise ConfigError(f"the index {str(folder)!r} is not in shards; build it with `build_shards`, or open_index it")
     shards = RayShards(connect(address), [folder / name for name in names], partial)
-    manifest = whole_manifest(folder, [read_manifest(folder / name) for name in names])
+    manifest = merge_manifests(folder, [read_manifest(folder / name) for name in names])
     return Index(folder, manifest, read_null(folder), shards)
 
 
 class ForgottenError(Exception):
-    """An actor was opened anew and does not know the question it is asked to go on with."""
+    """An actor was opened again and does not know the question that it is told to go on with."""
 
 
 class ShardActor:
-    """A shard in a process of its own, and the questions that it is working on."""
+    """A shard in a process of its own, and the sessions that work on it."""
 
     def __init__(self, folder: str) -> None:
         """Open the shard."""
         self._shard = Shard(Path(folder), "auto")
-        self._questions: dict[str, Any] = {}
+        self._sessions: dict[str, LocalSession] = {}
 
-    def opened(self) -> tuple[NDArray[np.bool_], list[Census]]:
-        """Which images are present, and the census of the cells."""
-        return self._shard.present, self._shard.census()
+    def describe(self) -> tuple[NDArray[np.bool_], list[Census], pa.Schema]:
+        """Return which images are present, the census of the cells, and the metadata columns."""
+        return self._shard.present, self._shard.census(), self._shard.corpus.metadata_schema
 
-    def join(self, census: list[Census]) -> None:
-        """Be one of several shards."""
-        self._shard.join(census)
+    def call(self, name: str, method: str, arguments: tuple[Any, ...]) -> Any:
+        """Take a step of a session.
 
-    def advance(self, name: str, message: Any) -> Any:
-        """Send a message to a question; what it yields next."""
-        if name not in self._questions:
+        Raises:
+            ForgottenError: no session has this name.
+        """
+        if name not in self._sessions:
             raise ForgottenError(name)
-        return self._questions[name].send(message)
+        return getattr(self._sessions[name], method)(*arguments)
 
-    def replay(self, name: str, census: list[Census], ask: Ask, messages: list[Any]) -> Any:
-        """Begin a question, here for the first time, with all that was said; what it yields after the last message."""
+    def replay(self, name: str, census: list[Census], question: ShardQuestion, calls: Sequence[Call]) -> Any:
+        """Begin a session, take all steps that it was told so far, and return what the last one gives."""
         self._shard.join(census)
-        self._questions[name] = self._shard.asked(ask)
-        return [self._questions[name].send(message) for message in messages][-1]
+        session = self._sessions[name] = LocalSession(self._shard, question)
+        return [getattr(session, method)(*arguments) for method, arguments in calls][-1]
 
     def end(self, name: str) -> None:
-        """Forget a question."""
-        self._questions.pop(name, None)
+        """Forget a session."""
+        self._sessions.pop(name, None)
 
     def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Pixels of some images."""
-        return self._shard.pixels(image_ids)
+        """Read the pixels of some images."""
+        return self._shard.corpus.pixels(image_ids)
 
 
 class RayShards:
-    """Shards in actors of a Ray cluster."""
+    """Shards in actors; `nda_index.query.protocol.Shards` has the attributes."""
+
+    concurrent = False  # an actor works on one question at a time
 
     def __init__(self, ray: Any, folders: Sequence[Path], partial: bool) -> None:
         """Start the actors."""
-        self.ray = ray
-        self.concurrent = False  # an actor works on one question at a time
-        self.lost: set[int] = set()
-        self._partial = partial
+        self.partial = partial
+        self._ray = ray
+        self._lost: set[int] = set()
         self._names = [str(folder) for folder in folders]
         actor = ray.remote(max_restarts=RESTARTS, max_task_retries=RESTARTS)(ShardActor)
         self.actors = [actor.remote(name) for name in self._names]
-        opened = self.all(lambda number: self.actors[number].opened.remote())
-        self.present = [present for present, _ in opened]
-        self.census = [merge_census(parts) for parts in zip(*(census for _, census in opened), strict=True)]
+        started = [actor.describe.remote() for actor in self.actors]
+        described = [
+            self.wait(shard, pending, self.actors[shard].describe.remote) for shard, pending in enumerate(started)
+        ]
+        self.present = [present for present, _, _ in described]
+        self.metadata_schema = described[0][2]
+        census = [merge_census(parts) for parts in zip(*(census for _, census, _ in described), strict=True)]
+        self.census = ray.put(census)  # sent to each machine once
 
-    def missing(self) -> int:
-        """Number of images in shards that are lost."""
-        return int(sum(self.present[number].sum() for number in self.lost))
+    def sessions(self, question: ShardQuestion) -> list[ShardSession | None]:
+        """Begin a session on every shard that is not lost.
 
-    def attempt(self, answer: Callable[[], Answer]) -> Answer:
-        """Answer a question, and again without a shard that is lost on the way, if that is allowed."""
-        while True:
-            before = len(self.lost)
-            try:
-                return answer()
-            except ShardLostError:
-                if not self._partial or len(self.lost) in (before, len(self.actors)):
-                    raise
+        Raises:
+            ShardLostError: one is lost, and answers without it are not wanted.
+        """
+        if self._lost and not self.partial:
+            raise self._error(min(self._lost), "it was lost before")
+        quiet = replace(question, progress=None)
+        return [None if shard in self._lost else RaySession(self, shard, quiet) for shard in range(len(self.actors))]
 
-    def ask(self, ask: Ask) -> Conversation:
-        """Put a question to all shards that are not lost."""
-        return _RayConversation(self, replace(ask, progress=None))
+    def together(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
+        """Make calls at the same time: their threads wait for other processes."""
+        with ThreadPoolExecutor(max(1, len(calls)), "shard") as pool:
+            return [future.result() for future in [pool.submit(call) for call in calls]]
 
-    def pixels(self, image_ids: Sequence[NDArray[np.int64]]) -> list[NDArray[np.uint8]]:
-        """Pixels of some images of each shard, by ids of the shard."""
-        return self.all(lambda number: self.actors[number].pixels.remote(image_ids[number]))
+    def pixels(self, shard: int, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Read the pixels of a shard's images, uint8 [n, C, H, W]."""
+        if shard in self._lost:
+            raise self._error(shard, "it was lost before")
+
+        def read() -> Any:
+            return self.actors[shard].pixels.remote(image_ids)
+
+        pixels: NDArray[np.uint8] = self.wait(shard, read(), read)
+        return pixels
+
+    def lost(self) -> frozenset[int]:
+        """Return the numbers of the shards that cannot be reached."""
+        return frozenset(self._lost)
 
     def close(self) -> None:
         """Stop the actors."""
         for actor in self.actors:
-            self.ray.kill(actor)
+            self._ray.kill(actor)
 
-    def all(self, call: Callable[[int], Any], again: Callable[[int], Any] | None = None) -> list[Any]:
-        """What all shards answer to a call, None from those that are lost; one that was opened anew is asked `again`.
+    def wait(self, shard: int, pending: Any, again: Callable[[], Any]) -> Any:
+        """Wait for a call to a shard; where the shard is opened again on the way, make it `again`.
 
         Raises:
-            ShardLostError: one is lost only now, and for good.
+            ShardLostError: the shard is lost, and for good.
+            NdaIndexError: what the call raises.
         """
-        asked = [None if number in self.lost else call(number) for number in range(len(self.actors))]
-        return [
-            None if pending is None else self._result(number, pending, again or call)
-            for number, pending in enumerate(asked)
-        ]
-
-    def _result(self, number: int, pending: Any, again: Callable[[int], Any]) -> Any:
-        errors = self.ray.exceptions
+        errors = self._ray.exceptions
         reason: Exception | None = None
         for _ in range(RESTARTS + 1):
             try:
-                return self.ray.get(pending)
+                return self._ray.get(pending)
             except errors.RayTaskError as error:
                 if not isinstance(error.cause, ForgottenError):
                     raise error.cause from None
             except errors.RayActorError as error:
                 reason = error
-            pending = again(number)
-        self.lost.add(number)
-        raise ShardLostError(
-            f"the shard {self._names[number]!r} cannot be reached: {str(reason).splitlines()[0]}; start a machine that "
-            f"sees it, or open the index with partial=True"
-        ) from reason
+            pending = again()
+        self._lost.add(shard)
+        raise self._error(shard, str(reason).splitlines()[0]) from reason
+
+    def _error(self, shard: int, reason: str) -> ShardLostError:
+        return ShardLostError(
+            f"the shard {self._names[shard]!r} cannot be reached: {reason}; start a machine that sees it, or open the "
+            f"index with partial=True"
+        )
 
 
-class _RayConversation:
-    """A question on all shards: what was said to each is kept, for one that is opened anew."""
+class RaySession:
+    """A session in an actor: what it was told is kept, for an actor that is opened again."""
 
-    def __init__(self, shards: RayShards, ask: Ask) -> None:
-        self._shards = shards
-        self._ask = ask
+    def __init__(self, shards: RayShards, shard: int, question: ShardQuestion) -> None:
+        """Begin; the actor hears of it with the first step."""
+        self._shards, self._shard, self._question = shards, shard, question
+        self._actor = shards.actors[shard]
         self._name = uuid.uuid4().hex
-        self._said: list[list[Any]] = [[] for _ in shards.actors]
+        self._calls: list[Call] = []
 
-    def advance(self, messages: Sequence[Any]) -> list[Any]:
-        for said, message in zip(self._said, messages, strict=True):
-            said.append(message)
-        actors = self._shards.actors
+    def probe(self) -> list[Floats]:
+        """Visit cells."""
+        masses: list[Floats] = self._call("probe")
+        return masses
 
-        def replay(number: int) -> Any:
-            return actors[number].replay.remote(self._name, self._shards.census, self._ask, self._said[number])
+    def vote(self, log_masses: list[Floats]) -> Votes:
+        """Estimate scores."""
+        votes: Votes = self._call("vote", log_masses)
+        return votes
 
-        def go_on(number: int) -> Any:
-            return actors[number].advance.remote(self._name, messages[number])
+    def total(self, selection: Selection) -> Totals:
+        """Sum the masses of selected images."""
+        totals: Totals = self._call("total", selection)
+        return totals
 
-        return self._shards.all(replay if len(self._said[0]) == 1 else go_on, replay)
+    def weigh(self, totals: Totals) -> Outside:
+        """Weigh the sampled images."""
+        outside: Outside = self._call("weigh", totals)
+        return outside
+
+    def score(self, log_normalisers: list[Floats]) -> ShardScores:
+        """Score the selected images."""
+        scores: ShardScores = self._call("score", log_normalisers)
+        return scores
+
+    def average(self, log_normalisers: list[Floats]) -> ShardMean:
+        """Sum the pixels of the selected images."""
+        mean: ShardMean = self._call("average", log_normalisers)
+        return mean
+
+    def fetch(self, image_ids: NDArray[np.int64]) -> Rows:
+        """Read images of the shard."""
+        rows: Rows = self._call("fetch", image_ids)
+        return rows
 
     def end(self) -> None:
-        for number, actor in enumerate(self._shards.actors):
-            if number not in self._shards.lost:
-                actor.end.remote(self._name)
+        """Forget the question; an actor that is gone has forgotten it."""
+        if self._shard not in self._shards.lost():
+            self._actor.end.remote(self._name)
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        self._calls.append((method, arguments))
+
+        def replay() -> Any:
+            return self._actor.replay.remote(self._name, self._shards.census, self._question, self._calls)
+
+        first = len(self._calls) == 1
+        pending = replay() if first else self._actor.call.remote(self._name, method, arguments)
+        return self._shards.wait(self._shard, pending, replay)

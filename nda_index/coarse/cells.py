@@ -1,18 +1,29 @@
-"""The inverted lists of one scale as arrays: cells, their members' codes, and the images that these come from."""
+"""The inverted lists of one scale as arrays: cells, their members' codes, and the images that they come from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.coarse.embedding import Embedding
 
-Census: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]"
+
+class Census(NamedTuple):
+    """How many members each cell has, and what they are like.
+
+    Attributes:
+        counts: int64 [C].
+        means, variances: float64 [C, d], of the members' decoded vectors; 0 for an empty cell.
+    """
+
+    counts: NDArray[np.int64]
+    means: NDArray[np.float64]
+    variances: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,7 @@ class Cells:
         codebook: how codes become what is added to a centroid: float32 [2, d], offset and step of each coordinate, or
             [256, d] for product quantisation.
         segments: the members.
-        census: counts, means and variances of the cells' members, where others lie elsewhere: of all.
+        joint_census: where other shards hold members too, the census of all shards; None: the members here are all.
     """
 
     embedding: Embedding
@@ -53,28 +64,23 @@ class Cells:
     centroids: NDArray[np.float32]
     codebook: NDArray[np.float32]
     segments: tuple[Segment, ...]
-    census: Census | None = None
+    joint_census: Census | None = None
 
     @cached_property
-    def counts(self) -> NDArray[np.int64]:
-        """Members of each cell, int64 [C]."""
-        if self.census is not None:
-            return self.census[0]
-        return np.asarray(sum(np.diff(segment.offsets) for segment in self.segments), np.int64)
+    def census(self) -> Census:
+        """The census of all segments, or of all shards where they were joined."""
+        if self.joint_census is not None:
+            return self.joint_census
+        parts = [Census(np.diff(segment.offsets), segment.means, segment.variances) for segment in self.segments]
+        return merge_census(parts)
 
-    @cached_property
-    def moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Means and variances of each cell's members over all segments, float64 [C, d] each."""
-        if self.census is not None:
-            return self.census[1:]
-        return merge_moments(
-            [np.diff(segment.offsets) for segment in self.segments],
-            [segment.means for segment in self.segments],
-            [segment.variances for segment in self.segments],
-        )
+    def merge_segments(self, segments: Sequence[Segment], renumbered: NDArray[np.int32]) -> Segment:
+        """Merge several segments into one.
 
-    def merged(self, segments: Sequence[Segment], renumbered: NDArray[np.int32]) -> Segment:
-        """Several segments as one, with new image ids; members whose image has none, -1, are left out."""
+        Args:
+            segments: of these cells.
+            renumbered: int32 [N], the new id of each image; the members of an image with -1 are left out.
+        """
         sizes = [np.diff(segment.offsets) for segment in segments]
         places = np.concatenate([np.repeat(np.arange(len(self.centroids)), size) for size in sizes])  # [T]
         image_ids = renumbered[np.concatenate([segment.image_ids for segment in segments])]
@@ -83,47 +89,36 @@ class Cells:
         codes = np.concatenate([segment.codes for segment in segments])[order]
         counts = np.bincount(places[order], minlength=len(self.centroids))
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        return Segment(offsets, codes, image_ids[order], *self._moments_of(offsets, codes))
-
-    def _moments_of(
-        self, offsets: NDArray[np.int64], codes: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         means, variances = (np.zeros(self.centroids.shape) for _ in range(2))
-        for cell in np.flatnonzero(np.diff(offsets)).tolist():
-            members = decode(codes[offsets[cell] : offsets[cell + 1]], self.centroids[cell], self.codebook).astype(
-                np.float64
-            )
+        for cell in np.flatnonzero(counts).tolist():
+            mine = codes[offsets[cell] : offsets[cell + 1]]
+            members = decode(mine, self.centroids[cell], self.codebook).astype(np.float64)  # [n, d]
             means[cell], variances[cell] = members.mean(axis=0), members.var(axis=0)
-        return means, variances
-
-
-def merge_moments(
-    counts: Sequence[NDArray[np.int64]], means: Sequence[NDArray[np.float64]], variances: Sequence[NDArray[np.float64]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Means and variances of several groups together.
-
-    Example:
-        >>> one = np.ones((1, 1))
-        >>> mean, variance = merge_moments([np.array([1]), np.array([1])], [one, 3 * one], [0 * one, 0 * one])
-        >>> mean.item(), variance.item()
-        (2.0, 1.0)
-    """
-    weights = [count[:, None] / np.maximum(sum(counts), 1)[:, None] for count in counts]  # [C, 1] each
-    mean = sum(w * m for w, m in zip(weights, means, strict=True))  # [C, d]
-    variance = sum(w * (v + (m - mean) ** 2) for w, m, v in zip(weights, means, variances, strict=True))  # [C, d]
-    return np.asarray(mean, np.float64), np.asarray(variance, np.float64)
+        return Segment(offsets, codes, image_ids[order], means, variances)
 
 
 def merge_census(parts: Sequence[Census]) -> Census:
-    """The census of several shards together."""
-    counts, means, variances = zip(*parts, strict=True)
-    return np.asarray(sum(counts), np.int64), *merge_moments(counts, means, variances)
+    """Return the census of several segments or shards together.
+
+    Example:
+        >>> one = np.ones((1, 1))
+        >>> merged = merge_census([Census(np.array([1]), one, 0 * one), Census(np.array([1]), 3 * one, 0 * one)])
+        >>> merged.counts.item(), merged.means.item(), merged.variances.item()
+        (2, 2.0, 1.0)
+    """
+    counts = np.asarray(sum(part.counts for part in parts), np.int64)  # [C]
+    weights = [part.counts[:, None] / np.maximum(counts, 1)[:, None] for part in parts]  # [C, 1] each
+    mean = sum(w * part.means for w, part in zip(weights, parts, strict=True))  # [C, d]
+    variance = sum(
+        w * (part.variances + (part.means - mean) ** 2) for w, part in zip(weights, parts, strict=True)
+    )  # [C, d]
+    return Census(counts, np.asarray(mean, np.float64), np.asarray(variance, np.float64))
 
 
 def decode(
     codes: NDArray[np.uint8], centroids: NDArray[np.float32], codebook: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Vectors of members, float32 [n, d], from their codes [n, bytes] and their cells' centroids [n, d] or [d]."""
+    """Return members' vectors, float32 [n, d], from their codes [n, bytes] and their cells' centroids [n, d] or [d]."""
     dimensions = codebook.shape[1]
     if len(codebook) == 2:
         return np.asarray(centroids + codebook[0] + codebook[1] * codes, np.float32)  # [n, d]

@@ -3,7 +3,7 @@
 A patch x becomes its coordinates on orthonormal directions (principal components of training patches) and one more, the
 norm of what is left. By the triangle inequality for that rest, |e(x) - e(y)| <= |x - y|: whatever the index has not
 visited within a distance lies no nearer in truth. Where a window sticks out of the image its pixels are 0, and two last
-coordinates say by how much it does, down and right: windows that stick out differently never match (`mask_value=inf`).
+coordinates say by how much, down and right: windows that stick out differently never match (`mask_value=inf`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from nda_index.images import to_float
 from nda_index.scales import Scale, block_means
 
-OVERHANG_UNIT = 4.0  # added distance of windows that stick out by one pixel more or less: further than neighbours are
+OVERHANG_UNIT = 4.0  # added distance of windows that stick out by one pixel more or less: farther than neighbours are
 
 
 @dataclass(frozen=True)
@@ -34,22 +35,23 @@ class Embedding:
 
 
 def fit_embedding(images: NDArray[np.uint8], scale: Scale, dimensions: int) -> Embedding:
-    """Principal directions of the patches of some training images.
+    """Find the principal directions of the patches of some training images.
 
     Args:
         images: uint8 [N, C, H, W].
         scale: its patches.
-        dimensions: length of an embedded patch, at least 4; fewer where a patch has fewer values.
+        dimensions: length of an embedded patch, at least 4; fewer where a patch has fewer values. More tell patches
+            apart better, and take memory and time in proportion.
 
     Returns:
-        The embedding, not centred: the first direction is close to the mean patch.
+        The embedding. It is not centred: the first direction is close to the mean patch.
 
     Example:
         >>> images = np.random.default_rng(0).integers(0, 256, (4, 1, 8, 8), np.uint8)
         >>> fit_embedding(images, Scale(3), dimensions=7).dimensions
         7
     """
-    means = _padded_means(images.astype(np.float64) / 127.5 - 1.0, scale)  # [N, C, H', W']
+    means = _pad_means(to_float(images, np.float64), scale)  # [N, C, H', W']
     windows = F.unfold(means, scale.taps, dilation=scale.downscale)  # [N, D, P]
     patches = windows.transpose(1, 2).flatten(0, 1)  # [N P, D]
     moments = (patches.T @ patches / len(patches)).numpy()  # [D, D]
@@ -60,12 +62,12 @@ def fit_embedding(images: NDArray[np.uint8], scale: Scale, dimensions: int) -> E
 
 
 def embed(embedding: Embedding, images: NDArray[np.uint8], stride: int = 1) -> NDArray[np.float32]:
-    """Embedded patches of images, at all positions of the scale.
+    """Embed the patches of images, at all positions of the scale.
 
     Args:
         embedding: from `fit_embedding`.
         images: uint8 [N, C, H, W].
-        stride: every how many pixels a patch is taken.
+        stride: a patch is taken at every `stride`-th pixel.
 
     Returns:
         float32 [N, P, dimensions], positions row by row.
@@ -75,13 +77,15 @@ def embed(embedding: Embedding, images: NDArray[np.uint8], stride: int = 1) -> N
         >>> embed(fit_embedding(images, Scale(3), dimensions=7), images, stride=2).shape
         (4, 16, 7)
     """
-    means = _padded_means(images.astype(np.float64) / 127.5 - 1.0, embedding.scale)  # [N, C, H', W']
-    coordinates = _coordinates(embedding, means, stride)  # [N, d, h, w]
-    return _embedded(embedding, coordinates, _rest(embedding, means, coordinates, stride), images.shape[2:], stride)
+    means = _pad_means(to_float(images, np.float64), embedding.scale)  # [N, C, H', W']
+    coordinates = _project(embedding, means, stride)  # [N, d, h, w]
+    return _assemble(
+        embedding, coordinates, _measure_rest(embedding, means, coordinates, stride), images.shape[2:], stride
+    )
 
 
 def embed_noisy(embedding: Embedding, clean: NDArray[np.uint8], noisy: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Embedded patches of one noisy query, at all positions: its own coordinates, but the clean query's rest.
+    """Embed the patches of one noisy query, at all positions: its own coordinates, but the clean query's rest.
 
     Noise off the directions adds the same to all distances of a patch, in expectation; its norm would drown what the
     clean rest says.
@@ -99,18 +103,18 @@ def embed_noisy(embedding: Embedding, clean: NDArray[np.uint8], noisy: NDArray[n
         >>> embed_noisy(fit_embedding(image[None], Scale(3), dimensions=7), image, np.ones((1, 8, 8))).shape
         (64, 7)
     """
-    means = _padded_means(clean[None].astype(np.float64) / 127.5 - 1.0, embedding.scale)  # [1, C, H', W']
-    rest = _rest(embedding, means, _coordinates(embedding, means, 1), 1)  # [1, 1, h, w]
-    coordinates = _coordinates(embedding, _padded_means(noisy[None].astype(np.float64), embedding.scale), 1)
-    return np.asarray(_embedded(embedding, coordinates, rest, clean.shape[1:], 1)[0])
+    means = _pad_means(to_float(clean[None], np.float64), embedding.scale)  # [1, C, H', W']
+    rest = _measure_rest(embedding, means, _project(embedding, means, 1), 1)  # [1, 1, h, w]
+    coordinates = _project(embedding, _pad_means(noisy[None].astype(np.float64), embedding.scale), 1)
+    return np.asarray(_assemble(embedding, coordinates, rest, clean.shape[1:], 1)[0])
 
 
-def _coordinates(embedding: Embedding, means: torch.Tensor, stride: int) -> torch.Tensor:
+def _project(embedding: Embedding, means: torch.Tensor, stride: int) -> torch.Tensor:
     kernel = torch.from_numpy(np.array(embedding.directions))  # [d, C, taps, taps]
     return F.conv2d(means, kernel, stride=stride, dilation=embedding.scale.downscale)  # [N, d, h, w]
 
 
-def _rest(embedding: Embedding, means: torch.Tensor, coordinates: torch.Tensor, stride: int) -> torch.Tensor:
+def _measure_rest(embedding: Embedding, means: torch.Tensor, coordinates: torch.Tensor, stride: int) -> torch.Tensor:
     # float64 throughout: the norm of the rest is a difference of two large squares.
     scale = embedding.scale
     energy = means.square().sum(dim=1, keepdim=True)  # [N, 1, H', W']
@@ -119,31 +123,31 @@ def _rest(embedding: Embedding, means: torch.Tensor, coordinates: torch.Tensor, 
     return (norms - coordinates.square().sum(dim=1, keepdim=True)).clamp_min(0).sqrt()  # [N, 1, h, w]
 
 
-def _embedded(
+def _assemble(
     embedding: Embedding, coordinates: torch.Tensor, rest: torch.Tensor, size: tuple[int, ...], stride: int
 ) -> NDArray[np.float32]:
-    overhangs = (_overhang(side, embedding.scale, stride) for side in size)
+    overhangs = (_measure_overhang(side, embedding.scale, stride) for side in size)
     out = torch.stack(torch.meshgrid(*overhangs, indexing="ij")) * OVERHANG_UNIT  # [2, h, w]
     out = out.expand(len(coordinates), -1, -1, -1)  # [N, 2, h, w]
     embedded = torch.cat([coordinates, rest, out], dim=1).flatten(2).transpose(1, 2)  # [N, P, d + 3]
     return np.ascontiguousarray(embedded.to(torch.float32).numpy())
 
 
-def positions_taken(scale: Scale, height: int, width: int, stride: int) -> int:
-    """Number of positions that `embed` takes from an image.
+def count_positions(scale: Scale, height: int, width: int, stride: int) -> int:
+    """Return the number of positions that `embed` takes from an image.
 
     Example:
-        >>> positions_taken(Scale(7), 32, 32, stride=2)
+        >>> count_positions(Scale(7), 32, 32, stride=2)
         256
     """
     return len(range(0, scale.positions(height), stride)) * len(range(0, scale.positions(width), stride))
 
 
-def _overhang(size: int, scale: Scale, stride: int) -> torch.Tensor:
+def _measure_overhang(size: int, scale: Scale, stride: int) -> torch.Tensor:
     positions, inside = np.arange(0, scale.positions(size), stride), scale.interior(size)
     return torch.from_numpy(np.minimum(positions - inside[0], 0) + np.maximum(positions - inside[-1], 0))
 
 
-def _padded_means(pixels: NDArray[np.float64], scale: Scale) -> torch.Tensor:
+def _pad_means(pixels: NDArray[np.float64], scale: Scale) -> torch.Tensor:
     pad = ((0, 0), (0, 0), (scale.padding,) * 2, (scale.padding,) * 2)
     return torch.from_numpy(np.ascontiguousarray(block_means(np.pad(pixels, pad), scale.downscale)))

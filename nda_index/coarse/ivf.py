@@ -1,19 +1,19 @@
-"""FAISS trains the cells of one scale and encodes its patches into them."""
+"""How many inverted lists a collection gets, and how a patch is coded in them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from nda_index.errors import ConfigError, MissingDependencyError
+from nda_index.errors import ConfigError
 
 Codec = Literal["sq8", "pq"]
 
 ID_BYTES = 4
-POINTS_PER_LIST = 64  # training patches for each list; FAISS asks for at least 39
-KMEANS_ITERATIONS = 10
+POINTS_PER_LIST = 64  # training patches for each list
+FEWEST_PER_LIST = 39  # FAISS warns where fewer patches than this train a list
 
 
 @dataclass(frozen=True)
@@ -23,19 +23,6 @@ class CodecChoice:
     codec: Codec
     bytes_per_patch: int
     reason: str
-
-
-def load_faiss() -> Any:
-    """The faiss module.
-
-    Raises:
-        MissingDependencyError: it is not installed.
-    """
-    try:
-        import faiss
-    except ImportError as error:
-        raise MissingDependencyError("FAISS is not installed; run: pip install 'nda-index[cpu]'") from error
-    return faiss
 
 
 def choose_codec(patches: int, dimensions: int, memory: int) -> CodecChoice:
@@ -79,24 +66,8 @@ def list_count(patches: int) -> int:
         >>> list_count(8_450_000), list_count(1)
         (4096, 1)
     """
-    most = max(1, min(int(1.5 * np.sqrt(patches)), patches // 39))
+    most = max(1, min(int(1.5 * np.sqrt(patches)), patches // FEWEST_PER_LIST))
     return 1 << (most.bit_length() - 1)
-
-
-def new_index(codec: Codec, dimensions: int, lists: int) -> Any:
-    """An untrained FAISS index."""
-    faiss = load_faiss()
-    quantizer = faiss.IndexFlatL2(dimensions)
-    if codec == "sq8":
-        index = faiss.IndexIVFScalarQuantizer(quantizer, dimensions, lists, faiss.ScalarQuantizer.QT_8bit)
-    else:
-        index = faiss.IndexIVFPQ(quantizer, dimensions, lists, pq_codes(dimensions), 8)
-    # The FAISS index owns a pointer to the quantizer, Python's object must not free it.
-    quantizer.this.disown()
-    index.own_fields = True
-    index.cp.niter = KMEANS_ITERATIONS
-    index.cp.max_points_per_centroid = POINTS_PER_LIST
-    return index
 
 
 def _mib(size: int) -> str:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nda_index.coarse.cells import Cells, Segment, decode
+from nda_index.coarse.cells import Cells, Segment
 from nda_index.coarse.embedding import Embedding
-from nda_index.coarse.ivf import Codec, load_faiss, new_index, pq_codes
+from nda_index.coarse.ivf import Codec, pq_codes
 from nda_index.errors import CorruptIndexError, MismatchError
 from nda_index.scales import Scale
 from nda_index.store.arrow import read_arrow, write_arrow
+from nda_index.store.manifest import Manifest
 
 EMBEDDING = "embedding.arrow"
 QUANTIZER = "quantizer.arrow"
@@ -35,61 +35,21 @@ def read_embedding(folder: Path, scale: Scale) -> Embedding:
     return Embedding(scale, batch["direction"].flatten().to_numpy().reshape(header["shape"]))
 
 
-def write_quantizer(folder: Path, index: Any, codec: Codec) -> None:
-    """Write a trained FAISS index's cells: their centroids, one row each, and in the header the codebook."""
-    centroids = index.quantizer.reconstruct_n(0, index.nlist)
-    rows = pa.FixedSizeListArray.from_arrays(pa.array(centroids.reshape(-1)), index.d)
-    codebook = read_codebook(index, codec)
-    header = {"codec": codec, "lists": index.nlist, "dimensions": index.d}
+def write_quantizer(folder: Path, centroids: NDArray[np.float32], codec: Codec, codebook: NDArray[np.float32]) -> None:
+    """Write trained cells: their centroids float32 [C, d], one row each, and in the header the codebook."""
+    lists, dimensions = centroids.shape
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(centroids.reshape(-1)), dimensions)
+    header = {"codec": codec, "lists": lists, "dimensions": dimensions}
     header |= {"codebook": codebook.reshape(-1).tolist(), "codebook_rows": len(codebook)}
     write_arrow(folder / QUANTIZER, {"centroid": rows}, header)
 
 
-def load_trained(folder: Path) -> Any:
-    """An empty FAISS index with the cells and the codebook that `write_quantizer` wrote, ready to encode."""
-    faiss = load_faiss()
+def read_quantizer(folder: Path) -> tuple[NDArray[np.float32], Codec, NDArray[np.float32]]:
+    """Read centroids, codec and codebook, as `write_quantizer` takes them."""
     batch, header = read_arrow(folder / QUANTIZER)
-    index = new_index(header["codec"], header["dimensions"], header["lists"])
-    index.quantizer.add(np.ascontiguousarray(batch["centroid"].flatten().to_numpy().reshape(-1, index.d)))
-    codebook = np.array(header["codebook"], np.float32).reshape(header["codebook_rows"], index.d)
-    if header["codec"] == "sq8":
-        span = codebook[1] * np.float32(255)
-        trained = np.concatenate([codebook[0] - span * np.float32(0.5 / 255), span])
-        faiss.copy_array_to_vector(trained, index.sq.trained)
-    else:
-        parts = codebook.reshape(256, index.pq.M, -1).transpose(1, 0, 2)  # [parts, 256, width]
-        faiss.copy_array_to_vector(np.ascontiguousarray(parts).reshape(-1), index.pq.centroids)
-    index.is_trained = True
-    return index
-
-
-def read_codebook(index: Any, codec: Codec) -> NDArray[np.float32]:
-    """What a trained FAISS index's codes stand for, as `Cells.codebook`."""
-    faiss = load_faiss()
-    if codec == "sq8":
-        low, span = faiss.vector_to_array(index.sq.trained).reshape(2, -1)  # [d] each
-        return np.stack([low + span * np.float32(0.5 / 255), span / np.float32(255)])  # [2, d]
-    parts = faiss.vector_to_array(index.pq.centroids).reshape(index.pq.M, 256, -1)  # [parts, 256, width]
-    return np.ascontiguousarray(parts.transpose(1, 0, 2).reshape(256, -1))  # [256, d]
-
-
-def write_lists(path: Path, index: Any, codec: Codec) -> None:
-    """Write the inverted lists of a FAISS index as one segment."""
-    faiss = load_faiss()
-    lists = index.invlists
-    sizes = np.array([lists.list_size(i) for i in range(lists.nlist)], np.int64)
-    image_ids = np.empty(sizes.sum(), np.int32)
-    codes = np.empty((sizes.sum(), lists.code_size), np.uint8)
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    means, variances = (np.zeros((lists.nlist, index.d)) for _ in range(2))
-    centroids, codebook = index.quantizer.reconstruct_n(0, index.nlist), read_codebook(index, codec)
-    for i in np.flatnonzero(sizes).tolist():
-        here = slice(offsets[i], offsets[i + 1])
-        image_ids[here] = faiss.rev_swig_ptr(lists.get_ids(i), int(sizes[i]))
-        codes[here] = faiss.rev_swig_ptr(lists.get_codes(i), int(sizes[i]) * lists.code_size).reshape(sizes[i], -1)
-        members = decode(codes[here], centroids[i], codebook).astype(np.float64)  # [n, d]
-        means[i], variances[i] = members.mean(axis=0), members.var(axis=0)
-    write_segment(path, Segment(offsets, codes, image_ids, means, variances))
+    centroids = batch["centroid"].flatten().to_numpy().reshape(-1, header["dimensions"])
+    codebook = np.array(header["codebook"], np.float32).reshape(header["codebook_rows"], header["dimensions"])
+    return centroids, header["codec"], codebook
 
 
 def write_segment(path: Path, segment: Segment) -> None:
@@ -150,16 +110,14 @@ def read_cells(folder: Path, scale: Scale, stride: int, segments: Sequence[str])
         CorruptIndexError: a file cannot be read.
     """
     embedding = read_embedding(folder, scale)
-    batch, header = read_arrow(folder / QUANTIZER)
-    dimensions = header["dimensions"]
+    centroids, codec, codebook = read_quantizer(folder)
+    dimensions = centroids.shape[1]
     if embedding.dimensions != dimensions:
         raise MismatchError(
             f"{folder.name}: the embedding has {embedding.dimensions} dimensions, the quantizer {dimensions}; "
             f"they are of different builds, build the index again"
         )
-    codebook = np.array(header["codebook"], np.float32).reshape(header["codebook_rows"], dimensions)
-    code_size = dimensions if header["codec"] == "sq8" else pq_codes(dimensions)
-    centroids = batch["centroid"].flatten().to_numpy().reshape(-1, dimensions)
+    code_size = dimensions if codec == "sq8" else pq_codes(dimensions)
     opened = []
     for name in sorted(segments):
         segment = read_segment(folder / name, dimensions)
@@ -170,3 +128,31 @@ def read_cells(folder: Path, scale: Scale, stride: int, segments: Sequence[str])
             )
         opened.append(segment)
     return Cells(embedding, stride, centroids, codebook, tuple(opened))
+
+
+def segment_name(scale: Scale, number: int) -> str:
+    """Return the path of a segment in its index."""
+    return f"scales/{scale.name}/lists-{number:05d}.arrow"
+
+
+def segment_names(files: Iterable[str], scale: Scale) -> list[str]:
+    """Return the names of a scale's segments, in its folder, among the files of an index; in order."""
+    prefix = segment_name(scale, 0).rpartition("-")[0]
+    return sorted(name.rpartition("/")[2] for name in files if name.startswith(prefix))
+
+
+def is_segment(file: str) -> bool:
+    """Tell whether a file of an index is a segment of some scale."""
+    return "/lists-" in file
+
+
+def open_coarse(folder: Path, manifest: Manifest) -> tuple[Cells, ...]:
+    """Open the coarse stage of every scale of an index."""
+    config = manifest.config
+    return tuple(
+        read_cells(
+            folder / "scales" / scale.name, scale, config.coarse[scale.name].stride,
+            segment_names(manifest.files, scale),
+        )
+        for scale in config.scales
+    )  # fmt: skip

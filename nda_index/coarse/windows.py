@@ -1,4 +1,4 @@
-"""The windows of a query, as the coarse stage looks them up."""
+"""The windows of a query that the coarse stage looks up."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from nda_index.coarse.embedding import Embedding, embed_noisy
 from nda_index.diffusion import NoisyImage
+from nda_index.images import to_float
 from nda_index.scales import Scale
 
-# By how much the variance of a window's posterior grows, for each of its pixels, as a part of what it changes over a
-# pixel: the index knows training windows at every second pixel, by few coordinates. Measured: docs/method.md.
+# By how much the variance of a window's posterior grows, for each of its pixels, as a part of what the window changes
+# over a pixel: the index knows training windows at every second pixel, by few coordinates. Measured: docs/method.md.
 MISALIGNMENT = 1.5e-4
 
 
@@ -23,9 +24,9 @@ class QueryWindows:
     Attributes:
         vectors: float32 [W, d], embedded.
         variances: float64 [W], of the noise, in units of clean pixels, broadened by what the index does not know.
-        weights: float64 [W], how many windows of the query each stands for.
-        owners: int64 [W], the position on the query, row by row at every pixel, whose softmax the window takes part
-            in: a window and its mirror window share one.
+        weights: float64 [W], how many windows of the query each counts for.
+        owners: int64 [W], the position on the query, row by row at every pixel, in whose softmax the window takes
+            part: a window and its mirror window share one.
         shape: rows and columns of these positions.
     """
 
@@ -39,27 +40,28 @@ class QueryWindows:
 def query_windows(
     embedding: Embedding, stride: int, clean: NDArray[np.uint8], noisy: NoisyImage, mirror: bool
 ) -> QueryWindows:
-    """Windows of a query, uint8 [C, H, W] and its noisy version.
+    """Return the windows of one noisy version of a query.
 
     Windows inside the image are taken at every pixel. Those that stick out find partners only on the grid that was
-    indexed; the ones on it stand for all, with a higher weight.
+    indexed: the ones on it count for all of them, with a higher weight.
 
     Args:
-        embedding, stride: of the index's windows.
-        clean: the query.
+        embedding: of the index's windows.
+        stride: of the index's windows, in pixels.
+        clean: uint8 [C, H, W], the query.
         noisy: the query with noise, or without.
-        mirror: look up the mirror image's windows too.
+        mirror: look up the mirror image's windows too; takes twice the time.
     """
     scale, size = embedding.scale, clean.shape[1:]
-    weights = np.outer(*(_axis_weights(scale, side, stride) for side in size)).reshape(-1)  # [P]
+    weights = np.outer(*(_weigh_axis(scale, side, stride) for side in size)).reshape(-1)  # [P]
     places = np.arange(len(weights)).reshape(scale.positions(size[0]), -1)  # [rows, columns]
     taken = np.flatnonzero(weights)
     weights = weights[taken]
     owners = taken
-    parts = [_of_one(embedding, stride, clean, noisy, taken)]
+    parts = [_embed_version(embedding, stride, clean, noisy, taken)]
     if mirror:
         flipped = NoisyImage(np.ascontiguousarray(noisy.pixels[..., ::-1]), noisy.signal, noisy.sigma)
-        parts.append(_of_one(embedding, stride, np.ascontiguousarray(clean[..., ::-1]), flipped, taken))
+        parts.append(_embed_version(embedding, stride, np.ascontiguousarray(clean[..., ::-1]), flipped, taken))
         owners = np.concatenate([taken, places[:, ::-1].reshape(-1)[taken]])
         alone = np.bincount(owners)[owners] == 1  # at the border, where the grid is not its own mirror image
         weights = np.concatenate([weights, weights]) * np.where(alone, 0.5, 1.0)
@@ -67,22 +69,20 @@ def query_windows(
     return QueryWindows(vectors, variances, weights, owners, (places.shape[0], places.shape[1]))
 
 
-def _of_one(
+def _embed_version(
     embedding: Embedding, stride: int, clean: NDArray[np.uint8], noisy: NoisyImage, taken: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    signal, shape = noisy.signal, clean.shape[1:]
-    vectors = embed_noisy(embedding, clean, noisy.pixels / signal)  # [P, d]
-    still = vectors if np.allclose(noisy.pixels / signal, clean / 127.5 - 1.0, atol=1e-5) else None
-    if still is None:
-        still = embed_noisy(embedding, clean, clean / 127.5 - 1.0)  # [P, d]
-    change = _change_over_a_pixel(still, embedding.scale, shape)[taken]  # [W]
+    pixels, scaled = to_float(clean, np.float64), noisy.pixels / noisy.signal  # [C, H, W] each
+    vectors = embed_noisy(embedding, clean, scaled)  # [P, d]
+    still = vectors if np.allclose(scaled, pixels, atol=1e-5) else embed_noisy(embedding, clean, pixels)  # [P, d]
+    change = _measure_change(still, embedding.scale, clean.shape[1:])[taken]  # [W]
     part = MISALIGNMENT * embedding.scale.patch**2 * stride / 2
-    broadened = noisy.sigma**2 / signal**2 + part * (change + change.mean())  # [W]
+    broadened = noisy.sigma**2 / noisy.signal**2 + part * (change + change.mean())  # [W]
     return vectors[taken], broadened
 
 
-def _change_over_a_pixel(vectors: NDArray[np.float32], scale: Scale, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Mean squared distance of a window from those a pixel away, along the axes in which it lies inside: [P]."""
+def _measure_change(vectors: NDArray[np.float32], scale: Scale, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return a window's mean squared distance from those a pixel away, along the axes where it lies inside: [P]."""
     grid = vectors[:, :-2].reshape(scale.positions(shape[0]), scale.positions(shape[1]), -1)  # [rows, columns, d]
     total = np.zeros(grid.shape[:2])
     for axis in (0, 1):
@@ -97,8 +97,8 @@ def _change_over_a_pixel(vectors: NDArray[np.float32], scale: Scale, shape: tupl
     return total.reshape(-1)
 
 
-def _axis_weights(scale: Scale, size: int, stride: int) -> NDArray[np.float64]:
-    """How many positions along an axis each one stands for, 0 for those that are not looked up."""
+def _weigh_axis(scale: Scale, size: int, stride: int) -> NDArray[np.float64]:
+    """Return how many positions along an axis each one counts for, 0 for those that are not looked up."""
     inside = np.isin(np.arange(scale.positions(size)), scale.interior(size))
     on_grid = np.arange(scale.positions(size)) % stride == 0
     outside = max(1, int((~inside & on_grid).sum()))

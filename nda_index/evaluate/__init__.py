@@ -1,1 +1,1 @@
-"""Do scores predict what a model does? The linear datamodeling score, what to compare with, and counterfactuals."""
+"""Measure whether scores predict what a model does: linear datamodeling score, baselines, counterfactuals."""

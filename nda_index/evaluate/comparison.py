@@ -1,4 +1,4 @@
-"""Attribution methods beside one another, on a study."""
+"""A table of attribution methods: how well the scores of each predict the models of a study."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Row:
         method: its name.
         lds: for each group, the mean over pictures with its interval.
         by_picture: for each group, float64 [Q], of each picture.
-        seconds: that its scores took; NaN where that is not known.
+        seconds: time that its scores took; NaN where that is not known.
     """
 
     method: str
@@ -44,48 +44,53 @@ class Row:
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Means and intervals, as JSON values."""
+        """Return means and intervals as JSON values."""
         lds = {group: asdict(estimate) for group, estimate in self.lds.items()}
         return {"method": self.method, "lds": lds, "seconds": None if np.isnan(self.seconds) else self.seconds}
 
     def minus(self, other: Row) -> dict[str, Estimate]:
-        """By how much it is better than another on the same pictures, for each group.
+        """Estimate by how much it is better than another on the same pictures, for each group.
 
         Raises:
-            ConfigError: the other has not the same pictures.
+            ConfigError: the other row has other pictures.
         """
-        if {group: len(found) for group, found in self.by_picture.items()} != {
-            group: len(found) for group, found in other.by_picture.items()
-        }:
-            raise ConfigError(f"{self.method} and {other.method} are of different pictures; compare rows of one study")
-        return {group: mean_with_interval(found - other.by_picture[group]) for group, found in self.by_picture.items()}
+        ours, theirs = self.by_picture, other.by_picture
+        if {group: len(lds) for group, lds in ours.items()} != {group: len(lds) for group, lds in theirs.items()}:
+            raise ConfigError(
+                f"{self.method} and {other.method} have scores of different pictures; compare rows of one study"
+            )
+        return {group: mean_with_interval(lds - theirs[group]) for group, lds in ours.items()}
 
 
-def judged(study: Study, method: str, scores: Mapping[str, NDArray[np.floating]], seconds: float) -> Row:
-    """What scores are worth.
+def judge_scores(study: Study, method: str, scores: Mapping[str, NDArray[np.floating]], seconds: float) -> Row:
+    """Measure how well scores predict the models of a study.
 
     Args:
         study: models and their losses.
-        method: its name.
+        method: name of the method.
         scores: for each group of the study's pictures, floats [Q, N].
-        seconds: what they took.
+        seconds: time that they took; NaN where that is not known.
 
     Raises:
-        ConfigError: scores of another shape, or fewer than 2 pictures in a group.
+        ConfigError: the scores have another shape, or a group has fewer than 2 pictures.
         MissingDependencyError: SciPy is not installed.
     """
-    found = {
+    by_picture = {
         group: linear_datamodeling_scores(scores[group], study.masks, losses) for group, losses in study.losses.items()
     }
-    return Row(method, {group: mean_with_interval(values) for group, values in found.items()}, found, seconds)
+    lds = {group: mean_with_interval(values) for group, values in by_picture.items()}
+    return Row(method, lds, by_picture, seconds)
 
 
 def baseline_rows(study: Study, methods: Mapping[str, Method] = BASELINES) -> list[Row]:
-    """A row for each method, and one for each whose scores the study brings.
+    """Make a row for each method, and one for each whose scores are in the study.
 
     Args:
         study: models and their losses.
-        methods: by name; a company's own embedding, say.
+        methods: by name; for instance an embedding of your own.
+
+    Raises:
+        MissingDependencyError: SciPy is not installed.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -98,19 +103,19 @@ def baseline_rows(study: Study, methods: Mapping[str, Method] = BASELINES) -> li
     for name, method in methods.items():
         start = time.perf_counter()
         scores = {group: method(study.train, queries) for group, queries in study.queries.items()}
-        rows.append(judged(study, name, scores, time.perf_counter() - start))
-    return rows + [judged(study, name, scores, float("nan")) for name, scores in study.scores.items()]
+        rows.append(judge_scores(study, name, scores, time.perf_counter() - start))
+    return rows + [judge_scores(study, name, scores, float("nan")) for name, scores in study.scores.items()]
 
 
 def posterior_rows(
     study: Study, scales: Sequence[Scale], timesteps: Sequence[int], **options: Unpack[Options]
 ) -> list[Row]:
-    """Rows of the patch posterior: of each scale and of all together, at each timestep and averaged over all.
+    """Make rows of the patch posterior: each scale and all together, at each timestep and averaged over all.
 
     Args:
         study: models and their losses.
-        scales: patch sizes; together, their scores are summed with their weights.
-        timesteps: 0 to 999.
+        scales: patch sizes; together, their scores are summed with their weights. Each costs a pass.
+        timesteps: 0 to 999. Each costs a pass.
         **options: as for `posterior_scores`.
 
     Raises:
@@ -146,11 +151,11 @@ def posterior_rows(
         every = ", ".join(str(timestep) for timestep in timesteps)
         for name in dict.fromkeys([*names, together]):
             add(f"{name}, t = {every}", [f"{name}, t = {timestep}" for timestep in timesteps])
-    return [judged(study, label, scores, seconds[label]) for label, scores in single.items()]
+    return [judge_scores(study, label, scores, seconds[label]) for label, scores in single.items()]
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
-    """A table of rows."""
+    """Write rows as a Markdown table."""
     groups = list(rows[0].lds)
     lines = ["| method | " + " | ".join(groups) + " | seconds |", "|---" * (len(groups) + 2) + "|"]
     for row in rows:

@@ -1,7 +1,7 @@
 """Counterfactuals: what changes in a picture when its images are taken out of the collection.
 
-The images that a method ranks first are removed, a model is trained anew, and makes its picture from the same noise.
-The more the picture changes, beyond what removing as many images at random does, the better the method. Needs the extra
+The images that a method ranks first are removed, a new model is trained, and it makes its picture from the same noise.
+The more the picture changes, beyond what removing as many random images does, the better the method. Needs the extra
 `eval`.
 """
 
@@ -31,7 +31,7 @@ class Change:
 
 
 def change(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Change:
-    """How much pictures changed.
+    """Measure how much pictures changed.
 
     Args:
         before, after: uint8 [n, H, W, C], in the same order; H and W at least 7.

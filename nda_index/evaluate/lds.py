@@ -1,4 +1,4 @@
-"""The linear datamodeling score: do scores predict how models do that were trained on parts of the images?
+"""The linear datamodeling score: do scores predict how well models trained on parts of the images do?
 
 Park et al., *TRAK: Attributing Model Behavior at Scale* (arXiv 2303.14186, section 2); for diffusion models Zheng et
 al., *Intriguing Properties of Data Attribution on Diffusion Models* (arXiv 2311.00500, section 4). Needs the extra
@@ -20,7 +20,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over queries, and the ends of its 95% bootstrap interval."""
+    """A mean over queries, with the ends of its 95% bootstrap interval."""
 
     mean: float
     low: float
@@ -31,11 +31,11 @@ class Estimate:
 
 
 def subset_masks(images: int, subsets: int, seed: int = 0) -> NDArray[np.bool_]:
-    """Random halves of a collection: which images are in which subset.
+    """Draw random halves of a collection: which images are in which subset.
 
     Args:
         images: number of images.
-        subsets: number of subsets.
+        subsets: number of subsets. More make the score steadier; each costs a model to train.
         seed: of the draw.
 
     Returns:
@@ -52,7 +52,7 @@ def subset_masks(images: int, subsets: int, seed: int = 0) -> NDArray[np.bool_]:
 def linear_datamodeling_scores(
     scores: NDArray[np.floating], masks: NDArray[np.bool_], losses: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """For each query, how well the sum of a subset's scores ranks the models by how well they do on it.
+    """Measure for each query how well the sum of a subset's scores ranks the models by how well they do on it.
 
     Args:
         scores: floats [Q, N], of every training image for every query.
@@ -91,7 +91,7 @@ def linear_datamodeling_scores(
 
 
 def mean_with_interval(values: NDArray[np.floating]) -> Estimate:
-    """Mean of one value for each query, with its 95% bootstrap interval over queries.
+    """Average one value for each query, with a 95% bootstrap interval over queries.
 
     Args:
         values: floats [Q], at least 2.
@@ -113,7 +113,7 @@ def mean_with_interval(values: NDArray[np.floating]) -> Estimate:
     mean = float(np.mean(values))
     if np.ptp(values) == 0:
         return Estimate(mean, mean, mean)
-    found = bootstrap(
+    interval = bootstrap(
         (values,), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, method="percentile", rng=0
     ).confidence_interval
-    return Estimate(mean, float(found.low), float(found.high))
+    return Estimate(mean, float(interval.low), float(interval.high))

@@ -6,6 +6,7 @@ Each takes training images and queries, uint8 [N, H, W, C] and [Q, H, W, C] of o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from nda_index.errors import ConfigError
 from nda_index.exact.posterior import score_views, views_of
 from nda_index.images import to_float
+from nda_index.progress import quiet
 from nda_index.question import Options, as_question
 from nda_index.scales import Scale
 
@@ -34,14 +36,14 @@ def posterior_scores(
     timestep: int | Sequence[int],
     **options: Unpack[Options],
 ) -> Scores:
-    """Exact scores of the patch posterior (arXiv 2510.14269), as `Index.scores` gives them; no index is needed.
+    """Score images by the exact patch posterior (arXiv 2510.14269), as `Index.scores` does, without an index.
 
     Args:
         train: uint8 [N, H, W, C].
         queries: uint8 [Q, H, W, C].
-        scales: their scores are summed with their weights.
-        timestep: one or several, which are averaged.
-        **options: as for `Index.scores`, but `mode`, `candidates` and `where`.
+        scales: their scores are summed with their weights; each costs a pass.
+        timestep: one, or several, which are averaged; each costs a pass.
+        **options: as for `Index.scores`. `mode`, `candidates` and `where` have no effect.
 
     Raises:
         ConfigError: an option breaks a rule, queries and training images differ in size, or a patch is larger.
@@ -63,7 +65,11 @@ def posterior_scores(
     blocks = [pixels[first : first + BLOCK] for first in range(0, len(pixels), BLOCK)]
     rows = [
         score_views(
-            views_of(question.noisy_versions(query), scales), lambda: blocks, len(pixels), question.posterior, _quiet
+            views_of(question.noisy_versions(query), scales),
+            lambda: blocks,
+            len(pixels),
+            question.posterior,
+            partial(quiet, "score"),
         ).scores
         for query in _channels_first(queries)
     ]
@@ -71,18 +77,18 @@ def posterior_scores(
 
 
 def pixel_distance(train: Pictures, queries: Pictures) -> Scores:
-    """Minus the squared distance of the pixels."""
+    """Score images by minus the squared distance of the pixels."""
     a, b = _flat(queries), _flat(train)
     return np.asarray(2 * a @ b.T - (b**2).sum(axis=1) - (a**2).sum(axis=1)[:, None], np.float64)
 
 
 def pixel_cosine(train: Pictures, queries: Pictures) -> Scores:
-    """Cosine of the pixels, as values in [-1, 1]."""
+    """Score images by the cosine of the pixels, as values in [-1, 1]."""
     return embedding_cosine(train, queries, _flat)
 
 
 def embedding_cosine(train: Pictures, queries: Pictures, embed: Callable[[Pictures], NDArray[np.floating]]) -> Scores:
-    """Cosine of what a function makes of the pictures: of CLIP or any other embedding.
+    """Score images by the cosine of their embeddings, by CLIP or any other model.
 
     Args:
         train: uint8 [N, H, W, C].
@@ -100,7 +106,7 @@ def embedding_cosine(train: Pictures, queries: Pictures, embed: Callable[[Pictur
 
 
 def random_scores(train: Pictures, queries: Pictures) -> Scores:
-    """Scores that know nothing: standard normal, the same every time."""
+    """Draw scores that know nothing: standard normal, the same every time."""
     return np.random.default_rng(0).standard_normal((len(queries), len(train)))
 
 
@@ -110,7 +116,3 @@ def _channels_first(pictures: Pictures) -> Pictures:
 
 def _flat(pictures: Pictures) -> NDArray[np.float64]:
     return np.asarray(to_float(pictures).reshape(len(pictures), -1), np.float64)
-
-
-def _quiet(done: int, total: int) -> None:
-    pass

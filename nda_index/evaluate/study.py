@@ -1,4 +1,4 @@
-"""A study: models that were trained on parts of a collection, and how well each of them did on some pictures."""
+"""A study: models trained on parts of a collection, and how well each of them does on some pictures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Study:
         masks: bool [M, N], which images each model was trained on.
         queries: for each group of pictures, uint8 [Q, H, W, C].
         losses: for each group, float [M, Q], every model's loss on every picture; low is good.
-        scores: what methods found that are not computed here: for each method and group, float [Q, N].
+        scores: of methods that are not computed here: for each method and group, float [Q, N].
     """
 
     train: NDArray[np.uint8]
@@ -52,14 +52,14 @@ class Study:
                     f"{list(self.train.shape[1:])}; resize them to one size [H, W, C]"
                 )
             _check_matrix(f"losses/{group}", self.losses[group], (models, len(queries)))
-            for method, found in self.scores.items():
-                if group not in found:
+            for method, scores in self.scores.items():
+                if group not in scores:
                     raise ConfigError(f"scores has no {method}/{group}; give a method's scores for each group")
-                _check_matrix(f"scores/{method}/{group}", found[group], (len(queries), images))
+                _check_matrix(f"scores/{method}/{group}", scores[group], (len(queries), images))
 
 
 def read_study(path: str | PathLike[str]) -> Study:
-    """A study from an .npz with the arrays train, masks, queries/GROUP, losses/GROUP and, if any, scores/METHOD/GROUP.
+    """Read a study from an .npz: train, masks, queries/GROUP, losses/GROUP and, if any, scores/METHOD/GROUP.
 
     Args:
         path: the file.
@@ -109,4 +109,4 @@ def _check_matrix(name: str, matrix: NDArray[np.generic], shape: tuple[int, int]
     if matrix.shape != shape:
         raise ConfigError(f"{name} is {list(matrix.shape)}; it must be {list(shape)}")
     if not np.isfinite(matrix).all():
-        raise ConfigError(f"{name} has values that are no numbers; every value must be finite")
+        raise ConfigError(f"{name} has NaN or infinite values; every value must be finite")

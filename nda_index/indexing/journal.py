@@ -7,9 +7,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from nda_index.coarse.storage import is_segment
 from nda_index.errors import ConfigError
+from nda_index.store.corpus import is_table_file
 from nda_index.store.files import write_atomically, writing
-from nda_index.store.manifest import BUILDING, MANIFEST, hash_files, is_intact, sweep
+from nda_index.store.folder import BUILDING, MANIFEST, sweep
+from nda_index.store.hashes import hash_files, is_intact
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class Journal:
     """What a build has finished.
 
     Attributes:
-        settings: what was asked of it, as JSON values; another build cannot go on from there.
+        settings: its request, as JSON values; another build cannot go on from there.
         files: finished files with their size and sha256, as in a manifest.
         table: of the images read so far, as in a manifest; empty before the first.
         images: number of images in the table.
@@ -69,7 +72,7 @@ def record(folder: Path, journal: Journal) -> Journal:
 
 
 def read_journal(folder: Path) -> Journal:
-    """The journal of a build that goes on."""
+    """Read the journal of a build that goes on."""
     return Journal(**json.loads((folder / BUILDING).read_bytes()))
 
 
@@ -87,13 +90,13 @@ def _intact_part(folder: Path, journal: Journal, settings: dict[str, Any]) -> Jo
     if differing:
         raise ConfigError(
             f"the build in {str(folder)!r} was begun with another {', '.join(differing)}; give the same settings to "
-            f"resume it, or leave out resume to start over"
+            f"resume it, or start over without resume or in another folder"
         )
     damaged = {name for name, expected in journal.files.items() if not is_intact(folder, name, expected)}
-    if any(".lance/" in name for name in damaged):
+    if any(is_table_file(name) for name in damaged):
         sweep(folder, keep=())
         return record(folder, Journal(settings))
-    retrained = {name.rpartition("/")[0] for name in damaged if "/lists-" not in name}
+    retrained = {name.rpartition("/")[0] for name in damaged if not is_segment(name)}
     files = {
         name: entry
         for name, entry in journal.files.items()
@@ -104,7 +107,7 @@ def _intact_part(folder: Path, journal: Journal, settings: dict[str, Any]) -> Jo
 
 
 def is_unimportant(name: str) -> bool:
-    """Whether a file says nothing of what a folder is for: a lock, or the journal of a build killed as it began."""
+    """Tell whether a file says nothing of what a folder is for: a lock, or a journal half written."""
     return name.endswith(".lock") or (name.startswith(f".{BUILDING}.") and name.endswith(".part"))
 
 

@@ -1,4 +1,4 @@
-"""What a build will make of so many images: how patches are taken and kept, and what that costs."""
+"""What a build will make of a collection: how patches are taken and kept, and what that costs."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nda_index.coarse import ivf
-from nda_index.coarse.embedding import embed, fit_embedding, positions_taken
+from nda_index.coarse.embedding import count_positions, embed, fit_embedding
+from nda_index.coarse.ivf import ID_BYTES, POINTS_PER_LIST, CodecChoice, choose_codec, list_count
+from nda_index.coarse.trainer import KMEANS_ITERATIONS, time_assignment
 from nda_index.errors import ConfigError
 from nda_index.scales import Scale
-from nda_index.sources.reading import OpenSource, read_batches
+from nda_index.sources import OpenSource, read_batches
 
 EMBEDDED_DIMENSIONS = 28  # even, for product quantisation
 PATCHES_PER_IMAGE = 256  # at most, unless coarse_stride says otherwise
-FEWEST_PATCHES = 32  # an image is not known by fewer, however little memory there is
-SEGMENT_BYTES = 256 << 20
-READ_BATCH = 1024
+FEWEST_PATCHES = 32  # of an image, however little memory there is
+SEGMENT_BYTES = 256 << 20  # of lists that are held in memory and written as one file
+CHUNK_BYTES = 64 << 20  # of pixels that are added to the table, and noted as finished, at a time
+READ_BATCH = 1024  # images that are decoded, or embedded, at a time
+ROW_BYTES = 100  # of an image in the table, apart from its pixels: key, hashes and what Lance adds
 SAMPLE = 512  # images that an estimate of the time is made from
-RESIDENT_BYTES = 600 << 20  # Python, torch, FAISS and Lance without any image
+PROCESS_BYTES = 600 << 20  # Python, torch, FAISS and Lance without any image
 
 
 @dataclass(frozen=True)
@@ -38,17 +41,17 @@ class ScalePlan:
     scale: Scale
     stride: int
     per_image: int
-    codec: ivf.CodecChoice
+    codec: CodecChoice
 
     @property
     def patch_bytes(self) -> int:
         """Bytes of a patch in the lists."""
-        return self.codec.bytes_per_patch + ivf.ID_BYTES
+        return self.codec.bytes_per_patch + ID_BYTES
 
     @property
-    def segment_images(self) -> int:
+    def images_per_segment(self) -> int:
         """Images whose patches make a segment, a multiple of the batch that is read at a time."""
-        return segment_images(self.per_image, self.patch_bytes)
+        return images_per_segment(self.per_image, self.patch_bytes)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Estimate:
 def plan_scales(
     images: int, size: tuple[int, int], scales: Sequence[Scale], memory: int, coarse_stride: int | None
 ) -> list[ScalePlan]:
-    """How patches are taken and kept: as densely and precisely as the memory allows.
+    """Choose how patches are taken and kept: as densely and precisely as the memory allows.
 
     Args:
         images: their number.
@@ -98,8 +101,8 @@ def plan_scales(
     return [_plan_scale(images, size, scale, memory // len(scales), coarse_stride) for scale in scales]
 
 
-def estimate(opened: OpenSource, size: tuple[int, int], channels: int, plans: Sequence[ScalePlan]) -> Estimate:
-    """What a build will need, from a sample of the source."""
+def estimate_need(opened: OpenSource, size: tuple[int, int], channels: int, plans: Sequence[ScalePlan]) -> Estimate:
+    """Estimate what a build will need, from a sample of the source."""
     start = time.perf_counter()
     sample = next(read_batches(opened, size, channels, SAMPLE)).images
     reading = (time.perf_counter() - start) / max(1, len(sample))
@@ -109,26 +112,26 @@ def estimate(opened: OpenSource, size: tuple[int, int], channels: int, plans: Se
     served = sum(plan.per_image * plan.patch_bytes for plan in plans) * opened.count
     for plan in plans:
         seconds += _encoding_seconds(sample, plan, opened.count) if len(sample) else 0.0
-    lists = [ivf.list_count(plan.per_image * opened.count) for plan in plans]
-    training = max(ivf.POINTS_PER_LIST * count * EMBEDDED_DIMENSIONS * 8 for count in lists)
+    lists = [list_count(plan.per_image * opened.count) for plan in plans]
+    training = max(POINTS_PER_LIST * count * EMBEDDED_DIMENSIONS * 8 for count in lists)
     return Estimate(
         images=opened.count,
         patches=patches,
-        disk_bytes=opened.count * (pixel_bytes + 100) + served,
-        memory_bytes=RESIDENT_BYTES + max(4 * SEGMENT_BYTES, 2 * training),
+        disk_bytes=opened.count * (pixel_bytes + ROW_BYTES) + served,
+        memory_bytes=PROCESS_BYTES + max(4 * SEGMENT_BYTES, 2 * training),
         served_bytes=served,
         seconds=seconds,
-        scales={plan.scale.name: described(plan, opened.count) for plan in plans},
+        scales={plan.scale.name: describe_plan(plan, opened.count) for plan in plans},
     )
 
 
-def segment_images(per_image: int, patch_bytes: int) -> int:
-    """Images whose patches make a segment, a multiple of the batch that is read at a time."""
+def images_per_segment(per_image: int, patch_bytes: int) -> int:
+    """Return how many images' patches make a segment, a multiple of the batch that is read at a time."""
     return max(1, SEGMENT_BYTES // (per_image * patch_bytes * READ_BATCH)) * READ_BATCH
 
 
-def described(plan: ScalePlan, images: int) -> str:
-    """A plan in words."""
+def describe_plan(plan: ScalePlan, images: int) -> str:
+    """Say in words how patches are kept."""
     return (
         f"{images * plan.per_image:,} patches (every {plan.stride} px), {plan.codec.codec} codes of "
         f"{plan.codec.bytes_per_patch} bytes: {plan.codec.reason}"
@@ -138,44 +141,36 @@ def described(plan: ScalePlan, images: int) -> str:
 def _plan_scale(images: int, size: tuple[int, int], scale: Scale, memory: int, coarse_stride: int | None) -> ScalePlan:
     stride = coarse_stride or default_coarse_stride(scale, *size)
     while True:
-        per_image = positions_taken(scale, *size, stride)
+        per_image = count_positions(scale, *size, stride)
         try:
-            return ScalePlan(
-                scale, stride, per_image, ivf.choose_codec(images * per_image, EMBEDDED_DIMENSIONS, memory)
-            )
+            return ScalePlan(scale, stride, per_image, choose_codec(images * per_image, EMBEDDED_DIMENSIONS, memory))
         except ConfigError:
-            if coarse_stride or positions_taken(scale, *size, stride + 1) < FEWEST_PATCHES:
+            if coarse_stride or count_positions(scale, *size, stride + 1) < FEWEST_PATCHES:
                 raise
         stride += 1
 
 
 def default_coarse_stride(scale: Scale, height: int, width: int) -> int:
-    """The smallest stride that leaves at most 256 patches an image.
+    """Return the smallest stride that leaves at most 256 patches an image.
 
     Example:
         >>> default_coarse_stride(Scale(7), 32, 32)
         2
     """
     stride = 1
-    while positions_taken(scale, height, width, stride) > PATCHES_PER_IMAGE:
+    while count_positions(scale, height, width, stride) > PATCHES_PER_IMAGE:
         stride += 1
     return stride
 
 
 def _encoding_seconds(sample: NDArray[np.uint8], plan: ScalePlan, images: int) -> float:
     """Seconds to embed and encode all images, with as many cells as there will be."""
-    lists = ivf.list_count(images * plan.per_image)
+    lists = list_count(images * plan.per_image)
     embedding = fit_embedding(sample[:64], plan.scale, EMBEDDED_DIMENSIONS)
     embed(embedding, sample[:8], plan.stride)  # the first call is slower than any other
     start = time.perf_counter()
     patches = embed(embedding, sample, plan.stride).reshape(-1, embedding.dimensions)  # [n, d]
     embedding_one = (time.perf_counter() - start) / len(sample)
-    cells = np.random.default_rng(0).choice(patches, lists)  # [lists, d]
-    quantizer = ivf.load_faiss().IndexFlatL2(embedding.dimensions)
-    quantizer.add(cells)
-    quantizer.search(patches[:64], 1)
-    start = time.perf_counter()
-    quantizer.search(patches[:4096], 1)
-    assigning_one = (time.perf_counter() - start) / min(4096, len(patches))  # a patch
-    training = ivf.KMEANS_ITERATIONS * ivf.POINTS_PER_LIST * lists
+    assigning_one = time_assignment(patches, lists)
+    training = KMEANS_ITERATIONS * POINTS_PER_LIST * lists
     return images * embedding_one + (images * plan.per_image + training) * assigning_one

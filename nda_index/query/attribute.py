@@ -1,24 +1,28 @@
-"""From a query to its answer: what the shards are asked, and what is made of what they find."""
+"""From a query to its answer: search the collection, judge what was found, put the answer together."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.answer.attribution import Attribution
-from nda_index.errors import QueryError
 from nda_index.exact.maps import evidence_maps
-from nda_index.exact.posterior import total_score, views_of
+from nda_index.exact.posterior import total_score
 from nda_index.images import to_float
-from nda_index.query.gather import Named, Scored, conversing, named, score
-from nda_index.query.shard import Ask, Shards
-from nda_index.query.timing import Clock
-from nda_index.question import Query, Question
-from nda_index.scales import Scale
-from nda_index.trust.coverage import errors_of_scores, mass_covered
-from nda_index.trust.verdict import evidence, near_duplicates, percentile
+from nda_index.query.conversation import Collection, Conversation, converse
+from nda_index.query.gather import Scored, fetch_rows, score_images
+from nda_index.query.protocol import Rows, ShardQuestion
+from nda_index.query.timing import StageTimer
+from nda_index.question import Query
+from nda_index.trust.coverage import estimate_errors, estimate_mass_covered
+from nda_index.trust.duplicates import group_duplicates
+from nda_index.trust.evidence import measure_evidence
+from nda_index.trust.verdict import find_percentile
 from nda_index.version import __version__
 
 JUDGED = 32  # images of an answer that get a verdict
@@ -26,111 +30,131 @@ GROUPED = 1000  # images of an answer that are compared with one another
 
 
 @dataclass(frozen=True)
-class Opened:
-    """An open index, as far as answers depend on it.
+class _Search:
+    """What the shards know: scores, the places of the best images among these, and the best images."""
 
-    Attributes:
-        shards: where its images are.
-        offsets: int64 [S + 1], where each shard's ids begin.
-        scales: its scales.
-        null: float64, the best evidence of unrelated pictures.
-        probes: cells that a window of a query visits at most.
-        candidates: length of the shortlist, None to choose it.
-        index_hash: sha256 of its manifest.
-    """
-
-    shards: Shards
-    offsets: NDArray[np.int64]
-    scales: tuple[Scale, ...]
-    null: NDArray[np.float64]
-    probes: int
-    candidates: int | None
-    index_hash: str
+    scored: Scored
+    best: NDArray[np.int64]
+    rows: Rows
 
 
-def answered(opened: Opened, asked: Query) -> Attribution:
-    """The answer to a query.
+@dataclass(frozen=True)
+class _Judgement:
+    """How much of the query each image explains by its own fit; `Attribution` has the meaning of each field."""
+
+    evidence: NDArray[np.float64]
+    percentiles: NDArray[np.float64]
+    groups: NDArray[np.int64]
+
+
+def attribute(collection: Collection, query: Query) -> Attribution:
+    """Answer a query.
+
+    Args:
+        collection: an open index.
+        query: a picture with a question.
 
     Raises:
         NdaIndexError: as `Index.attribute`; or whatever the query's `progress` raises.
     """
-    question, query, top = asked.question, asked.pixels, asked.top
-    clock = Clock()
-    with clock.stage("decode"):
-        views = views_of(question.noisy_versions(query), opened.scales)
-
-    def choose(allowed: NDArray[np.bool_]) -> int:
-        check_counts(question, top, int(allowed.sum()))
-        return top
-
-    def converse() -> tuple[Scored, NDArray[np.int64], Named]:
-        candidates = question.candidates or opened.candidates
-        with conversing(opened.shards, Ask(question, query, opened.probes, asked.progress)) as conversation:
-            result = score(conversation, views, opened.offsets, candidates, choose, question.seed, clock)
-            best = np.argsort(-result.scores, kind="stable")[:top]
-            return result, best, named(conversation, result.ids[best], opened.offsets)
-
-    result, best, found_images = opened.shards.attempt(converse)
-    coverages, image_ids, pixels = result.coverages, result.ids[best], found_images.pixels
-    with clock.stage("maps"):
-        maps = evidence_maps(views, result.log_normalisers, pixels, question.posterior)
-    with clock.stage("coverage"):
-        covered, error = mass_covered(views, coverages) if coverages else (1.0, 0.0)
-        score_errors, draw_errors = errors_of_scores(
-            views, result.log_normalisers, coverages, to_float(pixels), question.posterior, question.grouping
+    timer = StageTimer()
+    with timer.stage("decode"):
+        prepared = collection.prepare(query)
+    search = _search(collection, prepared, query.top, timer)
+    with timer.stage("maps"):
+        maps = evidence_maps(
+            prepared.views, search.scored.log_normalisers, search.rows.pixels, query.question.posterior
         )
-    with clock.stage("verdict"):
-        found = evidence(query, pixels[:JUDGED], opened.scales)
-        places = [percentile(float(value), opened.null) if len(opened.null) else np.nan for value in found]
-        unjudged = np.full(top - len(found), np.nan)
-        groups = np.concatenate([near_duplicates(pixels[:GROUPED]), np.arange(min(GROUPED, top), top)])
+    with timer.stage("coverage"):
+        covered, error = (1.0, 0.0)
+        if search.scored.coverages:
+            covered, error = estimate_mass_covered(prepared.views, search.scored.coverages)
+        score_errors, draw_errors = estimate_errors(
+            prepared.views, search.scored.log_normalisers, search.scored.coverages, to_float(search.rows.pixels),
+            query.question.posterior, query.question.grouping,
+        )  # fmt: skip
+    with timer.stage("verdict"):
+        judgement = _judge(query.pixels, search.rows.pixels, collection)
+    scores = search.scored.scores[search.best]
     return Attribution(
-        image_ids=image_ids,
-        scores=result.scores[best],
-        shares=result.scores[best] / total_score(views),
-        keys=found_images.keys,
-        metadata=found_images.metadata,
-        images=pixels.transpose(0, 2, 3, 1),
-        query=query.transpose(1, 2, 0),
+        image_ids=search.scored.image_ids[search.best],
+        scores=scores,
+        shares=scores / total_score(prepared.views),
+        keys=search.rows.keys,
+        metadata=search.rows.metadata,
+        images=search.rows.pixels.transpose(0, 2, 3, 1),
+        query=query.pixels.transpose(1, 2, 0),
         query_maps=maps[0],
         train_maps=maps[1],
-        evidence=np.concatenate([found, unjudged]),
-        percentiles=np.concatenate([places, unjudged]),
-        null_pictures=len(opened.null),
-        groups=groups,
+        evidence=judgement.evidence,
+        percentiles=judgement.percentiles,
+        null_pictures=len(collection.null),
+        groups=judgement.groups,
         mass_covered=covered,
         mass_error=error,
         score_errors=score_errors,
         draw_errors=draw_errors,
-        scored=len(result.ids),
-        collection=result.asked,
-        missing=opened.shards.missing(),
-        settings={
-            **question.as_settings(),
-            "scales": [scale.name for scale in opened.scales],
-            "backend": result.backend,
-            "left_out": result.left_out,
-        },
-        scales=opened.scales,
-        log_normalisers=tuple(result.log_normalisers),
-        index_hash=opened.index_hash,
+        scored=len(search.scored.image_ids),
+        collection=search.scored.allowed,
+        missing=collection.missing(),
+        settings=_settings(collection, prepared, search.scored),
+        scales=collection.scales,
+        log_normalisers=tuple(search.scored.log_normalisers),
+        index_hash=collection.index_hash,
         version=__version__,
-        seconds=clock.including({**found_images.seconds, "decode": asked.decode_seconds}),
+        seconds=timer.add({**search.rows.seconds, "decode": query.decode_seconds}),
     )
 
 
-def check_counts(question: Question, top: int, asked: int) -> None:
-    """Raise `QueryError` where there are not enough images for a question.
+def attribute_batch(collection: Collection, queries: Sequence[Query]) -> Iterator[Attribution | Exception]:
+    """Answer several queries; `Index.attribute_batch` has the details."""
 
-    Args:
-        question: the question.
-        top: images that its answer must have.
-        asked: number of images that it is about.
-    """
-    if asked == 0:
-        raise QueryError(f"where is {question.where!r}, which no image fulfils; relax the condition")
-    if not 1 <= top <= asked:
-        of = "the index has" if question.where is None else "where leaves"
-        raise QueryError(f"top is {top}; {of} {asked} images, so it must be from 1 to {asked}")
-    if question.candidates is not None and question.candidates < top:
-        raise QueryError(f"candidates is {question.candidates}; it must be at least top, which is {top}")
+    def attempt(query: Query) -> Attribution | Exception:
+        try:
+            return attribute(collection, query)
+        except Exception as error:  # one query's failure is not the others'
+            return error
+
+    threads = numba.get_num_threads() if collection.shards.concurrent else 1
+    whole = len(queries) - len(queries) % threads
+    for some in (queries[:whole], queries[whole:]):  # those that are left over share all cores, none waits for one
+        workers = min(threads, len(some))
+        if workers < 2:
+            yield from map(attempt, some)
+            continue
+        with ThreadPoolExecutor(workers, "question", numba.set_num_threads, (threads // workers,)) as pool:
+            yield from pool.map(attempt, some)
+
+
+def _search(collection: Collection, prepared: ShardQuestion, top: int, timer: StageTimer) -> _Search:
+    candidates = prepared.question.candidates or collection.candidates
+
+    def work(conversation: Conversation) -> _Search:
+        scored = score_images(conversation, candidates, top, timer)
+        best = np.argsort(-scored.scores, kind="stable")[:top]
+        return _Search(scored, best, fetch_rows(conversation, scored.image_ids[best]))
+
+    return converse(collection, prepared, work)
+
+
+def _judge(query: NDArray[np.uint8], images: NDArray[np.uint8], collection: Collection) -> _Judgement:
+    """Judge images uint8 [n, C, H, W]: the first `JUDGED` get a verdict, the first `GROUPED` are grouped."""
+    explained = measure_evidence(query, images[:JUDGED], collection.scales)
+    null = collection.null
+    places = [find_percentile(float(value), null) if len(null) else np.nan for value in explained]
+    unjudged = np.full(len(images) - len(explained), np.nan)
+    alone = np.arange(min(GROUPED, len(images)), len(images))
+    return _Judgement(
+        np.concatenate([explained, unjudged]),
+        np.concatenate([places, unjudged]),
+        np.concatenate([group_duplicates(images[:GROUPED]), alone]),
+    )
+
+
+def _settings(collection: Collection, prepared: ShardQuestion, scored: Scored) -> dict[str, object]:
+    return {
+        **prepared.question.as_settings(),
+        "scales": [scale.name for scale in collection.scales],
+        "backend": scored.backend,
+        "left_out": scored.left_out,
+    }

@@ -1,11 +1,9 @@
-"""An answer from all shards: what each finds is merged, so that it does not matter how a collection is divided."""
+"""One answer from all shards: their sums are merged, so that it does not matter how a collection is divided."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +12,11 @@ from numpy.typing import NDArray
 from nda_index.coarse.shortlist import shortlist
 from nda_index.errors import QueryError
 from nda_index.exact.masses import merge_log_totals
-from nda_index.exact.posterior import View
-from nda_index.query.shard import Ask, Conversation, Shards
-from nda_index.query.timing import Clock
-from nda_index.trust.coverage import OutsideSample, ViewCoverage, draw_outside, view_coverages
-
-Check = Callable[[NDArray[np.bool_]], None]  # checks what is asked about
-Choose = Callable[[NDArray[np.bool_]], int]  # the same, and says how many images must be scored
+from nda_index.query.conversation import Conversation
+from nda_index.query.protocol import Outside, Rows, Selection, Totals
+from nda_index.query.timing import StageTimer
+from nda_index.question import Question
+from nda_index.trust.coverage import OutsideSample, ViewCoverage, draw_outside, estimate_coverages
 
 
 @dataclass(frozen=True)
@@ -28,32 +24,22 @@ class Scored:
     """Scores of some images in the whole posterior.
 
     Attributes:
-        ids: int64 [n], ascending.
+        image_ids: int64 [n], ascending.
         scores: float64 [n].
         log_normalisers: of each view's whole posterior, float64 [P].
-        coverages: of the views; none where every image asked about was scored.
+        coverages: of the views; none where every allowed image was scored.
         backend: what computed the scores.
         left_out: at most this fraction of a position's mass was too small to be computed and is missing.
-        asked: number of images that were asked about.
+        allowed: number of images that the question is about.
     """
 
-    ids: NDArray[np.int64]
+    image_ids: NDArray[np.int64]
     scores: NDArray[np.float64]
     log_normalisers: list[NDArray[np.float64]]
     coverages: list[ViewCoverage]
     backend: str
     left_out: float
-    asked: int
-
-
-@dataclass(frozen=True)
-class Named:
-    """The images that an answer names, in its order: pixels uint8 [n, C, H, W], keys, metadata, seconds by stage."""
-
-    pixels: NDArray[np.uint8]
-    keys: tuple[str, ...]
-    metadata: pa.Table
-    seconds: dict[str, float]
+    allowed: int
 
 
 @dataclass(frozen=True)
@@ -61,168 +47,164 @@ class Averaged:
     """Sums of a posterior mean.
 
     Attributes:
-        ids: int64 [n], ascending: the images that the posterior runs over.
-        sums: float64 [scales, H, W, C + 1], for `nda_index.exact.means.posterior_mean`.
-        asked: number of images that were asked about.
+        image_ids: int64 [n], ascending: the images that the posterior runs over.
+        pixels: float64 [scales, H, W, C + 1], for `nda_index.exact.means.posterior_mean`.
+        allowed: number of images that the question is about.
         seconds: by stage, of the slowest shard.
     """
 
-    ids: NDArray[np.int64]
-    sums: NDArray[np.float64]
-    asked: int
+    image_ids: NDArray[np.int64]
+    pixels: NDArray[np.float64]
+    allowed: int
     seconds: dict[str, float]
 
 
-@contextmanager
-def conversing(shards: Shards, ask: Ask) -> Iterator[Conversation]:
-    """A question to all shards, which they forget in the end, however it ends."""
-    conversation = shards.ask(ask)
-    try:
-        yield conversation
-    finally:
-        conversation.end()
+def collect_votes(conversation: Conversation) -> tuple[NDArray[np.float64] | None, NDArray[np.bool_]]:
+    """Ask the coarse stage of all shards: the first two steps.
 
-
-def coarse_votes(
-    conversation: Conversation, offsets: NDArray[np.int64]
-) -> tuple[NDArray[np.float64] | None, NDArray[np.bool_]]:
-    """Votes of all images, float64 [N], None in exact mode; and which are asked about, bool [N].
-
-    Args:
-        conversation: just begun.
-        offsets: int64 [S + 1], where each shard's ids begin.
+    Returns:
+        Votes of all images, float64 [N], None in exact mode; and which images the question allows, bool [N].
     """
-    shards = len(offsets) - 1
-    totals = _answered(conversation.advance([None] * shards))
-    merged = [np.logaddexp2.reduce(parts) for parts in zip(*totals, strict=True)]
-    votes, allowed = np.zeros(offsets[-1]), np.zeros(offsets[-1], np.bool_)
-    exact = True
-    for found, start, stop in zip(conversation.advance([merged] * shards), offsets[:-1], offsets[1:], strict=True):
-        if found is not None:
-            part, allowed[start:stop] = found
-            if part is not None:
-                votes[start:stop], exact = part, False
+    visits = conversation.each(lambda part: part.session.probe())
+    merged = [np.logaddexp2.reduce(parts) for parts in zip(*visits, strict=True)]
+    votes, allowed = np.zeros(conversation.count), np.zeros(conversation.count, np.bool_)
+    exact = conversation.question.question.mode == "exact"
+    replies = conversation.each(lambda part: part.session.vote(merged))
+    for part, reply in zip(conversation.parts, replies, strict=True):
+        allowed[part.start : part.stop] = reply.allowed
+        if reply.votes is not None:
+            votes[part.start : part.stop] = reply.votes
     return None if exact else votes, allowed
 
 
-def score(
-    conversation: Conversation,
-    views: Sequence[View],
-    offsets: NDArray[np.int64],
-    candidates: int | None,
-    choose: Choose,
-    seed: int,
-    clock: Clock,
-) -> Scored:
-    """Scores of the images that are worth it, in the posterior of all that are asked about.
+def score_images(conversation: Conversation, candidates: int | None, top: int, timer: StageTimer) -> Scored:
+    """Score the images that are worth it, in the posterior of all that the question allows.
 
     Args:
         conversation: just begun.
-        views: of the query.
-        offsets: int64 [S + 1], where each shard's ids begin.
-        candidates: length of the shortlist; None chooses it.
-        choose: is told which images are asked about; returns how many must be scored at least.
-        seed: of the sample of images outside the shortlist.
-        clock: of this side.
+        candidates: length of the shortlist; None chooses it. More cost time in proportion and leave less to estimate.
+        top: images that must be scored at least.
+        timer: of this side.
+
+    Raises:
+        QueryError: there are not enough images for the question.
     """
-    shards = len(offsets) - 1
-    votes, allowed = coarse_votes(conversation, offsets)
-    top = choose(allowed)
-    sample: OutsideSample | None = None
-    if votes is None:
-        ids = np.flatnonzero(allowed)
-    else:
-        ids, others = shortlist(votes, candidates, top, None if allowed.all() else allowed), allowed.copy()
-        others[ids] = False
-        sample = draw_outside(np.flatnonzero(others), votes, seed) if others.any() else None
-    where = None if sample is None else np.searchsorted(offsets, sample.ids, side="right") - 1
-    messages = [
-        (part, None if sample is None else sample.ids[where == shard] - offsets[shard])
-        for shard, part in enumerate(divided(ids, offsets))
-    ]
-    found = _answered(conversation.advance(messages))
-    log_totals = [merge_log_totals(parts) for parts in zip(*(totals for totals, _ in found), strict=True)]
-    held = [np.logaddexp2.reduce(parts) for parts in zip(*(inside for _, inside in found), strict=True)]
-    beyond = _answered(conversation.advance([(log_totals, held)] * shards))
-    normalisers, coverages = log_totals, list[ViewCoverage]()
-    if sample is not None and where is not None:
-        with clock.stage("coverage"):
-            order = np.argsort(np.argsort(where, kind="stable"))  # shards have their part of the sample, in its order
-            ratios = [np.concatenate(parts)[order] for parts in zip(*(part for part, _ in beyond), strict=True)]
-            coverages = view_coverages(ratios, log_totals, beyond[0][1], sample)
-        normalisers = [total - np.log(c.covered) for total, c in zip(log_totals, coverages, strict=True)]
-    scores, backends, left_out = zip(*_answered(conversation.advance([normalisers] * shards)), strict=True)
-    return Scored(ids, np.concatenate(scores), normalisers, coverages, backends[0], max(left_out), int(allowed.sum()))
+    votes, allowed = collect_votes(conversation)
+    check_counts(conversation.question.question, top, int(allowed.sum()))
+    image_ids = _select(votes, allowed, candidates, top)
+    sample = _sample(image_ids, votes, allowed, conversation.question.question.seed)
+    drawn = None if sample is None else sample.ids
+    totals = conversation.each(
+        lambda part: part.session.total(Selection(part.own(image_ids), None if drawn is None else part.own(drawn)))
+    )
+    merged = Totals(
+        [merge_log_totals(parts) for parts in zip(*(part.exact for part in totals), strict=True)],
+        [np.logaddexp2.reduce(parts) for parts in zip(*(part.coarse for part in totals), strict=True)],
+    )
+    outside = conversation.each(lambda part: part.session.weigh(merged))
+    normalisers, coverages = merged.exact, list[ViewCoverage]()
+    if sample is not None:
+        with timer.stage("coverage"):
+            coverages = estimate_coverages(
+                _ratios(conversation, sample, outside), merged.exact, outside[0].held, sample
+            )
+        normalisers = [
+            total - np.log(coverage.covered) for total, coverage in zip(merged.exact, coverages, strict=True)
+        ]
+    scores = conversation.each(lambda part: part.session.score(normalisers))
+    return Scored(
+        image_ids,
+        np.concatenate([part.scores for part in scores]),
+        normalisers,
+        coverages,
+        scores[0].backend,
+        max(part.left_out for part in scores),
+        int(allowed.sum()),
+    )
 
 
-def average(
-    conversation: Conversation,
-    offsets: NDArray[np.int64],
-    candidates: int | None,
-    without: NDArray[np.int64],
-    check: Check,
-) -> Averaged:
-    """The posterior mean over the images that are worth it, but some.
+def average_images(conversation: Conversation, candidates: int | None, without: NDArray[np.int64]) -> Averaged:
+    """Sum the posterior mean over the images that are worth it.
 
     Args:
-        conversation: just begun, with `Ask.mean`.
-        offsets: int64 [S + 1], where each shard's ids begin.
+        conversation: just begun, with `ShardQuestion.mean`.
         candidates: length of the shortlist; None chooses it.
-        without: int64, ids of the images that take no part, of the shortlist or not.
-        check: is told which images are asked about.
+        without: int64, ids of images that take no part, of the shortlist or not.
 
     Raises:
         QueryError: no image is left.
     """
-    shards = len(offsets) - 1
-    votes, allowed = coarse_votes(conversation, offsets)
-    check(allowed)
-    some = None if allowed.all() else allowed
-    found = np.flatnonzero(allowed) if votes is None else shortlist(votes, candidates, 1, some)
-    ids = np.setdiff1d(found, without)
-    if not len(ids):
+    votes, allowed = collect_votes(conversation)
+    check_counts(conversation.question.question, 1, int(allowed.sum()))
+    chosen = _select(votes, allowed, candidates, 1)
+    image_ids = np.setdiff1d(chosen, without)
+    if not len(image_ids):
         raise QueryError(
-            f"without leaves none of the {len(found)} images that the posterior runs over; leave out fewer, or take "
+            f"without leaves none of the {len(chosen)} images that the posterior runs over; leave out fewer, or take "
             f"more candidates"
         )
-    log_totals = _answered(conversation.advance(divided(ids, offsets)))
-    normalisers = [merge_log_totals(parts) for parts in zip(*log_totals, strict=True)]
-    sums, seconds = zip(*_answered(conversation.advance([normalisers] * shards)), strict=True)
-    return Averaged(ids, np.sum(sums, axis=0), int(allowed.sum()), _slowest(seconds))
+    totals = conversation.each(lambda part: part.session.total(Selection(part.own(image_ids))))
+    normalisers = [merge_log_totals(parts) for parts in zip(*(part.exact for part in totals), strict=True)]
+    means = conversation.each(lambda part: part.session.average(normalisers))
+    pixels = np.sum([part.pixels for part in means], axis=0)
+    return Averaged(image_ids, pixels, int(allowed.sum()), _slowest([part.seconds for part in means]))
 
 
-def named(conversation: Conversation, image_ids: NDArray[np.int64], offsets: NDArray[np.int64]) -> Named:
-    """The images that an answer names, by their ids in its order."""
-    order = np.argsort(image_ids, kind="stable")
-    back = np.argsort(order)
-    pixels, keys, metadata, seconds = zip(
-        *_answered(conversation.advance(divided(image_ids[order], offsets))), strict=True
+def fetch_rows(conversation: Conversation, image_ids: NDArray[np.int64]) -> Rows:
+    """Read the images that an answer names, in the order of their ids."""
+    rows = conversation.each(lambda part: part.session.fetch(part.own(image_ids)))
+    order = np.argsort(conversation.places(image_ids))
+    keys = [key for part in rows for key in part.keys]
+    return Rows(
+        np.concatenate([part.pixels for part in rows])[order],
+        tuple(keys[place] for place in order),
+        pa.concat_tables([part.metadata for part in rows]).take(pa.array(order)),
+        _slowest([part.seconds for part in rows]),
     )
-    in_order = [key for part in keys for key in part]
-    return Named(
-        np.concatenate(pixels)[back],
-        tuple(in_order[place] for place in back),
-        pa.concat_tables(metadata).take(pa.array(back)),
-        _slowest(seconds),
-    )
+
+
+def check_counts(question: Question, top: int, allowed: int) -> None:
+    """Raise `QueryError` where there are not enough images for a question.
+
+    Args:
+        question: the question.
+        top: images that its answer must have.
+        allowed: number of images that it is about.
+    """
+    if allowed == 0:
+        raise QueryError(f"where is {question.where!r}, which no image fulfils; relax the condition")
+    if not 1 <= top <= allowed:
+        of = "the index has" if question.where is None else "where leaves"
+        raise QueryError(f"top is {top}; {of} {allowed} images, so it must be from 1 to {allowed}")
+    if question.candidates is not None and question.candidates < top:
+        raise QueryError(f"candidates is {question.candidates}; it must be at least top, which is {top}")
+
+
+def _select(
+    votes: NDArray[np.float64] | None, allowed: NDArray[np.bool_], candidates: int | None, top: int
+) -> NDArray[np.int64]:
+    """Choose the images that the exact stage takes: ids, ascending; all allowed ones where there are no votes."""
+    if votes is None:
+        return np.flatnonzero(allowed)
+    return shortlist(votes, candidates, top, None if allowed.all() else allowed)
+
+
+def _sample(
+    image_ids: NDArray[np.int64], votes: NDArray[np.float64] | None, allowed: NDArray[np.bool_], seed: int
+) -> OutsideSample | None:
+    """Sample the allowed images that are not selected; None where there are none."""
+    others = allowed.copy()
+    others[image_ids] = False
+    return None if votes is None or not others.any() else draw_outside(np.flatnonzero(others), votes, seed)
+
+
+def _ratios(conversation: Conversation, sample: OutsideSample, outside: Sequence[Outside]) -> list[NDArray[np.float64]]:
+    """Bring what the sampled images weigh over the scored ones into the order of the sample: [m, P] for each view."""
+    by_view = zip(*(part.ratios for part in outside), strict=True)
+    return [conversation.in_order(sample.ids, np.concatenate(parts)) for parts in by_view]
 
 
 def _slowest(seconds: Sequence[dict[str, float]]) -> dict[str, float]:
-    stages = dict.fromkeys(stage for part in seconds for stage in part)  # not every shard has images to fetch
+    """Seconds by stage of the slowest shard; not every shard has images to fetch."""
+    stages = dict.fromkeys(stage for part in seconds for stage in part)
     return {stage: max(part.get(stage, 0.0) for part in seconds) for stage in stages}
-
-
-def _answered(found: Sequence[Any]) -> list[Any]:
-    """What was found by the shards that are not lost."""
-    return [part for part in found if part is not None]
-
-
-def divided(image_ids: NDArray[np.int64], offsets: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Ascending ids by shard, as the shard numbers its images.
-
-    Example:
-        >>> divided(np.array([1, 4, 7]), np.array([0, 5, 10]))
-        [array([1, 4]), array([2])]
-    """
-    cuts = np.searchsorted(image_ids, offsets)
-    return [image_ids[a:b] - start for a, b, start in zip(cuts[:-1], cuts[1:], offsets[:-1], strict=True)]

@@ -7,18 +7,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Clock:
-    """Seconds by stage; time of a stage inside another counts for the inner one only."""
+class StageTimer:
+    """Seconds by stage; time of a stage inside another counts for the inner one only.
+
+    Example:
+        >>> timer = StageTimer()
+        >>> with timer.stage("outer"), timer.stage("inner"):
+        ...     pass
+        >>> list(timer.seconds)
+        ['inner', 'outer']
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
-    def including(self, other: dict[str, float]) -> dict[str, float]:
-        """Seconds here and elsewhere together."""
-        return {stage: self.seconds.get(stage, 0.0) + other.get(stage, 0.0) for stage in {**self.seconds, **other}}
+    def add(self, seconds: dict[str, float]) -> dict[str, float]:
+        """Return the seconds here and elsewhere together, by stage."""
+        stages = {**self.seconds, **seconds}
+        return {stage: self.seconds.get(stage, 0.0) + seconds.get(stage, 0.0) for stage in stages}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
+        """Count the time of a block for a stage."""
         before = sum(self.seconds.values())
         start = time.perf_counter()
         try:

@@ -1,1 +1,1 @@
-"""The HTTP service: questions to an index, its page, and its operation. Needs the extra `serve`."""
+"""The HTTP service: answers questions from an index, shows its page, and counts. Needs the extra `serve`."""

@@ -10,20 +10,19 @@ from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from nda_index.answer import arrow as archive
+from nda_index.answer.arrow import MEDIA_TYPE, answer_bytes
 from nda_index.answer.attribution import Attribution
-from nda_index.answer.report import FORMS, strict_json
+from nda_index.answer.forms import FORMS
 from nda_index.errors import NdaIndexError
 from nda_index.index import Index, open_index
-from nda_index.serve import schema
-from nda_index.serve.describe import links_values, result_values
+from nda_index.serve import bodies, lifecycle, openapi
 from nda_index.serve.guard import FAILURE, Guard
-from nda_index.serve.pictures import map_png, pixels_png
+from nda_index.serve.pictures import render_map, render_pixels
 from nda_index.serve.refusal import Refusal, refusal_of
 from nda_index.serve.results import ID
 from nda_index.serve.service import LOG, Service
@@ -32,7 +31,7 @@ from nda_index.version import __version__
 
 STATIC = FilePath(__file__).parent / "static"
 MEDIA_TYPES = {
-    "arrow": archive.MEDIA_TYPE,
+    "arrow": MEDIA_TYPE,
     "html": "text/html; charset=utf-8",
     "json": "application/json",
     "parquet": "application/vnd.apache.parquet",
@@ -47,15 +46,15 @@ ScaleName = Annotated[str | None, Query(max_length=40, description="Name of a sc
 
 
 def create_app(index: Index, settings: ServeSettings, reopen: Callable[[FilePath], Index] = open_index) -> FastAPI:
-    """The service as an ASGI application.
+    """Return the service as an ASGI application.
 
     Args:
-        index: what is asked; the application closes it in the end.
-        settings: bounds, tokens and the folder of the answers.
+        index: an open index; the application closes it when it ends.
+        settings: bounds, tokens and the folder of the stored answers.
         reopen: opens the index again when it has changed.
 
     Raises:
-        StorageError: the folder of the answers cannot be written.
+        StorageError: the folder of the stored answers cannot be written.
 
     Example:
         >>> import numpy as np, tempfile, nda_index as nda
@@ -70,7 +69,7 @@ def create_app(index: Index, settings: ServeSettings, reopen: Callable[[FilePath
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with service.running():
+        async with lifecycle.run(service):
             yield
 
     app = FastAPI(
@@ -80,13 +79,13 @@ def create_app(index: Index, settings: ServeSettings, reopen: Callable[[FilePath
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        responses=schema.REFUSALS,
+        responses=openapi.REFUSALS,
     )
     app.add_middleware(Guard, settings=settings, metrics=service.metrics)
-    _add_errors(app)
-    _add_operation(app, service)
-    _add_answers(app, service)
-    _add_pictures(app, service)
+    _add_error_handlers(app)
+    _add_operation_routes(app, service)
+    _add_answer_routes(app, service)
+    _add_picture_routes(app, service)
     if STATIC.is_dir():
         app.mount("/static", _Revalidated(directory=STATIC), "static")
 
@@ -98,7 +97,7 @@ def create_app(index: Index, settings: ServeSettings, reopen: Callable[[FilePath
 
 
 class _Revalidated(StaticFiles):
-    """Files of which a browser asks each time whether they have changed: it must not mix modules of two versions."""
+    """Static files that a browser checks for changes each time: it must not mix modules of two versions."""
 
     def file_response(self, *arguments: Any, **options: Any) -> Response:
         response = super().file_response(*arguments, **options)
@@ -106,90 +105,90 @@ class _Revalidated(StaticFiles):
         return response
 
 
-def _add_operation(app: FastAPI, service: Service) -> None:
-    @app.get("/healthz", response_model=schema.Health)
+def _add_operation_routes(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz", response_model=bodies.Health)
     async def healthz() -> Response:
-        """Whether the process runs."""
-        return JSONResponse({"status": "ok"})
+        """Answer as long as the process runs."""
+        return _json_response(bodies.Health(status="ok"))
 
-    @app.get("/readyz", response_model=schema.Health)
+    @app.get("/readyz", response_model=bodies.Health)
     async def readyz() -> Response:
-        """Whether questions are answered."""
+        """Answer as soon as questions are answered."""
         service.check_ready()
-        return JSONResponse({"status": "ready"})
+        return _json_response(bodies.Health(status="ready"))
 
-    @app.get("/metrics", response_class=Response, responses=schema.content("text/plain"))
+    @app.get("/metrics", response_class=Response, responses=openapi.describe_content("text/plain"))
     async def metrics() -> Response:
-        """Counters for Prometheus."""
+        """Return counters for Prometheus."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    @app.get("/v1/index", response_model=schema.IndexDescription)
+    @app.get("/v1/index", response_model=bodies.IndexDescription)
     async def index() -> Response:
-        """What is asked, and the bounds of a question."""
+        """Describe the index, and the bounds of a question."""
         service.check_ready()
-        return JSONResponse(service.describe())
+        return _json_response(service.describe())
 
 
-def _add_answers(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/attribute", response_model=schema.Result, openapi_extra=schema.QUESTION)
+def _add_answer_routes(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/attribute", response_model=bodies.Result, openapi_extra=openapi.QUESTION)
     async def attribute(request: Request) -> Response:
-        """Which images a picture is made of.
+        """Find which images a picture is made of.
 
         With `Accept: application/vnd.apache.arrow.stream` the whole answer comes as `nda_index.read_answer` reads it.
         """
         identity, answer = await service.attribute(request)
-        rendered = service.metrics.rendered
+        time_render = service.metrics.time_render
         headers = {"Location": f"/v1/results/{identity}", "Cache-Control": "no-store"}
-        if archive.MEDIA_TYPE in request.headers.get("accept", ""):
-            data = await service.in_files(rendered, archive.answer_bytes, answer)
-            return Response(data, media_type=archive.MEDIA_TYPE, headers=headers)
-        text = await service.in_files(rendered, _result_json, answer, identity)
+        if MEDIA_TYPE in request.headers.get("accept", ""):
+            data = await service.run_in_files(time_render, answer_bytes, answer)
+            return Response(data, media_type=MEDIA_TYPE, headers=headers)
+        text = await service.run_in_files(time_render, _result_text, answer, identity)
         return Response(text, media_type="application/json", headers=headers)
 
     @app.get(
         "/v1/results/{identity}",
-        response_model=schema.Result | schema.SavedAnswer,
-        responses=schema.content(*MEDIA_TYPES.values()),
+        response_model=bodies.Result | bodies.SavedAnswer,
+        responses=openapi.describe_content(*MEDIA_TYPES.values()),
     )
     async def result(
         request: Request,
         identity: Identity,
         format: Annotated[Literal["arrow", "html", "json", "parquet", "png"] | None, Query()] = None,
     ) -> Response:
-        """An answer again, or as a file."""
+        """Return a stored answer, as JSON or as a file."""
 
         def work(answer: Attribution, check: Check) -> Response:
             if format is None:
-                return _cached(request, service.metrics.rendered(_result_json, answer, identity).encode())
+                return _cacheable(request, service.metrics.time_render(_result_text, answer, identity).encode())
             name = f'attachment; filename="nda-index-{identity[:8]}.{format}"'
-            data = service.metrics.rendered(FORMS[format], answer)
-            return _cached(request, data, MEDIA_TYPES[format], {"Content-Disposition": name})
+            data = service.metrics.time_render(FORMS[format], answer)
+            return _cacheable(request, data, MEDIA_TYPES[format], {"Content-Disposition": name})
 
-        return await service.of_result(request, identity, work, service.reads)
+        return await service.parts.make(request, identity, work, service.parts.reads)
 
-    @app.get("/v1/results/{identity}/links/{rank}", response_model=schema.Links)
+    @app.get("/v1/results/{identity}/links/{rank}", response_model=bodies.Links)
     async def links(request: Request, identity: Identity, rank: Rank, scale: ScaleName = None) -> Response:
-        """Which part of an image explains which part of the picture: pairs of cells."""
+        """Return which part of an image explains which part of the picture: pairs of cells."""
 
         def work(answer: Attribution, check: Check) -> Response:
-            _check(answer, rank, scale)
-            values = links_values(answer.links(rank - 1, scale, check), float(answer.scores[rank - 1]))
-            return _cached(request, service.metrics.rendered(_compact_json, values).encode())
+            _check_part(answer, rank, scale)
+            links = bodies.describe_links(answer.links(rank - 1, scale, check), float(answer.scores[rank - 1]))
+            return _cacheable(request, service.metrics.time_render(bodies.json_text, links).encode())
 
-        return await service.of_result(request, identity, work, service.links)
+        return await service.parts.make(request, identity, work, service.parts.links)
 
 
-def _add_pictures(app: FastAPI, service: Service) -> None:
-    png: Any = {"response_class": Response, "responses": schema.content("image/png")}
+def _add_picture_routes(app: FastAPI, service: Service) -> None:
+    png: Any = {"response_class": Response, "responses": openapi.describe_content("image/png")}
 
     @app.get("/v1/results/{identity}/query.png", **png)
     async def query(request: Request, identity: Identity, size: Side = None) -> Response:
-        """The picture as it was compared."""
+        """Return the picture as it was compared."""
 
         def work(answer: Attribution, check: Check) -> Response:
-            return _cached(request, service.metrics.rendered(pixels_png, answer.query, size), "image/png")
+            return _cacheable(request, service.metrics.time_render(render_pixels, answer.query, size), "image/png")
 
-        return await service.of_result(request, identity, work, service.reads)
+        return await service.parts.make(request, identity, work, service.parts.reads)
 
     @app.get("/v1/results/{identity}/maps/{rank}/{which}.png", **png)
     async def heat_map(
@@ -200,28 +199,29 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
         scale: ScaleName = None,
         size: Side = None,
     ) -> Response:
-        """Where on the picture, or on the training image, an image's score comes from: a transparent layer."""
+        """Return where on the picture, or on the training image, an image's score comes from: a transparent layer."""
 
         def work(answer: Attribution, check: Check) -> Response:
-            _check(answer, rank, scale)
-            data = service.metrics.rendered(map_png, answer, rank - 1, which, scale, size)
-            return _cached(request, data, "image/png")
+            _check_part(answer, rank, scale)
+            data = service.metrics.time_render(render_map, answer, rank - 1, which, scale, size)
+            return _cacheable(request, data, "image/png")
 
-        return await service.of_result(request, identity, work, service.reads)
+        return await service.parts.make(request, identity, work, service.parts.reads)
 
     @app.get("/v1/images/{image_id}", **png)
     async def image(request: Request, image_id: Annotated[int, Path(ge=0, lt=1 << 62)], size: Side = None) -> Response:
-        """An image of the index, as it was indexed."""
-        return _cached(request, await service.image(image_id, size), "image/png")
+        """Return an image of the index, as it was indexed."""
+        service.check_ready()
+        return _cacheable(request, await service.parts.image(image_id, size), "image/png")
 
 
-def _add_errors(app: FastAPI) -> None:
+def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(Refusal)
-    async def refused(request: Request, refusal: Refusal) -> Response:
+    async def send_refusal(request: Request, refusal: Refusal) -> Response:
         return refusal.response()
 
     @app.exception_handler(NdaIndexError)
-    async def unanswered(request: Request, error: NdaIndexError) -> Response:
+    async def send_index_error(request: Request, error: NdaIndexError) -> Response:
         refusal = refusal_of(error)
         if refusal is not None:
             return refusal.response()
@@ -229,20 +229,20 @@ def _add_errors(app: FastAPI) -> None:
         return FAILURE.response()
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
+    async def send_parameter_error(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         name, value = first["loc"][-1], str(first.get("input"))[:60]
         status = 404 if first["loc"][0] == "path" else 400
         return Refusal(status, "parameter", f"{name} is {value!r}: {first['msg']}").response()
 
     @app.exception_handler(HTTPException)
-    async def failed(request: Request, error: HTTPException) -> Response:
+    async def send_http_error(request: Request, error: HTTPException) -> Response:
         message = f"{request.method} {request.url.path[:100]} is not served: {error.detail}; see /openapi.json"
         return Refusal(error.status_code, "request", message, dict(error.headers or {})).response()
 
 
-def _check(answer: Attribution, rank: int, scale: str | None) -> None:
-    """Raise `Refusal` where an answer has no such rank or scale."""
+def _check_part(answer: Attribution, rank: int, scale: str | None) -> None:
+    """Raise `Refusal` if an answer has no such rank or scale."""
     if rank > len(answer):
         raise Refusal(404, "rank", f"rank is {rank}; this answer has ranks 1 to {len(answer)}")
     names = [known.name for known in answer.scales]
@@ -250,10 +250,10 @@ def _check(answer: Attribution, rank: int, scale: str | None) -> None:
         raise Refusal(404, "scale", f"scale is {scale!r}; this answer has {', '.join(names)}")
 
 
-def _cached(
+def _cacheable(
     request: Request, data: bytes, media_type: str = "application/json", headers: dict[str, str] | None = None
 ) -> Response:
-    """A response that a browser may keep, and asks about before it shows it again: images can be removed."""
+    """Return a response that a browser may keep but must check before it shows it again: images can be removed."""
     tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
     headers = {**(headers or {}), "ETag": tag, "Cache-Control": "private, no-cache"}
     wanted = request.headers.get("if-none-match", "")
@@ -262,9 +262,9 @@ def _cached(
     return Response(data, media_type=media_type, headers=headers)
 
 
-def _result_json(answer: Attribution, identity: str) -> str:
-    return _compact_json(result_values(answer, identity))
+def _json_response(body: bodies.Body) -> Response:
+    return Response(bodies.json_text(body), media_type="application/json")
 
 
-def _compact_json(values: dict[str, Any]) -> str:
-    return strict_json(values, indent=None)
+def _result_text(answer: Attribution, identity: str) -> str:
+    return bodies.json_text(bodies.describe_result(answer, identity))

@@ -1,4 +1,4 @@
-"""The commands of the service: nda-index serve | token. What needs the extra `serve` is imported when it starts."""
+"""The commands of the service: nda-index serve | token. Modules of the extra `serve` are imported when it starts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 
 from nda_index.errors import MissingDependencyError
 from nda_index.index import Index, open_index
+from nda_index.serve.settings import ServeSettings
 from nda_index.serve.tokens import VARIABLE, new_token, read_hashes
 
 
@@ -20,27 +21,38 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; other machines reach 0.0.0.0.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0: a free one.")] = 8000,
     results: Annotated[
-        Path | None, typer.Option(help="Folder of the answers; by default INDEX.results, beside the index.")
+        Path | None, typer.Option(help="Folder of the stored answers; by default INDEX.results, next to the index.")
     ] = None,
-    results_mib: Annotated[int, typer.Option(help="What the answers may take; the oldest are dropped.")] = 1024,
+    results_mib: Annotated[
+        int, typer.Option(help="Size of that folder; above it the least recently used answers are deleted.")
+    ] = ServeSettings.results_bytes >> 20,
     token_file: Annotated[Path | None, typer.Option(help="Hashes of bearer tokens, one a line.")] = None,
     without_tokens: Annotated[
-        bool, typer.Option("--without-tokens", help="Let everyone ask who reaches the address.")
+        bool, typer.Option("--without-tokens", help="Let everyone who reaches the address send questions.")
     ] = False,
     allow_host: Annotated[
-        list[str] | None, typer.Option(help="Another name by which a proxy on this machine calls it; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Another host name by which a proxy on this machine calls the service; may be repeated."),
     ] = None,
-    queue: Annotated[int, typer.Option(help="Questions in the house at most; more are refused.")] = 64,
-    batch: Annotated[int, typer.Option(help="Questions asked at once.")] = 8,
-    deadline: Annotated[float, typer.Option(help="Seconds from a question to its answer.")] = 60.0,
-    upload_mib: Annotated[int, typer.Option(help="Size of a picture's file.")] = 20,
+    queue: Annotated[
+        int, typer.Option(help="Questions in flight at most; more are refused. More means longer waits under load.")
+    ] = ServeSettings.queue,
+    batch: Annotated[
+        int, typer.Option(help="Questions answered at once. More gives more throughput, and later first answers.")
+    ] = ServeSettings.batch,
+    deadline: Annotated[
+        float, typer.Option(help="Seconds from a question to its answer, after which it is given up.")
+    ] = ServeSettings.deadline,
+    upload_mib: Annotated[
+        int, typer.Option(help="Size of a picture's file at most. Each question in flight may hold that much memory.")
+    ] = ServeSettings.upload_bytes >> 20,
     threads: Annotated[int | None, typer.Option(help="Threads of computation; one for each core by default.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     ray: Annotated[
-        str | None, typer.Option(help="Ask the shards on the Ray cluster at this address; auto: this machine's.")
+        str | None, typer.Option(help="Open the shards on the Ray cluster at this address; auto: this machine's.")
     ] = None,
 ) -> None:
-    """Serve an index over HTTP, with a page to ask from. Hashes of tokens may also stand in NDA_INDEX_TOKENS.
+    """Serve an index over HTTP, with a page. Hashes of tokens may also be in the variable NDA_INDEX_TOKENS.
 
     Examples:
 
@@ -48,21 +60,19 @@ def serve(
 
       nda-index serve photos.nda --host 0.0.0.0 --token-file tokens.txt
     """
-    try:
-        from nda_index.serve.app import create_app
-        from nda_index.serve.guard import LOCAL_HOSTS
-        from nda_index.serve.server import check_bind, is_loopback, listen, run
-        from nda_index.serve.settings import ServeSettings
-    except ImportError as error:
-        raise MissingDependencyError(f"{error.name} is not installed; run: pip install 'nda-index[serve]'") from error
+    _check_installed()
+    from nda_index.serve.app import create_app
+    from nda_index.serve.guard import LOCAL_HOSTS
+    from nda_index.serve.server import check_bind, is_loopback, listen, run
+
     tokens = read_hashes(token_file, os.environ.get(VARIABLE, ""))
     check_bind(host, bool(tokens), without_tokens)
-    shown = f"[{host}]" if ":" in host else host
+    name = f"[{host}]" if ":" in host else host  # as it is in a URL
     settings = ServeSettings(
         results=results or index.resolve().with_name(f"{index.resolve().name}.results"),
         results_bytes=results_mib << 20,
         tokens=tokens,
-        hosts=LOCAL_HOSTS | {shown, *(allow_host or [])} if is_loopback(host) else None,
+        hosts=LOCAL_HOSTS | {name, *(allow_host or [])} if is_loopback(host) else None,
         queue=queue,
         batch=batch,
         deadline=deadline,
@@ -72,8 +82,17 @@ def serve(
     reopen = partial(open_index, device=device) if ray is None else partial(_open_cluster, address=ray)
     opened = reopen(index)
     with listen(host, port) as listening:
-        print(f"Serving {index} at http://{shown}:{listening.getsockname()[1]}/", file=sys.stderr, flush=True)
+        print(f"Serving {index} at http://{name}:{listening.getsockname()[1]}/", file=sys.stderr, flush=True)
         run(create_app(opened, settings, reopen), listening, deadline)
+
+
+def _check_installed() -> None:
+    """Raise `MissingDependencyError` if the extra `serve` is not installed."""
+    try:
+        import nda_index.serve.app
+        import nda_index.serve.server  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(f"{error.name} is not installed; run: pip install 'nda-index[serve]'") from error
 
 
 def _open_cluster(index: Path, address: str) -> Index:
@@ -89,6 +108,6 @@ def token() -> None:
 
       nda-index token >> tokens.txt
     """
-    made, digest = new_token()
-    print(f"The token, shown only once: {made}", file=sys.stderr)
+    secret, digest = new_token()
+    print(f"The token, shown only once: {secret}", file=sys.stderr)
     print(digest)

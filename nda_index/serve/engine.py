@@ -1,4 +1,4 @@
-"""One thread that asks the index: questions wait in a line and are asked in batches."""
+"""One thread that computes answers: questions queue, and the index answers them in batches."""
 
 from __future__ import annotations
 
@@ -12,101 +12,102 @@ from dataclasses import dataclass, replace
 from nda_index.answer.attribution import Attribution
 from nda_index.index import Index
 from nda_index.question import Query
-from nda_index.serve.generation import Generation
 from nda_index.serve.metrics import Metrics
-from nda_index.serve.refusal import Refusal, later
+from nda_index.serve.pool import Abandoned
+from nda_index.serve.refusal import Refusal, refuse_for_now
+from nda_index.serve.reload import Snapshot
 from nda_index.serve.settings import ServeSettings
 from nda_index.threads import limit_threads
 
-
-class Abandoned(Exception):
-    """Nobody waits for this question any more."""
+FIRST_PACE = 1.0  # seconds a question before any was timed: the order of magnitude on a few cores
+PACE_WEIGHT = 0.2  # of the newest batch in the moving average of seconds a question: about the last five batches count
 
 
 @dataclass(eq=False)
 class _Job:
-    """A question in the line, and how many wait for its answer."""
+    """A question in the queue, and the number of clients that wait for its answer."""
 
     query: Query
-    generation: Generation
+    snapshot: Snapshot
     answer: asyncio.Future[Attribution]
     waiters: int = 0
 
     def check(self, stage: str, done: int, total: int) -> None:
-        """The index's progress report: the place to end a question that nobody waits for."""
+        """Take the index's progress report: the place to end a question that nobody waits for."""
         if self.waiters == 0:
             raise Abandoned
 
 
 class Engine:
-    """The line and the thread. Its methods are called on the event loop only."""
+    """The queue and the thread. Call its methods on the event loop only."""
 
     def __init__(self, settings: ServeSettings, metrics: Metrics) -> None:
-        """A stopped engine."""
+        """Make a stopped engine."""
         self._settings = settings
         self._metrics = metrics
         self._jobs: dict[str, _Job] = {}
-        self._line: deque[_Job] = deque()
+        self._queue: deque[_Job] = deque()
         self._work = asyncio.Event()
-        self._pace = 1.0  # seconds a question, lately
-        self.thread = ThreadPoolExecutor(1, "engine", limit_threads, (settings.threads,))
+        self._pace = FIRST_PACE
+        self._thread = ThreadPoolExecutor(1, "engine", limit_threads, (settings.threads,))
 
     def __len__(self) -> int:
         return len(self._jobs)
 
     @property
-    def patience(self) -> float:
-        """Seconds after which the line will have moved on."""
+    def retry_after(self) -> float:
+        """Seconds until all questions of now will have been answered."""
         return self._pace * len(self._jobs)
 
-    async def ask(self, identity: str, query: Query, generation: Generation, deadline: float) -> Attribution:
-        """The answer to a query; who asks what is being asked already shares its answer.
+    async def answer(self, identity: str, query: Query, snapshot: Snapshot, deadline: float) -> Attribution:
+        """Return the answer to a query; identical questions share one answer.
 
         Args:
             identity: the answer's name.
-            query: what is asked.
-            generation: of the index that is asked.
-            deadline: of `time.monotonic`.
+            query: the query.
+            snapshot: the index that answers.
+            deadline: in seconds of `time.monotonic`.
 
         Raises:
-            Refusal: the deadline passed.
+            Refusal: the deadline has passed.
             NdaIndexError: as `Index.attribute`.
         """
         job = self._jobs.get(identity)
         if job is None:
-            job = _Job(query, generation, asyncio.get_running_loop().create_future())
+            job = _Job(query, snapshot, asyncio.get_running_loop().create_future())
             self._jobs[identity] = job
-            self._line.append(job)
+            self._queue.append(job)
             self._work.set()
         job.waiters += 1
         try:
-            with generation.used():
+            with snapshot.hold():
                 return await asyncio.wait_for(asyncio.shield(job.answer), max(0.0, deadline - time.monotonic()))
         except asyncio.TimeoutError:
-            raise self.out_of_time() from None
+            raise self.time_out() from None
         except asyncio.CancelledError:
             self._metrics.ended.labels("cancelled").inc()
             raise
         finally:
             job.waiters -= 1
             if job.waiters == 0 and self._jobs.get(identity) is job:
-                del self._jobs[identity]  # who asks now starts anew
-                with suppress(ValueError):  # it is being asked already, and ends at its next report
-                    self._line.remove(job)  # a picture that nobody waits for must not stay in memory
+                del self._jobs[identity]  # the next identical question gets a new job
+                with suppress(ValueError):  # it has begun already, and ends at its next report
+                    self._queue.remove(job)  # a picture that nobody waits for must not stay in memory
                 job.answer.cancel()
 
-    def out_of_time(self) -> Refusal:
-        """What a question is told, and counted as, that was not answered within the deadline."""
+    def time_out(self) -> Refusal:
+        """Count a question that was not answered within the deadline, and return its refusal."""
         self._metrics.ended.labels("deadline").inc()
-        return later(
+        return refuse_for_now(
             503,
             "deadline",
-            f"the question was not answered within {self._settings.deadline:g} s; ask again later, or for less",
-            self.patience,
+            f"the question was not answered within {self._settings.deadline:g} s; "
+            "try again later, or with fewer timesteps, draws or candidates",
+            self.retry_after,
         )
 
     async def run(self) -> None:
-        """Ask the index, until cancelled."""
+        """Answer questions until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await self._work.wait()
@@ -116,34 +117,34 @@ class Engine:
                 continue
             self._metrics.batches.observe(len(batch))
             start = time.monotonic()
-            with batch[0].generation.used() as index:
-                await loop.run_in_executor(self.thread, self._answer_batch, index, batch, loop)
-            self._pace += 0.2 * ((time.monotonic() - start) / len(batch) - self._pace)
+            with batch[0].snapshot.hold() as index:
+                await loop.run_in_executor(self._thread, self._answer_batch, index, batch, loop)
+            self._pace += PACE_WEIGHT * ((time.monotonic() - start) / len(batch) - self._pace)
 
     def close(self) -> None:
-        """End the thread after the batch that it is at."""
+        """End the thread after its current batch, whose questions end at their next report."""
         for job in self._jobs.values():
             job.waiters = 0
-        self.thread.shutdown(wait=True, cancel_futures=True)
+        self._thread.shutdown(wait=True, cancel_futures=True)
 
     def _next_batch(self) -> list[_Job]:
-        """The first questions of the line that are for the same index."""
+        """Take the first questions of the queue that are for the same snapshot."""
         batch: list[_Job] = []
-        while self._line and len(batch) < self._settings.batch:
-            if batch and self._line[0].generation is not batch[0].generation:
+        while self._queue and len(batch) < self._settings.batch:
+            if batch and self._queue[0].snapshot is not batch[0].snapshot:
                 break
-            batch.append(self._line.popleft())
+            batch.append(self._queue.popleft())
         return batch
 
     def _answer_batch(self, index: Index, batch: list[_Job], loop: asyncio.AbstractEventLoop) -> None:
-        """On the engine's thread."""
+        """Answer a batch, on the engine's thread."""
         try:
             outcomes = index.attribute_batch([replace(job.query, progress=job.check) for job in batch])
             for job, outcome in zip(batch, outcomes, strict=True):
                 loop.call_soon_threadsafe(self._deliver, job, outcome)
-        except BaseException as error:  # what a single query cannot be blamed for; those that are answered stay so
+        except BaseException as error:  # no single query is to blame; those that are answered already stay so
             for job in batch:
-                loop.call_soon_threadsafe(self._deliver, job, _told(error))
+                loop.call_soon_threadsafe(self._deliver, job, _as_exception(error))
 
     def _deliver(self, job: _Job, outcome: Attribution | Exception) -> None:
         if isinstance(outcome, Attribution):
@@ -157,10 +158,10 @@ class Engine:
             job.answer.set_exception(outcome)
 
 
-def _told(error: BaseException) -> Exception:
-    """An error as those who wait are told it: one that would end the event loop, as a panic in Rust, is wrapped."""
+def _as_exception(error: BaseException) -> Exception:
+    """Wrap an error that would end the event loop, as a panic in Rust; return any other as it is."""
     if isinstance(error, Exception):
         return error
-    told = RuntimeError(f"the index ended with {type(error).__name__}: {error}")
-    told.__cause__ = error
-    return told
+    wrapped = RuntimeError(f"the index ended with {type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped

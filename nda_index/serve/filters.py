@@ -1,4 +1,4 @@
-"""Conditions on metadata: a small part of SQL, parsed against the columns and written anew for the index.
+"""Conditions on metadata: a small part of SQL, parsed against the columns and rewritten for the index.
 
     condition  = conjunction {"OR" conjunction}
     conjunction = negation {"AND" negation}
@@ -9,8 +9,8 @@
                | column "IS" ["NOT"] "NULL"
     literal    = number | ["DATE" | "TIMESTAMP"] text in single quotes, a quote in it doubled | TRUE | FALSE
 
-NaN counts as above all numbers. What the index is given is made of the names of its columns and of literals of their
-types, never of what was sent.
+NaN counts as above all numbers. The index gets a text made of names of its columns and of literals of their types; no
+part of the sent text is copied into it unread.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Literal
 
 import pyarrow as pa
 
 from nda_index.serve.refusal import Refusal
 from nda_index.serve.settings import CONDITION_CHARACTERS
 
-DEPTH = 60  # of parentheses inside one another; written anew, a condition can have twice as many
+ColumnKind = Literal["string", "number", "boolean", "date", "timestamp", "other"]
+
+DEPTH = 60  # of parentheses inside one another; a rewritten condition can have twice as many
 YEARS = range(1678, 2262)  # of timestamps: what 64 bits of nanoseconds hold, others would wrap around
 COMPARISONS = ("=", "!=", "<>", "<", "<=", ">", ">=")
 
@@ -34,38 +37,41 @@ _TOKENS = re.compile(
     |(?P<text>'(?:[^']|'')*')|(?P<quoted>"[^"]+"|`[^`]+`)|(?P<word>[^\W\d]\w*)|(?P<sign><=|>=|<>|!=|[=<>(),]))""",
     re.VERBOSE,
 )
+_KINDS: tuple[tuple[ColumnKind, Callable[[pa.DataType], bool]], ...] = (
+    ("string", pa.types.is_string), ("string", pa.types.is_large_string), ("boolean", pa.types.is_boolean),
+    ("number", pa.types.is_integer), ("number", pa.types.is_floating), ("date", pa.types.is_date),
+    ("timestamp", pa.types.is_timestamp),
+)  # fmt: skip
 _WORDS = {"and", "or", "not", "in", "like", "is", "null", "true", "false"}
 
 
-def column_kind(kind: pa.DataType) -> str:
-    """What a column holds, as people say it: "string", "number", "boolean", "date", "timestamp" or "other"."""
-    for name, fits in (
-        ("string", pa.types.is_string), ("string", pa.types.is_large_string), ("boolean", pa.types.is_boolean),
-        ("number", pa.types.is_integer), ("number", pa.types.is_floating), ("date", pa.types.is_date),
-        ("timestamp", pa.types.is_timestamp),
-    ):  # fmt: skip
-        if fits(kind):
-            return name
-    return "other"
+def column_kind(kind: pa.DataType) -> ColumnKind:
+    """Return what a column of an Arrow type holds, as a person would say it."""
+    return next((name for name, fits in _KINDS if fits(kind)), "other")
 
 
-def checked_condition(text: str, columns: Mapping[str, str]) -> str:
-    """The condition in the form that the index is given.
+def column_kinds(metadata: pa.Schema) -> dict[str, ColumnKind]:
+    """Return the columns that a condition may name, with their kinds: the key and all metadata columns."""
+    return {"key": "string", **{field.name: column_kind(field.type) for field in metadata}}
+
+
+def parse_condition(text: str, columns: Mapping[str, str]) -> str:
+    """Parse a condition and return it as the index takes it.
 
     Args:
         text: as it was sent.
-        columns: kind of each column that may be named, from `column_kind`.
+        columns: kind of each column that it may name, from `column_kinds`.
 
     Raises:
-        Refusal: it is no such condition.
+        Refusal: it is not a condition of this grammar on these columns.
 
     Example:
-        >>> checked_condition("year>=2001 and label in ('cat')", {"year": "number", "label": "string"})
+        >>> parse_condition("year>=2001 and label in ('cat')", {"year": "number", "label": "string"})
         "((`year` >= 2001) AND (`label` IN ('cat')))"
     """
     if len(text) > CONDITION_CHARACTERS:
         raise _wrong(f"it has {len(text)} characters, at most {CONDITION_CHARACTERS} are read")
-    parser = _Parser(_tokens(text), columns)
+    parser = _Parser(_tokenize(text), columns)
     condition = parser.condition(0)
     parser.expect_end()
     return condition
@@ -83,7 +89,7 @@ class _Token:
 _END = _Token("end", "its end")
 
 
-def _tokens(text: str) -> list[_Token]:
+def _tokenize(text: str) -> list[_Token]:
     tokens, place = [], 0
     while text[place:].strip():
         match = _TOKENS.match(text, place)
@@ -96,7 +102,7 @@ def _tokens(text: str) -> list[_Token]:
 
 
 class _Parser:
-    """Recursive descent over the grammar above; each method returns what it has read, written anew."""
+    """Recursive descent over the grammar above; each method returns what it has read, rewritten."""
 
     def __init__(self, tokens: list[_Token], columns: Mapping[str, str]) -> None:
         self._tokens = tokens
@@ -108,11 +114,11 @@ class _Parser:
 
     def expect_end(self) -> None:
         if self._next() is not _END:
-            raise _wrong(f"{self._next().text!r} stands where it should end, or go on with AND or OR")
+            raise _wrong(f"{self._next().text!r} follows where it should end, or go on with AND or OR")
 
     def _joined(self, word: str, part: Callable[[], str]) -> str:
         parts = [part()]
-        while self._took(word):
+        while self._accept(word):
             parts.append(part())
         return parts[0] if len(parts) == 1 else "(" + f" {word.upper()} ".join(parts) + ")"
 
@@ -120,11 +126,11 @@ class _Parser:
         if depth > DEPTH:
             raise _wrong(f"it is nested deeper than {DEPTH}")
         negations = 0
-        while self._took("not"):  # two cancel out; the index cannot read many
+        while self._accept("not"):  # two cancel out; the index cannot read many
             negations += 1
         if negations % 2:
             return f"(NOT {self._negation(depth)})"
-        if self._took("("):
+        if self._accept("("):
             inner = self.condition(depth + 1)
             self._expect(")")
             return inner
@@ -134,25 +140,25 @@ class _Parser:
         name = self._column()
         kind = self._columns[name]
         quoted = f"`{name}`"
-        if self._took("is"):
-            negated = "NOT " if self._took("not") else ""
+        if self._accept("is"):
+            negated = "NOT " if self._accept("not") else ""
             self._expect("null")
             return f"({quoted} IS {negated}NULL)"
-        negated = "NOT " if self._took("not") else ""
-        if self._took("in"):
+        negated = "NOT " if self._accept("not") else ""
+        if self._accept("in"):
             self._expect("(")
             values = [self._literal(name, kind)]
-            while self._took(","):
+            while self._accept(","):
                 values.append(self._literal(name, kind))
             self._expect(")")
             return f"({quoted} {negated}IN ({', '.join(values)}))"
-        if self._took("like"):
+        if self._accept("like"):
             if kind != "string":
                 raise _wrong(f"LIKE takes a column of text, and {name} holds {kind}s")
             return f"({quoted} {negated}LIKE {self._literal(name, kind)})"
         sign = self._next().text
         if negated or self._next().kind != "sign" or sign not in COMPARISONS:
-            raise _wrong(f"{sign!r} stands after {name}, where =, <, IN, LIKE or IS NULL is expected")
+            raise _wrong(f"{sign!r} follows {name}, where =, <, IN, LIKE or IS NULL is expected")
         self._place += 1
         return f"({quoted} {sign} {self._literal(name, kind)})"
 
@@ -160,17 +166,17 @@ class _Parser:
         token = self._next()
         name = token.text[1:-1] if token.kind == "quoted" else token.text
         if token.kind not in ("word", "quoted") or (token.kind == "word" and name.lower() in _WORDS):
-            raise _wrong(f"{token.text!r} stands where a column is expected")
+            raise _wrong(f"there is {token.text!r} where a column is expected")
         if name not in self._columns:
-            raise _wrong(f"{name!r} is no column; there are {', '.join(self._columns)}")
+            raise _wrong(f"{name!r} is not a column; there are {', '.join(self._columns)}")
         if "`" in name or self._columns[name] == "other":
-            raise _wrong(f"the column {name!r} cannot be asked about")
+            raise _wrong(f"the column {name!r} cannot be compared")
         self._place += 1
         return name
 
     def _literal(self, name: str, kind: str) -> str:
         if kind in ("date", "timestamp"):
-            self._took(kind)  # as it is written anew
+            self._accept(kind)  # as a rewritten condition has it
         token = self._next()
         self._place += 1
         if kind == "number" and token.kind == "number":
@@ -183,7 +189,7 @@ class _Parser:
             try:
                 moment = (date if kind == "date" else datetime).fromisoformat(token.text[1:-1])
             except ValueError:
-                raise _wrong(f"{token.text} is no {kind}, as '2024-05-31'") from None
+                raise _wrong(f"{token.text} is not a {kind}, as '2024-05-31'") from None
             if kind == "timestamp" and moment.year not in YEARS:
                 raise _wrong(f"{token.text} is outside the years {YEARS.start} to {YEARS.stop - 1}")
             return f"{kind} '{moment.isoformat()}'"
@@ -192,15 +198,15 @@ class _Parser:
     def _next(self) -> _Token:
         return self._tokens[self._place] if self._place < len(self._tokens) else _END
 
-    def _took(self, text: str) -> bool:
+    def _accept(self, text: str) -> bool:
         token = self._next()
-        found = token.is_word(text) or (token.kind == "sign" and token.text == text)
-        self._place += found
-        return found
+        fits = token.is_word(text) or (token.kind == "sign" and token.text == text)
+        self._place += fits
+        return fits
 
     def _expect(self, text: str) -> None:
-        if not self._took(text):
-            raise _wrong(f"{self._next().text!r} stands where {text.upper()!r} is expected")
+        if not self._accept(text):
+            raise _wrong(f"there is {self._next().text!r} where {text.upper()!r} is expected")
 
 
 def _wrong(why: str) -> Refusal:

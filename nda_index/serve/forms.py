@@ -1,4 +1,4 @@
-"""A question as it is sent: a multipart form or JSON, with the options of `Index.attribute`."""
+"""A question as a client sends it: a multipart form or JSON, with the options of `Index.attribute`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import base64
 import binascii
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -44,14 +45,14 @@ class Options(BaseModel):
 
     @field_validator("timestep", mode="before")
     @classmethod
-    def _several(cls, value: Any) -> Any:
-        """One timestep, several, or several in one text: "100,200"."""
-        values = value[: TIMESTEPS + 1] if isinstance(value, list) else [value]  # one more than there may be is refused
+    def _split_timesteps(cls, value: Any) -> Any:
+        """Take one timestep, several, or several in one text: "100,200"."""
+        values = value[: TIMESTEPS + 1] if isinstance(value, list) else [value]  # enough to be refused
         parts = [part.split(",", TIMESTEPS) if isinstance(part, str) else [part] for part in values]
         return [one for part in parts for one in part][: TIMESTEPS + 1]
 
     @model_validator(mode="after")
-    def _bearable(self) -> Options:
+    def _check_cost(self) -> Options:
         draws = self.draws if self.noise == "average" else 1
         if draws * len(self.timestep) > DRAWS:
             raise ValueError(f"timesteps times draws is {draws * len(self.timestep)}; it must be at most {DRAWS}")
@@ -73,72 +74,74 @@ class FormQuestion(Options):
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What was sent: a picture's file or the id of an image, and options."""
+class Submission:
+    """A question as it was sent: a picture's file or the id of an image, and arguments of `Index.query`."""
 
     upload: bytes | None
     image_id: int | None
-    options: dict[str, Any]
+    options: Mapping[str, Any]
 
 
-async def read_question(request: Request, settings: ServeSettings) -> Asked:
-    """Read a request's body.
+async def read_submission(request: Request, settings: ServeSettings) -> Submission:
+    """Read the question in a request's body.
 
     Raises:
-        Refusal: it is no question.
+        Refusal: the body is not a question, or an option breaks a rule.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
         body = await request.body()
-        if len(body) > TEXT_BYTES:  # a picture: reading it takes milliseconds that others need not wait for
-            return _checked(await asyncio.to_thread(_json_values, body), settings)
-        return _checked(_json_values(body), settings)
+        if len(body) > TEXT_BYTES:  # a picture: parsing it takes milliseconds for which other requests need not wait
+            return _validate(await asyncio.to_thread(_parse_json, body), settings)
+        return _validate(_parse_json(body), settings)
     if kind == "multipart/form-data":
         try:
             async with request.form(max_files=1, max_fields=64, max_part_size=TEXT_BYTES) as form:
-                return _checked(await _form_values(form, settings), settings)
+                return _validate(await _parse_form(form), settings)
         except HTTPException as error:
             raise Refusal(400, "form", f"the form cannot be read: {error.detail}; send multipart/form-data") from error
     raise Refusal(415, "type", f"the body is {kind[:100]!r}; send multipart/form-data or application/json")
 
 
-def _json_values(body: bytes) -> dict[str, Any]:
+def _parse_json(body: bytes) -> dict[str, Any]:
     try:
         text = body.decode("utf-8-sig")
-        if len(text) - _image_characters(text) > TEXT_BYTES:  # before it is parsed: values take 20 times their text
+        if (
+            len(text) - _count_image_characters(text) > TEXT_BYTES
+        ):  # before parsing, since values take 20 times the memory of their text
             raise Refusal(
-                400, "json", f"the body has more than {TEXT_BYTES:,} characters beside image; send options only"
+                400, "json", f"the body has more than {TEXT_BYTES:,} characters besides image; send options only"
             )
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Refusal(400, "json", "the body is no JSON; send an object with image or image_id") from error
+        raise Refusal(400, "json", "the body is not JSON; send an object with image or image_id") from error
     if not isinstance(values, dict):
         raise Refusal(400, "json", f"the body is a JSON {type(values).__name__}; send an object")
     if isinstance(values.get("image"), str):
         try:
             values["image"] = base64.b64decode(values["image"], validate=True)
         except (binascii.Error, ValueError) as error:
-            raise Refusal(400, "base64", "image is no base64; send a picture's file in standard base64") from error
+            raise Refusal(400, "base64", "image is not base64; send a picture's file in standard base64") from error
     elif values.get("image") is not None:
-        raise Refusal(400, "option", "image is no text; send a picture's file in standard base64")
+        raise Refusal(400, "option", "image is not a text; send a picture's file in standard base64")
     return values
 
 
-def _image_characters(text: str) -> int:
-    """The length of the text that stands after the first name "image"; 0 where there is none."""
+def _count_image_characters(text: str) -> int:
+    """Return the length of the text after the first name "image", or 0 if there is none."""
     if len(text) <= TEXT_BYTES:
         return 0
     place = IMAGE.search(text)
     return 0 if place is None else json.JSONDecoder().raw_decode(text, place.end() - 1)[1] - place.end()
 
 
-async def _form_values(form: FormData, settings: ServeSettings) -> dict[str, Any]:
+async def _parse_form(form: FormData) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name in form:
         parts = form.getlist(name)
         if name == "image":
             if len(parts) > 1 or not isinstance(parts[0], UploadFile):
-                raise Refusal(400, "form", "image is no single file; send it as a part with a file name")
+                raise Refusal(400, "form", "image is not a single file; send it as one part with a file name")
             values[name] = await parts[0].read()
         elif any(isinstance(part, UploadFile) for part in parts):
             raise Refusal(400, "form", f"{name[:40]!r} is a file; only image may be one")
@@ -146,41 +149,41 @@ async def _form_values(form: FormData, settings: ServeSettings) -> dict[str, Any
             values[name] = parts
         elif len(parts) > 1:
             raise Refusal(400, "form", f"{name[:40]!r} is given {len(parts)} times; give it once")
-        elif parts[0] != "":  # an empty field of a form is one that was left out
+        elif parts[0] != "":  # an empty field of a form counts as left out
             values[name] = parts[0]
     return values
 
 
-def _checked(values: dict[str, Any], settings: ServeSettings) -> Asked:
+def _validate(values: dict[str, Any], settings: ServeSettings) -> Submission:
     unknown = next((name for name in values if name not in JsonQuestion.model_fields), None)
     if unknown is not None:
         raise Refusal(
             400,
             "option",
-            f"{unknown[:40]} is {str(values[unknown])[:60]!r}, and there is no such option; "
-            f"there are {', '.join(JsonQuestion.model_fields)}",
+            f"{unknown[:40]} is {str(values[unknown])[:60]!r}, but there is no such option; "
+            f"the options are {', '.join(JsonQuestion.model_fields)}",
         )
     upload = values.pop("image", None)
     image_id = values.pop("image_id", None)
     try:
         model = JsonQuestion.model_validate({**values, "image_id": image_id})
     except ValidationError as error:
-        raise Refusal(400, "option", "; ".join(map(_complaint, error.errors()[:3]))) from None
+        raise Refusal(400, "option", "; ".join(map(_describe_error, error.errors()[:3]))) from None
     if (upload is None) == (model.image_id is None):
-        raise Refusal(400, "option", "there is not exactly one of image and image_id; send one of the two")
+        raise Refusal(400, "option", "the question needs exactly one of image and image_id; send one of the two")
     if upload is not None and len(upload) > settings.upload_bytes:
-        raise too_long(settings)
+        raise refuse_large_body(settings)
     if model.top > settings.top:
         raise Refusal(400, "option", f"top is {model.top}; it must be at most {settings.top}")
-    return Asked(upload, model.image_id, model.model_dump(exclude={"image", "image_id"}))
+    return Submission(upload, model.image_id, model.model_dump(exclude={"image", "image_id"}))
 
 
-def too_long(settings: ServeSettings) -> Refusal:
-    """The refusal of a body that is too long."""
+def refuse_large_body(settings: ServeSettings) -> Refusal:
+    """Return the refusal of a body that is too large."""
     return Refusal(413, "bytes", f"the picture's file is too large; send at most {settings.upload_bytes:,} bytes")
 
 
-def _complaint(error: Any) -> str:
+def _describe_error(error: Any) -> str:
     name = ".".join(str(part)[:40] for part in error["loc"])
     rule = error["msg"].removeprefix("Value error, ")
     return f"{name} is {str(error['input'])[:60]!r}: {rule}" if name else rule

@@ -1,4 +1,4 @@
-"""What every request passes before it reaches the application, and every response before it leaves."""
+"""Checks of every request before it reaches the application, and headers of every response before it leaves."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nda_index.serve.forms import too_long
+from nda_index.serve.forms import refuse_large_body
 from nda_index.serve.metrics import Metrics
 from nda_index.serve.refusal import Refusal
 from nda_index.serve.settings import TEXT_BYTES, ServeSettings
-from nda_index.serve.tokens import accepted
+from nda_index.serve.tokens import is_accepted
 
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -29,30 +29,31 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-PROTECTED = ("/v1", "/metrics")  # what a token is needed for
-PATIENCE = 8  # times the longest body that is read: a refused one up to there is waited for
+PROTECTED = ("/v1", "/metrics")  # paths that need a token
+DRAINED = (
+    8  # times the longest accepted body: the rest of a refused body is read up to this, then the client is cut off
+)
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 FAILURE = Refusal(500, "internal", "the service failed; its operator finds the reason in the log")
 LOG = logging.getLogger(__name__)
 
 
 class Guard:
-    """Checks names, origins, tokens and the size of bodies; adds security headers; counts."""
+    """Checks hosts, origins, tokens and the size of bodies; adds security headers; counts requests."""
 
     def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics) -> None:
-        """Stand before an application."""
+        """Wrap an application."""
         self._app = app
         self._settings = settings
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request."""
+        """Check a request, serve it and count it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         start = time.monotonic()
         body = _Body(receive, _length(scope), self._body_bytes, self._settings)
-
         started = False
 
         async def send_guarded(message: Message) -> None:
@@ -62,7 +63,7 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value
-                if body.endless:  # who sends more than anybody reads is hung up on
+                if body.endless:  # hang up on a client that sends more than anybody reads
                     headers["Connection"] = "close"
                 route = getattr(scope.get("route"), "path", "other")
                 self._metrics.requests.labels(route, str(message["status"])).inc()
@@ -77,7 +78,7 @@ class Guard:
         except Exception:
             LOG.exception("%s %r failed", scope["method"], scope["path"][:100])
             if started:
-                raise  # the server cuts the connection, so that nobody takes half a response for a whole one
+                raise  # the server cuts the connection, so that no client takes half a response for a whole one
             await FAILURE.response()(scope, receive, send_guarded)
 
     def _check(self, scope: Scope) -> None:
@@ -90,19 +91,22 @@ class Guard:
                 f"the host {host[:100]!r} is not served here; use {', '.join(sorted(self._settings.hosts))}",
             )
         origin = headers.get("origin")
-        link = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"  # that somebody has followed
+        link = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"  # a person has followed it
         foreign = headers.get("sec-fetch-site") == "cross-site" and not link
-        if foreign or (origin and _place(origin) != host):
+        if foreign or (origin and _host_of(origin) != host):
             raise Refusal(403, "origin", "the request comes from another site; open the page of this service itself")
         if self._settings.tokens and _under(path, PROTECTED):
             sent = headers.get("authorization", "")
-            if not accepted(sent, self._settings.tokens):
-                what = "the bearer token is not known" if sent else "there is no bearer token"
+            if not is_accepted(sent, self._settings.tokens):
+                problem = "the bearer token is not known" if sent else "there is no bearer token"
                 raise Refusal(
-                    401, "token", f"{what}; send the header Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
+                    401,
+                    "token",
+                    f"{problem}; send the header Authorization: Bearer TOKEN",
+                    {"WWW-Authenticate": "Bearer"},
                 )
         if (_length(scope) or 0) > self._body_bytes:
-            raise too_long(self._settings)
+            raise refuse_large_body(self._settings)
 
     @property
     def _body_bytes(self) -> int:
@@ -112,31 +116,31 @@ class Guard:
 class _Body:
     """The body of a request while it comes in."""
 
-    def __init__(self, receive: Receive, length: int | None, most: int, settings: ServeSettings) -> None:
+    def __init__(self, receive: Receive, length: int | None, limit: int, settings: ServeSettings) -> None:
         self._receive = receive
         self._length = length
-        self._most = most
+        self._limit = limit
         self._settings = settings
         self._received = 0
         self._whole = length == 0
 
     @property
     def endless(self) -> bool:
-        """Whether more is to come than is worth waiting for, so that the connection could be used again."""
-        return not self._whole and (self._length is None or self._length > PATIENCE * self._most)
+        """Whether too much is still to come to read it and use the connection again."""
+        return not self._whole and (self._length is None or self._length > DRAINED * self._limit)
 
     async def receive(self) -> Message:
-        """The next part; raises `Refusal` where the body turns out too long."""
+        """Return the next part; raise `Refusal` when the body turns out too large."""
         message = await self._receive()
         self._received += len(message.get("body", b""))
         self._whole = self._whole or not message.get("more_body", False)
-        if self._received > self._most:
-            raise too_long(self._settings)
+        if self._received > self._limit:
+            raise refuse_large_body(self._settings)
         return message
 
 
 def _length(scope: Scope) -> int | None:
-    """The length of a request's body by its headers; None if they do not tell."""
+    """Return the length of a request's body by its headers; None if they do not tell."""
     headers = Headers(scope=scope)
     if "transfer-encoding" in headers:
         return None
@@ -148,10 +152,10 @@ def _under(path: str, places: Sequence[str]) -> bool:
     return any(path == place or path.startswith(place + "/") for place in places)
 
 
-def _place(origin: str) -> str | None:
+def _host_of(origin: str) -> str | None:
     try:
         return urlsplit(origin).netloc
-    except ValueError:  # no URL at all
+    except ValueError:  # not a URL
         return None
 
 

@@ -1,4 +1,4 @@
-"""The pictures that a service shows: images of the index, queries and maps of answers, as PNG."""
+"""The pictures of responses: images of the index, queries and maps of answers, as PNG."""
 
 from __future__ import annotations
 
@@ -6,42 +6,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.answer.attribution import Attribution
-from nda_index.answer.report import enlarged, heat_layer
-from nda_index.images import png_bytes
+from nda_index.answer.heat import enlarge, heat_layer
+from nda_index.images import encode_png
 from nda_index.index import Index
 from nda_index.serve.refusal import Refusal
 
 
-def image_pixels(index: Index, image_id: int) -> NDArray[np.uint8]:
-    """An image of the index, uint8 [H, W, C].
+def read_pixels(index: Index, image_id: int) -> NDArray[np.uint8]:
+    """Return an image of the index, uint8 [H, W, C].
 
     Raises:
-        Refusal: there is none of this id.
+        Refusal: the index has no image of this id.
     """
     place = np.searchsorted(index.image_ids, image_id)
     if place == len(index.image_ids) or index.image_ids[place] != image_id:
-        raise Refusal(404, "image_id", f"there is no image {image_id} in the index; ids are those of its answers")
+        raise Refusal(404, "image_id", f"there is no image {image_id} in the index; take an id from one of its answers")
     return np.asarray(index.pixels(np.array([image_id], np.int64))[0].transpose(1, 2, 0))
 
 
-def pixels_png(pixels: NDArray[np.uint8], side: int | None) -> bytes:
-    """Pixels uint8 [H, W, C] as PNG, the shorter side resized where `side` says so."""
-    return png_bytes(enlarged(pixels, side or min(pixels.shape[:2])))
+def render_pixels(pixels: NDArray[np.uint8], side: int | None) -> bytes:
+    """Return pixels uint8 [H, W, C] as PNG, resized to the shorter side `side` if that is given."""
+    return encode_png(enlarge(pixels, side or min(pixels.shape[:2])))
 
 
-def map_png(answer: Attribution, rank: int, which: str, scale: str | None, side: int | None) -> bytes:
-    """A map as a transparent PNG layer.
+def render_map(answer: Attribution, rank: int, which: str, scale: str | None, side: int | None) -> bytes:
+    """Return a heat map as a transparent PNG layer.
 
     Args:
         answer: the answer.
         rank: from 0.
         which: "query" or "train".
-        scale: name of a scale, or None for all.
-        side: shorter side; by default as in the report.
+        scale: name of a scale, or None for all together.
+        side: shorter side in pixels; by default as in the report.
 
     Raises:
         QueryError: there is no such rank or scale.
     """
     heat = answer.query_map(rank, scale) if which == "query" else answer.train_map(rank, scale)
-    size = enlarged(answer.query, side).size if side else enlarged(answer.query).size
-    return png_bytes(heat_layer(heat, size))
+    size = enlarge(answer.query, side).size if side else enlarge(answer.query).size
+    return encode_png(heat_layer(heat, size))

@@ -17,18 +17,18 @@ class Refusal(Exception):
         self.headers = headers or {}
 
     def response(self) -> JSONResponse:
-        """As it is sent."""
+        """Return the response that is sent."""
         content = {"error": {"code": self.code, "message": str(self)}}
         return JSONResponse(content, self.status, {"Cache-Control": "no-store", **self.headers})
 
 
-def later(status: int, code: str, message: str, seconds: float) -> Refusal:
-    """A refusal that asks to be asked again after some seconds."""
+def refuse_for_now(status: int, code: str, message: str, seconds: float) -> Refusal:
+    """Return a refusal whose `Retry-After` tells the client to try again after some seconds, at least one."""
     return Refusal(status, code, message, {"Retry-After": str(max(1, round(seconds)))})
 
 
 def refusal_of(error: NdaIndexError) -> Refusal | None:
-    """The refusal for an error of the index that the request is to blame for, else None."""
+    """Return the refusal for an error of the index that the request caused, or None for any other error."""
     for kind, status, code in (
         (ImageDecodeError, 415, "image"),
         (QueryError, 422, "question"),

@@ -1,51 +1,162 @@
-"""Whether the index on disk is another one than the one that is open, and whether images have gone since."""
+"""The open index that answers questions, and the one that replaces it when the index on disk has changed."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from nda_index.index import Index
-from nda_index.query.shard import whole_manifest
-from nda_index.store.manifest import MANIFEST, read_manifest
+from nda_index.serve.filters import ColumnKind, column_kinds
+from nda_index.serve.metrics import Metrics
+from nda_index.store.folder import MANIFEST
+from nda_index.store.manifest import merge_manifests, read_manifest
 
+LOG = logging.getLogger(__name__)
 Stamp = tuple[tuple[int, int, int], ...]
 
 
 def stamp(folder: Path) -> Stamp:
-    """Changes whenever a new manifest is committed, in the folder or in one of its shards; cheap to ask for."""
+    """Return a value that changes whenever a new manifest is committed, in the folder or in one of its shards.
+
+    It reads no file, only their inode, time and size, so it is cheap enough to call every second.
+    """
     paths = [folder / MANIFEST, *sorted(folder.glob(f"shards/*/{MANIFEST}"))]
-    found = (path.stat() for path in paths if path.exists())
-    return tuple((status.st_ino, status.st_mtime_ns, status.st_size) for status in found)
+    statuses = (path.stat() for path in paths if path.exists())
+    return tuple((status.st_ino, status.st_mtime_ns, status.st_size) for status in statuses)
 
 
 def state(folder: Path) -> tuple[str, str]:
-    """What is on disk: the index hash, and a text that changes when images are removed, not when some are added.
+    """Return the hash of the index on disk, and its collection.
+
+    The collection is a text that changes when images are removed, but not when images are added.
 
     Raises:
         NdaIndexError: as `open_index`.
     """
     manifest = read_manifest(folder)
     parts = [read_manifest(folder / name) for name in manifest.shards]
-    whole = whole_manifest(folder, parts) if parts else manifest
+    whole = merge_manifests(folder, parts) if parts else manifest
     facts = [
-        (part.config, part.table.get("name"), part.files.get(part.removed, {}).get("sha256"))
+        (part.config.to_json(), part.table.get("name"), part.files.get(part.removed, {}).get("sha256"))
         for part in (parts or [manifest])
     ]
     return whole.index_hash, hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def open_state(folder: Path, reopen: Callable[[Path], Index]) -> tuple[Index, str]:
-    """The index on disk and the collection that it belongs to, of one moment.
+@dataclass(eq=False)
+class Snapshot:
+    """An open index, which is closed once another has replaced it and its last user is done.
 
-    Raises:
-        NdaIndexError: as `reopen`.
+    Attributes:
+        index: the index.
+        collection: from `state`.
+        columns: kind of each column that a condition may name.
     """
+
+    index: Index
+    collection: str
+    columns: dict[str, ColumnKind]
+    users: int = 0
+    retired: bool = False
+
+    @contextmanager
+    def hold(self) -> Iterator[Index]:
+        """Keep the index open until the block ends."""
+        self.users += 1
+        try:
+            yield self.index
+        finally:
+            self.users -= 1
+            self._close_unused()
+
+    def retire(self) -> None:
+        """Close the index when its last user is done."""
+        self.retired = True
+        self._close_unused()
+
+    def _close_unused(self) -> None:
+        if self.retired and self.users == 0:
+            self.index.close()
+
+
+class Reloader:
+    """Follows an index on disk that may change. Call its methods on the event loop only.
+
+    Attributes:
+        current: the snapshot that answers new questions.
+    """
+
+    def __init__(self, index: Index, reopen: Callable[[Path], Index], metrics: Metrics) -> None:
+        """Start with an open index, or with the one on disk if that has changed since."""
+        self._reopen = reopen
+        self._metrics = metrics
+        self._stamp = stamp(index.path)
+        self._failed: Stamp | None = None  # of an index that did not open, so that it is logged once
+        self._thread = ThreadPoolExecutor(1, "open")
+        self.current = _first_snapshot(index, reopen)
+
+    async def follow(self, prepare: Callable[[Snapshot], Awaitable[None]]) -> None:
+        """Open the index again if it has changed; earlier questions are still answered by the old one.
+
+        A failure is logged once and tried again at the next call.
+
+        Args:
+            prepare: is called with the new snapshot before it becomes the current one; if it raises, the old one stays.
+        """
+        loop, path = asyncio.get_running_loop(), self.current.index.path
+        now = await loop.run_in_executor(self._thread, stamp, path)
+        if now == self._stamp:
+            return
+        try:
+            await self._replace(await loop.run_in_executor(self._thread, _open_snapshot, path, self._reopen), prepare)
+            self._stamp = now  # taken before opening: later changes open the index again
+        except Exception:  # whatever it is, the index that is open goes on answering
+            if now != self._failed:
+                LOG.exception("the index cannot be opened again; it is tried until it can")
+                self._metrics.reloads.labels("failed").inc()
+            self._failed = now
+
+    def close(self) -> None:
+        """Close the index when its last user is done."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        self.current.retire()
+
+    async def _replace(self, fresh: Snapshot, prepare: Callable[[Snapshot], Awaitable[None]]) -> None:
+        """Make a snapshot the current one, or close it if it cannot be prepared."""
+        try:
+            await prepare(fresh)
+        except Exception:
+            fresh.retire()
+            raise
+        old, self.current = self.current, fresh
+        old.retire()
+        self._metrics.reloads.labels("done").inc()
+        LOG.info("serving %s images, index %s", len(fresh.index), fresh.index.manifest.index_hash[:12])
+
+
+def _first_snapshot(index: Index, reopen: Callable[[Path], Index]) -> Snapshot:
+    index_hash, collection = state(index.path)
+    if index_hash == index.manifest.index_hash:
+        return Snapshot(index, collection, column_kinds(index.metadata_schema()))
+    index.close()
+    return _open_snapshot(index.path, reopen)
+
+
+def _open_snapshot(folder: Path, reopen: Callable[[Path], Index]) -> Snapshot:
     while True:
         index = reopen(folder)
-        index_hash, collection = state(folder)
-        if index_hash == index.manifest.index_hash:
-            return index, collection
-        index.close()  # it has changed in between
+        try:
+            index_hash, collection = state(folder)
+            if index_hash == index.manifest.index_hash:
+                return Snapshot(index, collection, column_kinds(index.metadata_schema()))
+        except Exception:
+            index.close()
+            raise
+        index.close()  # the index has changed between the two reads: index and collection must be of one moment

@@ -1,4 +1,4 @@
-"""Answers on disk: a file each, named by what was asked, so that an answer can be read again and shared."""
+"""Answers on disk: a file each, named by its question, so that an answer can be read again and shared."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ from nda_index.store.files import write_atomically, writing
 from nda_index.version import __version__
 
 ID = "[0-9a-f]{32}"
-LEFT_OVER = 3600.0  # seconds after which a file that is being written is not: another process may share the folder
+LEFT_OVER = 3600.0  # seconds after which a part is a leftover; a younger one may be in the hands of another process
 LOG = logging.getLogger(__name__)
 
 _SUFFIX = ".arrow"
 _COLLECTION = "collection.json"
-_ROOM = 0.9  # of the budget that is filled after answers were dropped, so that it is not done for each
+_KEPT = 0.9  # of the budget after a clean-up, so that not every new answer needs one
 
 
 def result_id(query: Query, index_hash: str) -> str:
-    """The name of the answer to a query: 32 hexadecimal digits of the sha256 of all that it depends on.
+    """Return the name of the answer to a query: 32 hexadecimal digits of the sha256 of all that it depends on.
 
     Args:
         query: the query.
-        index_hash: of the index that is asked.
+        index_hash: of the index that answers.
     """
-    asked = {"shape": query.pixels.shape, "top": query.top, "settings": query.question.as_settings()}
-    facts = json.dumps([asked, index_hash, __version__], sort_keys=True)
+    question = {"shape": query.pixels.shape, "top": query.top, "settings": query.question.as_settings()}
+    facts = json.dumps([question, index_hash, __version__], sort_keys=True)
     return hashlib.sha256(facts.encode() + query.pixels.tobytes()).hexdigest()[:32]
 
 
 class Results:
     """A folder of answers with a budget of bytes.
 
-    A file is written under another name and renamed: it is there whole or not at all, whenever the process ends.
+    A file is written under another name and renamed: whenever the process ends, a file is whole or missing.
     """
 
     def __init__(self, folder: Path, budget: int) -> None:
-        """Open a folder, which is made if it is not there.
+        """Open a folder, or make it.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: the folder cannot be written.
         """
         self._folder = folder
         self._budget = budget
@@ -59,17 +59,17 @@ class Results:
             folder.mkdir(parents=True, exist_ok=True)
             for part in folder.glob(".*.part"):
                 with suppress(FileNotFoundError):
-                    if part.stat().st_mtime < time.time() - LEFT_OVER:  # of a process that was killed
+                    if part.stat().st_mtime < time.time() - LEFT_OVER:  # left by a process that was killed
                         part.unlink()
         self._bytes = sum(size for _, size, _ in self._files())
 
     @property
     def bytes(self) -> int:
-        """What the answers take on disk."""
+        """Size of the answers on disk."""
         return self._bytes
 
-    def belong_to(self, collection: str) -> None:
-        """Say which images there are; where some have gone since, all answers go, which may hold copies of them.
+    def bind_to(self, collection: str) -> None:
+        """Delete all answers if images were removed since they were stored, as they may hold copies of these.
 
         Args:
             collection: a text that changes when images are removed.
@@ -77,19 +77,19 @@ class Results:
         with self._lock:
             if self._collection() == collection:
                 return
-            self._set_collection(None)  # whoever is interrupted here, or looks meanwhile, finds that none is valid
+            self._set_collection(None)  # if this is interrupted, or another process looks, no answer is valid
             for path, _, _ in self._files():
                 path.unlink(missing_ok=True)
             self._bytes = 0
             self._set_collection(collection)
 
     def put(self, identity: str, answer: Attribution, collection: str) -> None:
-        """Keep an answer, unless images have been removed since it was asked for.
+        """Store an answer, unless images have been removed since it was computed.
 
         Args:
             identity: its name.
             answer: the answer.
-            collection: that was asked, as for `belong_to`.
+            collection: of the index that answered, as for `bind_to`.
 
         Raises:
             StorageError: the disk is full or cannot be written.
@@ -99,7 +99,7 @@ class Results:
             if path.exists() or self._collection() != collection:
                 return
             write_atomically(path, data)
-            if self._collection() != collection:  # another process has seen images go
+            if self._collection() != collection:  # another process has bound the folder to a smaller collection
                 path.unlink(missing_ok=True)
                 return
             self._bytes += len(data)
@@ -107,7 +107,7 @@ class Results:
                 self._drop_oldest(path)
 
     def get(self, identity: str) -> Attribution | None:
-        """The answer of this name, or None where there is none.
+        """Return the answer of this name, or None if there is none.
 
         Raises:
             VersionError: a newer nda_index wrote it.
@@ -121,30 +121,30 @@ class Results:
             return None
         except VersionError:
             raise
-        except AnswerFormatError as error:  # damaged on disk: as good as absent, and asking again writes it anew
+        except AnswerFormatError as error:  # damaged on disk: the same question computes it again
             LOG.warning("the stored answer %s is damaged and is deleted: %s", identity, error)
             path.unlink(missing_ok=True)
             return None
 
     def _collection(self) -> str | None:
-        """The collection that the answers are of: on disk, since several processes may share the folder."""
+        """Return the collection of the answers: from disk, since several processes may share the folder."""
         try:
-            found = json.loads((self._folder / _COLLECTION).read_text())["collection"]
+            collection = json.loads((self._folder / _COLLECTION).read_text())["collection"]
         except (OSError, ValueError, LookupError, TypeError):
             return None
-        return None if found is None else str(found)
+        return None if collection is None else str(collection)
 
     def _set_collection(self, collection: str | None) -> None:
         write_atomically(self._folder / _COLLECTION, json.dumps({"collection": collection}).encode())
 
     def _path(self, identity: str) -> Path:
         if not re.fullmatch(ID, identity):
-            raise ValueError(f"{identity!r} names no answer")
+            raise ValueError(f"{identity!r} is not the name of an answer")
         return self._folder / f"{identity}{_SUFFIX}"
 
     def _files(self) -> list[tuple[Path, int, float]]:
-        """Path, size and time of last use of every answer."""
-        found = []
+        """Return path, size and time of last use of every answer."""
+        files = []
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 if entry.name.endswith(_SUFFIX):
@@ -152,14 +152,14 @@ class Results:
                         status = entry.stat()
                     except FileNotFoundError:
                         continue
-                    found.append((Path(entry.path), status.st_size, status.st_mtime))
-        return found
+                    files.append((Path(entry.path), status.st_size, status.st_mtime))
+        return files
 
     def _drop_oldest(self, newest: Path) -> None:
         files = sorted(self._files(), key=lambda file: (file[0] == newest, file[2]))
         self._bytes = sum(size for _, size, _ in files)
         for path, size, _ in files[:-1]:
-            if self._bytes <= self._budget * _ROOM:
+            if self._bytes <= self._budget * _KEPT:
                 break
             path.unlink(missing_ok=True)
             self._bytes -= size

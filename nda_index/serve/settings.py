@@ -1,4 +1,4 @@
-"""What a service is told when it starts, and the bounds of what it may be asked."""
+"""Settings of a service, and the bounds of its requests."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from pathlib import Path
 from nda_index.errors import ConfigError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # of uploads: what browsers show, no format with a parser of its own
-TIMESTEPS, DRAWS = 8, 64  # of a question, and of both together DRAWS at most
-PER_IMAGE_TOPK = 100
-CONDITION_CHARACTERS = 3600  # as sent, and as written anew for the index, which an answer tells and can be sent again
-PNG_SIDES = (32, 512)  # shorter side of pictures that are sent, smallest and largest
-READERS = 64  # requests for images and answers, in the house at most
-LINKS = 16  # requests for links, in the house at most; the page asks for one after the other
+TIMESTEPS, DRAWS = 8, 64  # of a question; timesteps times draws is at most DRAWS too: time grows with the product
+PER_IMAGE_TOPK = 100  # of a question; the exact stage keeps as many weights for each position and image
+CONDITION_CHARACTERS = 3600  # of `where`, as sent and as rewritten; an answer shows it, and it can be sent again
+PNG_SIDES = (32, 512)  # shorter side of pictures in responses, smallest and largest
 TEXT_BYTES = 1 << 16  # of a question without its picture
 
 
@@ -23,18 +21,24 @@ class ServeSettings:
     """Settings of a service.
 
     Args:
-        results: folder of the answers, made if it is not there.
-        results_bytes: what they may take there; the ones that were not used for longest are dropped.
-        tokens: sha256, in hexadecimal, of each bearer token that is accepted; none: everyone may ask.
-        hosts: names by which a browser may call the service; None: any.
-        queue: questions in the house at most, from the upload to the answer; more are refused.
-        batch: questions that the index is asked at once.
+        results: folder of the stored answers, made if it does not exist.
+        results_bytes: size of that folder. Above it the least recently used answers are deleted; more keeps more of
+            them from being computed again.
+        tokens: sha256, in hexadecimal, of each accepted bearer token; empty: the service is open to everyone.
+        hosts: host names by which a browser may call the service; None: any.
+        queue: questions in flight at most, from upload to answer; more are refused. More means longer waits under load,
+            and a decoded picture in memory for each.
+        batch: questions that the index answers at once. More gives more throughput under load and later first answers.
         deadline: seconds from the first byte of a question to its answer, and for a part of an answer.
-        upload_bytes: size of a picture's file.
-        pixels: width times height of a picture.
+        upload_bytes: size of a picture's file. Each question in flight may hold that much memory.
+        pixels: width times height of a picture. Decoding takes several bytes of memory for each.
         top: images in an answer.
-        reload_seconds: how often to look whether the index has changed.
-        threads: of computation; by default one for each core.
+        reads: requests for images and answers in flight at most; more are refused.
+        links: requests for links in flight at most; more are refused. Each takes seconds on large images, and the page
+            sends one after the other.
+        reload_seconds: time between two looks at the index on disk. Less shows changes sooner, and costs one `stat` of
+            each manifest.
+        threads: threads of computation; by default one for each core.
 
     Raises:
         ConfigError: a number is below its least value.
@@ -50,11 +54,13 @@ class ServeSettings:
     upload_bytes: int = 20 << 20
     pixels: int = 1 << 25
     top: int = 100
+    reads: int = 64
+    links: int = 16
     reload_seconds: float = 1.0
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
 
     def __post_init__(self) -> None:
-        for name in ("results_bytes", "queue", "batch", "upload_bytes", "pixels", "top", "threads"):
+        for name in ("results_bytes", "queue", "batch", "upload_bytes", "pixels", "top", "reads", "links", "threads"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 1 or more")
         for name in ("deadline", "reload_seconds"):

@@ -1,6 +1,6 @@
 """Bearer tokens, of which the service knows the hashes only.
 
-A token is 256 random bits, so a plain sha256 keeps it: nobody can try so many.
+A token is 256 random bits, so a plain sha256 protects it: nobody can try 2^256 tokens.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ VARIABLE = "NDA_INDEX_TOKENS"  # hashes in the environment, separated by blanks
 
 
 def new_token() -> tuple[str, str]:
-    """A new token and its hash.
+    """Return a new token and its hash.
 
     Example:
         >>> token, digest = new_token()
-        >>> accepted(f"Bearer {token}", [digest]), accepted(f"Bearer {token}", [])
+        >>> is_accepted(f"Bearer {token}", [digest]), is_accepted(f"Bearer {token}", [])
         (True, False)
     """
     token = secrets.token_urlsafe(32)
@@ -30,13 +30,13 @@ def new_token() -> tuple[str, str]:
 
 
 def read_hashes(path: Path | None, environment: str) -> frozenset[str]:
-    """Hashes of tokens, from a file's lines and from the environment's variable.
+    """Read hashes of tokens from a file's lines and from the value of the environment variable.
 
-    A line is a hash, 64 hexadecimal digits, and after a blank whatever tells people whose it is. Empty lines and those
-    that begin with "#" are skipped.
+    A line is a hash, 64 hexadecimal digits; text after a blank is a note of whose it is. Empty lines and lines that
+    begin with "#" are skipped.
 
     Raises:
-        ConfigError: the file cannot be read, a line is no hash, or there is none.
+        ConfigError: the file cannot be read, a line is not a hash, or there is no hash.
     """
     try:
         lines = path.read_text().splitlines() if path else []
@@ -54,13 +54,13 @@ def read_hashes(path: Path | None, environment: str) -> frozenset[str]:
             )
     if not hashes and (path is not None or environment):
         source = f"the token file {str(path)!r}" if path is not None else VARIABLE
-        raise ConfigError(f"{source} holds no hash of a token; `nda-index token` makes one, or leave it out")
+        raise ConfigError(f"{source} holds no hash of a token; make one with `nda-index token`, or leave it out")
     return frozenset(hashes)
 
 
-def accepted(authorization: str, hashes: Iterable[str]) -> bool:
-    """Whether a header's value is "Bearer" and a token with one of these hashes."""
+def is_accepted(authorization: str, hashes: Iterable[str]) -> bool:
+    """Return whether a header's value is "Bearer" and a token with one of these hashes."""
     kind, _, token = authorization.partition(" ")
     digest = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).hexdigest()
-    found = [hmac.compare_digest(digest, known) for known in hashes]  # all of them: time tells nothing
-    return kind.lower() == "bearer" and any(found)
+    matches = [hmac.compare_digest(digest, known) for known in hashes]  # all of them: the time taken tells nothing
+    return kind.lower() == "bearer" and any(matches)

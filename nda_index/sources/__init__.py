@@ -1,1 +1,19 @@
-"""Where images come from."""
+"""Where images come from: folders, Parquet files, WebDataset shards, .npz files and arrays.
+
+`open_source` counts a source's images and finds its metadata columns; `read_batches` decodes its images in order.
+"""
+
+from nda_index.sources.base import OWN_COLUMNS, Failure, ImageBatch, OpenSource, RawImage, Source
+from nda_index.sources.reading import open_source, read_batches, select_positions
+
+__all__ = [
+    "OWN_COLUMNS",
+    "Failure",
+    "ImageBatch",
+    "OpenSource",
+    "RawImage",
+    "Source",
+    "open_source",
+    "read_batches",
+    "select_positions",
+]

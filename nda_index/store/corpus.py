@@ -15,9 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from nda_index.errors import CorruptIndexError, QueryError, StorageError
-from nda_index.sources.reading import ImageBatch
-
-OWN_COLUMNS = ("image_id", "key", "pixels", "sha256", "row_sha256")
+from nda_index.sources import OWN_COLUMNS, ImageBatch
 
 
 class Corpus:
@@ -41,8 +39,13 @@ class Corpus:
         """Names of the columns that came with the images."""
         return [name for name in self.schema.names if name not in OWN_COLUMNS]
 
+    @property
+    def metadata_schema(self) -> pa.Schema:
+        """Names and types of the columns that came with the images."""
+        return pa.schema([self.schema.field(name) for name in self.metadata_columns])
+
     def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Pixels of some images, in the order of their ids: uint8 [n, C, H, W].
+        """Read the pixels of some images, in the order of their ids: uint8 [n, C, H, W].
 
         Raises:
             CorruptIndexError: pixels differ from what was stored at build.
@@ -58,7 +61,7 @@ class Corpus:
         return images
 
     def rows(self, image_ids: NDArray[np.int64]) -> tuple[tuple[str, ...], pa.Table]:
-        """Keys and metadata of some images, in the order of their ids.
+        """Read keys and metadata of some images, in the order of their ids.
 
         Raises:
             CorruptIndexError: they differ from what was stored at build.
@@ -76,10 +79,10 @@ class Corpus:
         return tuple(keys), metadata
 
     def matching(self, where: str) -> NDArray[np.int64]:
-        """Ids of the images whose metadata fulfil an SQL condition, ascending.
+        """Find the images whose metadata fulfil an SQL condition: ids, ascending.
 
         Raises:
-            QueryError: the condition is no SQL or names a column that is not there.
+            QueryError: the condition is not SQL or names a column that is not there.
         """
         try:
             found = self._table.search().where(where).select(["image_id"]).to_arrow()
@@ -92,7 +95,7 @@ class Corpus:
         return np.sort(found["image_id"].to_numpy())
 
     def with_keys(self, keys: Sequence[str]) -> NDArray[np.int64]:
-        """Ids of the images that have one of these keys, ascending."""
+        """Find the images that have one of these keys: ids, ascending."""
         wanted = pa.array(list(keys), pa.string())
         columns = self._table.search().select(["image_id", "key"]).to_batches(1 << 16)
         found = [batch["image_id"].filter(pc.is_in(batch["key"], wanted)).to_numpy() for batch in columns]
@@ -101,14 +104,14 @@ class Corpus:
     def batches(
         self, size: int, start: int = 0, stop: int | None = None
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
-        """Images in the order of their ids, all by default: ids int64 [n] and pixels uint8 [n, C, H, W]."""
+        """Read images in the order of their ids, all by default: ids int64 [n] and pixels uint8 [n, C, H, W]."""
         stop = self.count if stop is None else stop
         for first in range(start, stop, size):
             image_ids = np.arange(first, min(first + size, stop))
             yield image_ids, self.pixels(image_ids)
 
     def copy_rows(self, image_ids: NDArray[np.int64], start: int) -> pa.Table:
-        """Whole rows of some images, numbered anew from `start`."""
+        """Return whole rows of some images, numbered from `start`."""
         rows = self._take(image_ids, self.schema.names)
         return rows.set_column(0, "image_id", pa.array(np.arange(start, start + len(image_ids))))
 
@@ -127,8 +130,18 @@ class Corpus:
         return rows.take(order)
 
 
+def is_table_file(file: str, table: str = "") -> bool:
+    """Tell whether a file of an index belongs to a table of images, or to the one of this name.
+
+    Example:
+        >>> is_table_file("images.lance/data/0.lance"), is_table_file("images-1.lance/data/0.lance", "images")
+        (True, False)
+    """
+    return file.startswith(f"{table}.lance/") if table else ".lance/" in file
+
+
 def table_schema(shape: tuple[int, int, int], metadata: pa.Schema) -> pa.Schema:
-    """Schema of a table of images [C, H, W] that come with metadata columns."""
+    """Return the schema of a table of images [C, H, W] that come with metadata columns."""
     own = [
         pa.field("image_id", pa.int64()),
         pa.field("key", pa.string()),
@@ -140,7 +153,7 @@ def table_schema(shape: tuple[int, int, int], metadata: pa.Schema) -> pa.Schema:
 
 
 def as_rows(batch: ImageBatch, start: int, schema: pa.Schema) -> pa.Table:
-    """Rows of images, numbered from `start`."""
+    """Make rows of images, numbered from `start`."""
     n = len(batch.images)
     columns = [
         pa.array(np.arange(start, start + n)),

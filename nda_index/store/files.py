@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nda_index.errors import ConfigError
+
+if TYPE_CHECKING:
+    pass
+
 import errno
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from nda_index.errors import StorageError
 
@@ -18,7 +26,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     Several processes may write the same file: the last one to finish wins.
 
     Args:
-        path: of the file; its folder must exist. `.NAME.*.part` beside it is a write that was killed.
+        path: of the file; its folder must exist. `.NAME.*.part` in it is a write that was killed.
         data: the whole content.
 
     Raises:
@@ -31,7 +39,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         >>> path.read_bytes()
         b'{}'
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.part")
     with writing(path):
         try:
             temporary.write_bytes(data)
@@ -60,3 +68,20 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def ending_of(path: Path, endings: Collection[str]) -> str:
+    """Return the ending of a file's name, in small letters and without its dot.
+
+    Raises:
+        ConfigError: it is none of these endings.
+
+    Example:
+        >>> ending_of(Path("answer.HTML"), ("html", "json"))
+        'html'
+    """
+    ending = path.suffix.lower().removeprefix(".")
+    if ending not in endings:
+        known = ", ".join(f".{name}" for name in sorted(endings))
+        raise ConfigError(f"cannot save as {path.name!r}: the name must end in {known}")
+    return ending

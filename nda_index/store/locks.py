@@ -15,7 +15,7 @@ from pathlib import Path
 
 from nda_index.errors import LockedError
 from nda_index.store.files import writing
-from nda_index.store.manifest import MANIFEST, READERS_LOCK, WRITER_LOCK
+from nda_index.store.folder import MANIFEST, READERS_LOCK, WRITER_LOCK
 
 POLL = 0.1  # seconds between looks at a lock that another process holds
 
@@ -72,7 +72,7 @@ class ReadLease:
     """While it is held, no file of the index is erased."""
 
     def __init__(self, folder: Path) -> None:
-        """Take the lease of an index; on a disk that cannot be written there is nothing to fear."""
+        """Take the lease of an index; on a disk that cannot be written no file can be erased."""
         self._descriptor: int | None = None
         if not (folder / MANIFEST).exists():
             return

@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Container, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Container, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nda_index.errors import CorruptIndexError, NotAnIndexError, VersionError
-from nda_index.progress import Progress
+from nda_index.errors import CorruptIndexError, MismatchError, NotAnIndexError, VersionError
+from nda_index.store.config import IndexConfig
 from nda_index.store.files import sync, write_atomically, writing
+from nda_index.store.folder import BUILDING, MANIFEST
+from nda_index.store.hashes import hash_ends, size_problem
 
 FORMAT_VERSION = 1
 FEATURES = ("removed", "shards")  # features of the format that this version of nda_index knows, beyond version 1
 
-MANIFEST = "manifest.json"
-BUILDING = "building.json"  # stands in the folder while a build goes on
-SHARDS = "shards"  # folder of the indexes that a collection is divided into
-WRITER_LOCK, READERS_LOCK = "writer.lock", "readers.lock"
-_LANCE_HINT = "latest_version_hint.json"  # a shortcut that Lance makes again
-_NO_CONTENT = (MANIFEST, BUILDING, WRITER_LOCK, READERS_LOCK, _LANCE_HINT)
-ENDS = 1 << 16
 _SELF_HASH = "manifest_sha256"
 
 
@@ -35,7 +30,7 @@ class Manifest:
     """What `manifest.json` says.
 
     Attributes:
-        config: the settings of the build, as JSON values.
+        config: the settings of the build.
         counts: numbers of images, failures and patches.
         files: for every other file of the folder, by relative path with "/": its "size" in bytes, its "sha256", and
             "ends": the sha256 of its first and its last 64 KiB, checked whenever the index is opened.
@@ -50,7 +45,7 @@ class Manifest:
         index_hash: sha256 of the manifest file; empty until it is written. It names the index's whole content.
     """
 
-    config: dict[str, Any]
+    config: IndexConfig
     counts: dict[str, Any]
     files: dict[str, dict[str, Any]]
     table: dict[str, Any]
@@ -75,7 +70,9 @@ def commit(folder: Path, manifest: Manifest, synced: Container[str] = ()) -> Man
     Raises:
         StorageError: the disk is full or cannot be written.
     """
-    data = _serialised({key: value for key, value in asdict(manifest).items() if key != "index_hash"})
+    values = {**asdict(manifest), "config": manifest.config.to_json()}
+    del values["index_hash"]
+    data = _serialise(values)
     with writing(folder):
         for name in manifest.files:
             if name not in synced:
@@ -83,23 +80,6 @@ def commit(folder: Path, manifest: Manifest, synced: Container[str] = ()) -> Man
     write_atomically(folder / MANIFEST, data)
     (folder / BUILDING).unlink(missing_ok=True)
     return read_manifest(folder)
-
-
-def sweep(folder: Path, keep: Container[str]) -> None:
-    """Delete every file that is not to be kept, and empty folders. Only for who holds the write lock.
-
-    Raises:
-        StorageError: a file cannot be deleted.
-    """
-    stray = [name for name in _file_names(folder) if name not in keep]
-    with writing(folder):
-        for name in stray:
-            (folder / name).unlink(missing_ok=True)
-        for path in folder.rglob(_LANCE_HINT):
-            path.unlink()
-        for path in sorted(folder.rglob("*"), reverse=True):  # the deepest first
-            if path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -110,86 +90,50 @@ def read_manifest(folder: Path) -> Manifest:
         VersionError: it was written by a newer nda_index.
         CorruptIndexError: it was changed, or a file is missing or has another size.
     """
-    data = _manifest_bytes(folder)
-    values = _parsed(data)
+    data = manifest_bytes(folder)
+    values = parse_manifest(data)
     if values is None:
         raise CorruptIndexError(f"{folder / MANIFEST} was changed after the build; restore the index from a copy")
-    _check_version(folder, values)
+    check_version(folder, values)
     values.pop(_SELF_HASH)
-    manifest = Manifest(**values, index_hash=hashlib.sha256(data).hexdigest())
+    config = IndexConfig.from_json(values.pop("config"))
+    manifest = Manifest(config, **values, index_hash=hashlib.sha256(data).hexdigest())
     for name, expected in manifest.files.items():
-        problem = _size_problem(folder, name, expected)
-        if problem is None and _sha256_of_ends(folder / name) != expected.get("ends"):
+        problem = size_problem(folder, name, expected)
+        if problem is None and hash_ends(folder / name) != expected.get("ends"):
             problem = f"{name} is not the file of the build"
         if problem:
             raise CorruptIndexError(f"the index {str(folder)!r} is damaged: {problem}; restore it, or build it again")
     return manifest
 
 
-def hash_files(
-    folder: Path, known: Mapping[str, dict[str, Any]] | None = None, but: Container[str] = ()
-) -> dict[str, dict[str, Any]]:
-    """Size and hashes of every file in the folder `but` some, by relative path, the manifest itself left out.
-
-    Files are never changed, so those that are `known` are not read again.
-    """
-    known = known or {}
-    return {name: known.get(name) or hash_file(folder, name) for name in _file_names(folder) if name not in but}
-
-
-def hash_file(folder: Path, name: str) -> dict[str, Any]:
-    """Size and hashes of one file."""
-    path = folder / name
-    return {"size": path.stat().st_size, "sha256": _sha256(path), "ends": _sha256_of_ends(path)}
-
-
-def is_intact(folder: Path, name: str, expected: dict[str, Any]) -> bool:
-    """Whether a file is as it was when it was hashed."""
-    return _size_problem(folder, name, expected) is None and _sha256(folder / name) == expected["sha256"]
-
-
-def verify(folder: Path, progress: Progress | None = None) -> list[str]:
-    """Hash every file again and compare, those of shards too.
+def merge_manifests(folder: Path, parts: Sequence[Manifest]) -> Manifest:
+    """Read the manifest of an index in shards, with the counts and hashes of the shards as they are now.
 
     Args:
-        folder: an index.
-        progress: is called with ("verify", bytes done, bytes in all).
-
-    Returns:
-        One line for each file that is changed, missing, truncated or does not belong there; none if all is well.
+        folder: of the whole index.
+        parts: the shards' manifests, in its order.
 
     Raises:
-        NotAnIndexError, VersionError: as `read_manifest`. A damaged manifest is the one line of the result.
+        MismatchError: the shards do not have the same cells.
+        NotAnIndexError, VersionError, CorruptIndexError: as `read_manifest`.
     """
-    values = _parsed(_manifest_bytes(folder))
-    if values is None:
-        return [f"{MANIFEST} was changed after the build; the other files cannot be checked without it"]
-    _check_version(folder, values)
-    manifest_files, problems = values["files"], []
-    total = sum(int(entry["size"]) for entry in manifest_files.values())
-    done = 0
-    for name, expected in sorted(manifest_files.items()):
-        problem = _size_problem(folder, name, expected)
-        if problem is None and _sha256(folder / name) != expected["sha256"]:
-            problem = f"{name} was changed: its sha256 is not the one of the build"
-        if problem:
-            problems.append(problem)
-        done += int(expected["size"])
-        if progress:
-            progress("verify", done, total)
-    for shard in values["shards"]:
-        problems += [f"{shard}: {problem}" for problem in verify(folder / shard, progress)]
-    for name in _file_names(folder):
-        if name in values["obsolete"]:
-            problems.append(
-                f"{name} holds what was compacted away; close the readers and run `nda-index compact` again"
-            )
-        elif name not in manifest_files:
-            problems.append(f"{name} does not belong to the index; the next add, remove or compact deletes it")
-    return problems
+    manifest = read_manifest(folder)
+    for part, name in zip(parts, manifest.shards, strict=True):
+        for file, expected in manifest.files.items():
+            if file.startswith("scales/") and part.files.get(file, {}).get("sha256") != expected["sha256"]:
+                raise MismatchError(
+                    f"{name} of the index {str(folder)!r} has another {file} than the index; it was built with other "
+                    f"cells, build it again with those of the index"
+                )
+    counts = {name: sum(part.counts[name] for part in parts) for name in ("images", "removed", "failures")}
+    hashes = [manifest.index_hash, *(part.index_hash for part in parts)]
+    index_hash = hashlib.sha256("".join(hashes).encode()).hexdigest()
+    return replace(manifest, counts=counts, index_hash=index_hash)
 
 
-def _manifest_bytes(folder: Path) -> bytes:
+def manifest_bytes(folder: Path) -> bytes:
+    """Read the manifest's file, or raise `NotAnIndexError`."""
     if not folder.exists():
         raise NotAnIndexError(f"there is no index at {str(folder)!r}; build one with `nda-index build SOURCE {folder}`")
     try:
@@ -197,27 +141,28 @@ def _manifest_bytes(folder: Path) -> bytes:
     except (FileNotFoundError, NotADirectoryError) as error:
         if (folder / BUILDING).exists():
             raise NotAnIndexError(
-                f"{str(folder)!r} is no index yet: its build was interrupted; run the same build again with --resume"
+                f"{str(folder)!r} is not an index yet: its build was interrupted; run the same build with --resume"
             ) from error
         raise NotAnIndexError(
-            f"{str(folder)!r} is no index: it has no {MANIFEST}; give the folder that `nda-index build` wrote"
+            f"{str(folder)!r} is not an index: it has no {MANIFEST}; give the folder that `nda-index build` wrote"
         ) from error
     except OSError as error:
         raise NotAnIndexError(f"{folder / MANIFEST} cannot be read: {error.strerror}; check its permissions") from error
 
 
-def _parsed(data: bytes) -> dict[str, Any] | None:
-    """The values of a manifest, or None where a byte of it is not as it was written."""
+def parse_manifest(data: bytes) -> dict[str, Any] | None:
+    """Return the values of a manifest, or None where a byte of it is not as it was written."""
     try:
         values = json.loads(data)
     except ValueError:
         return None
     if not isinstance(values, dict) or _SELF_HASH not in values:
         return None
-    return values if _serialised({key: value for key, value in values.items() if key != _SELF_HASH}) == data else None
+    return values if _serialise({key: value for key, value in values.items() if key != _SELF_HASH}) == data else None
 
 
-def _check_version(folder: Path, values: dict[str, Any]) -> None:
+def check_version(folder: Path, values: dict[str, Any]) -> None:
+    """Raise `VersionError` where a newer nda_index wrote the index."""
     version, unknown = values["format_version"], sorted(set(values["features"]) - set(FEATURES))
     if version > FORMAT_VERSION or unknown:
         what = f"format version {version}" if version > FORMAT_VERSION else f"the features {', '.join(unknown)}"
@@ -227,43 +172,8 @@ def _check_version(folder: Path, values: dict[str, Any]) -> None:
         )
 
 
-def _serialised(values: dict[str, Any]) -> bytes:
-    """The one form in which these values are written, so that any changed byte shows, with its own hash inside."""
+def _serialise(values: dict[str, Any]) -> bytes:
+    """Write values in the one form that they have on disk, with their own hash inside: any changed byte shows."""
     body = json.dumps(values, sort_keys=True)
     digest = hashlib.sha256(body.encode()).hexdigest()
     return (json.dumps({**values, _SELF_HASH: digest}, sort_keys=True, indent=1) + "\n").encode()
-
-
-def _size_problem(folder: Path, name: str, expected: dict[str, Any]) -> str | None:
-    path = folder / name
-    if not path.is_file():
-        return f"{name} is missing"
-    size = path.stat().st_size
-    if size != expected["size"]:
-        return f"{name} has {size} bytes, not {expected['size']}"
-    return None
-
-
-def _file_names(folder: Path) -> list[str]:
-    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-    return sorted(
-        name for name in names if name.rpartition("/")[2] not in _NO_CONTENT and not name.startswith(f"{SHARDS}/")
-    )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for chunk in iter(lambda: file.read(1 << 20), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _sha256_of_ends(path: Path) -> str:
-    """Of a file's first and last bytes: of all of a small file, and enough to know a large one, in no time."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        digest.update(file.read(ENDS))
-        file.seek(max(ENDS, path.stat().st_size - ENDS))
-        digest.update(file.read(ENDS))
-    return digest.hexdigest()

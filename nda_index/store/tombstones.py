@@ -16,7 +16,7 @@ FEATURE = "removed"  # a reader that does not know it would return removed image
 
 
 def read_removed(folder: Path, manifest: Manifest) -> NDArray[np.int64]:
-    """Ids of the removed images, ascending."""
+    """Read the ids of the removed images, ascending."""
     if not manifest.removed:
         return np.empty(0, np.int64)
     return np.asarray(read_arrow(folder / manifest.removed)[0]["image_id"].to_numpy(), np.int64)

@@ -81,13 +81,13 @@ def draw_outside(outside: NDArray[np.int64], votes: NDArray[np.float64], seed: i
     return OutsideSample(outside[chosen], 1 / (SAMPLE * probability[chosen]), complete=False)
 
 
-def outside_ratios(
+def weigh_outside(
     views: Sequence[View],
     log_totals: Sequence[NDArray[np.float64]],
     train: NDArray[np.floating],
     settings: PosteriorSettings,
 ) -> list[NDArray[np.float64]]:
-    """What images outside weigh at every position of every view, over what the scored ones do together: [m, P] each.
+    """Weigh images outside at every position of every view, over what the scored ones do together: [m, P] each.
 
     Args:
         views: of the query.
@@ -103,7 +103,7 @@ def outside_ratios(
         return [np.minimum(np.nan_to_num(weight, nan=0.0), 1e30) for weight in weights]
 
 
-def view_coverages(
+def estimate_coverages(
     ratios: Sequence[NDArray[np.float64]],
     log_totals: Sequence[NDArray[np.float64]],
     held: Sequence[NDArray[np.float64]],
@@ -112,7 +112,7 @@ def view_coverages(
     """Estimate what the scored images hold at every position of every view.
 
     Args:
-        ratios: of the sample's images, from `outside_ratios`.
+        ratios: of the sample's images, from `weigh_outside`.
         log_totals: log of the mass of the scored images, float64 [P] each.
         held: part of the mass that the scored images hold as the coarse stage sees it, float64 [rows, columns] each,
             NaN where it does not know.
@@ -129,53 +129,53 @@ def view_coverages(
             continue
         won = ratio / (1 + ratio)  # [m, P]
         wins = count * sample.stands_for[:, None] * won  # [m, P]
-        features = _features(known.reshape(-1), log_total)
-        prior = _prior(features, known.reshape(-1), wins, float(np.median(sample.stands_for)))
-        estimate = _estimate(wins, features, prior)
-        replicates = np.stack([_estimate(wins[pick], features, prior).covered for pick in picks])  # [B, P]
+        features = _describe_positions(known.reshape(-1), log_total)
+        prior = _make_prior(features, known.reshape(-1), wins, float(np.median(sample.stands_for)))
+        estimate = _estimate_inside(wins, features, prior)
+        replicates = np.stack([_estimate_inside(wins[pick], features, prior).covered for pick in picks])  # [B, P]
         # Whoever wins, wins this much of a position: 1 where one image holds the mass, little where many share it.
-        sharpness = _mean_part(won, wins) if wins.any() else 1.0
+        sharpness = _average(won, wins) if wins.any() else 1.0
         spread = (1 - estimate.reliability) * sharpness * estimate.covered * (1 - estimate.covered)
         residual = np.sqrt(spread).reshape(known.shape)
         found.append(ViewCoverage(estimate.covered, replicates, estimate.bracket, residual))
     return found
 
 
-def mass_covered(views: Sequence[View], coverages: Sequence[ViewCoverage]) -> tuple[float, float]:
-    """The part of the whole posterior that the scored images hold, and its standard error."""
+def estimate_mass_covered(views: Sequence[View], coverages: Sequence[ViewCoverage]) -> tuple[float, float]:
+    """Estimate the part of the whole posterior that the scored images hold, and its standard error."""
     weights = [np.ones((1, view.positions)) for view in views]
-    scores, errors = covered_scores(views, weights, coverages)
+    scores, errors = cover_scores(views, weights, coverages)
     whole = total_score(views)
     return float(scores[0]) / whole, float(errors[0]) / whole
 
 
-def covered_scores(
+def cover_scores(
     views: Sequence[View], weights: Sequence[NDArray[np.float64]], coverages: Sequence[ViewCoverage]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Scores in the whole posterior and their standard errors, float64 [n].
+    """Bring scores to the whole posterior: the scores and their standard errors, float64 [n].
 
     Args:
         views: of the query.
         weights: of n images at each view's positions, float64 [n, P], normalised over the scored images alone.
-        coverages: from `view_coverages`.
+        coverages: from `estimate_coverages`.
     """
     scores = np.zeros(len(weights[0]))
     varied = np.zeros((max(len(coverage.replicates) for coverage in coverages), len(scores)))  # [B, n]
     variance = np.zeros_like(scores)
     # Views of one scale err alike, scales do not.
     for scale in dict.fromkeys(view.scale for view in views):
-        bracket, residual = np.zeros_like(scores), np.float64(0.0)
+        bracket, residual = np.zeros_like(scores), np.zeros(())
         for view, weight, coverage in zip(views, weights, coverages, strict=True):
             if view.scale == scale:
                 scores += view.factor * (weight @ coverage.covered)
                 varied += view.factor * (weight @ coverage.replicates.T).T
                 bracket += view.factor * np.abs(weight @ coverage.bracket)
                 residual = residual + view.factor * weight.reshape(-1, *coverage.residual.shape) * coverage.residual
-        variance += bracket**2 + _summed_variance(residual, scale.patch / scale.query_stride)
+        variance += bracket**2 + _sum_variance(residual, scale.patch / scale.query_stride)
     return scores, np.sqrt(variance + varied.var(axis=0))
 
 
-def errors_of_scores(
+def estimate_errors(
     views: Sequence[View],
     log_normalisers: Sequence[NDArray[np.float64]],
     coverages: Sequence[ViewCoverage],
@@ -183,7 +183,7 @@ def errors_of_scores(
     settings: PosteriorSettings,
     grouping: tuple[int, int],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Standard errors of images' scores, float64 [n]: because of what was not scored, and because of the noise draws.
+    """Estimate the standard errors of images' scores, float64 [n]: from what was not scored, and from the noise draws.
 
     Args:
         views: of the query: for each scale, timestep and draw.
@@ -200,7 +200,7 @@ def errors_of_scores(
     totals = [normaliser + np.log(part) for normaliser, part in zip(log_normalisers, covered, strict=True)]
     blocks = block_masses(views, train, settings, totals)
     weights = [block.weights(total) for block, total in zip(blocks, totals, strict=True)]
-    from_outside = covered_scores(views, weights, coverages)[1] if coverages else np.zeros(len(train))
+    from_outside = cover_scores(views, weights, coverages)[1] if coverages else np.zeros(len(train))
     if draws < 2:
         return from_outside, np.zeros(len(train))
     parts = np.stack([v.factor * (w @ c) for v, w, c in zip(views, weights, covered, strict=True)])  # [views, n]
@@ -232,8 +232,10 @@ class _Estimate:
     reliability: NDArray[np.float64]
 
 
-def _features(held: NDArray[np.float64], log_total: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What is known of each position: the part that the coarse stage finds outside, and how close the scored come."""
+def _describe_positions(held: NDArray[np.float64], log_total: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Say what is known of each position, [P, 4]: 1, the log odds that its mass is outside as the coarse stage sees it,
+    whether the coarse stage does not know, and how close the scored images come; the last three centred.
+    """
     known = np.isfinite(held)
     inside = np.clip(held, 1e-4, 1 - 1e-4)
     outside = np.log(1 - inside) - np.log(inside)
@@ -245,10 +247,17 @@ def _features(held: NDArray[np.float64], log_total: NDArray[np.float64]) -> NDAr
     return np.asarray(np.vstack([np.ones(len(held)), centred]).T, np.float64)  # [P, 4]
 
 
-def _prior(features: NDArray[np.float64], held: NDArray[np.float64], wins: NDArray[np.float64], jump: float) -> _Prior:
-    """The level is where the coarse stage sees as much inside on average; where it sees nothing, the sample's."""
+def _make_prior(
+    features: NDArray[np.float64], held: NDArray[np.float64], wins: NDArray[np.float64], jump: float
+) -> _Prior:
+    """Make the prior of the regression: coefficients N(beta0, 1 / precision).
+
+    beta0 has the slopes `EXPECTED`, and the level at which the mean over positions of 1 / (1 + exp(x beta0)) is the
+    mean part that the coarse stage sees inside (found by bisection); where it sees nothing, the level of the sample's
+    wins.
+    """
     by_image = wins.sum(axis=1) / len(wins)  # [m]
-    dispersion = max(1.0, _mean_part(by_image, by_image) if wins.any() else jump)
+    dispersion = max(1.0, _average(by_image, by_image) if wins.any() else jump)
     known = np.isfinite(held)
     slopes = features @ np.array([0.0, *EXPECTED])  # [P]
     if known.any():
@@ -264,16 +273,23 @@ def _prior(features: NDArray[np.float64], held: NDArray[np.float64], wins: NDArr
     return _Prior(np.array([level, *EXPECTED]), np.array([precision, *slack]), dispersion, jump)
 
 
-def _estimate(wins: NDArray[np.float64], features: NDArray[np.float64], prior: _Prior) -> _Estimate:
-    """Part of the mass inside at each position, from how often sampled images win over the scored ones, [m, P]."""
+def _estimate_inside(wins: NDArray[np.float64], features: NDArray[np.float64], prior: _Prior) -> _Estimate:
+    """Estimate the part of the mass inside at each position, from wins of sampled images over the scored ones, [m, P].
+
+    With mu = exp(x beta) wins expected at a position (`_regress`) and y wins counted, y ~ Gamma-Poisson of shape a:
+    E[wins | y] = mu + r (y - mu) with the reliability r = mu / (mu + a j), where j is what one sampled image adds.
+    The shape is the moment estimate a = sum(mu^2 u) / sum((y1 - mu)(y2 - mu) u) with u = 1 / (1 + mu)^2, from two
+    halves y1, y2 of the sample, whose errors are independent (empirical Bayes). The part inside is
+    1 / (1 + E[wins | y]).
+    """
     halves = wins[::2].mean(axis=0), wins[1::2].mean(axis=0)  # [P] each
     single = (halves[0] + halves[1]) / 2  # [P]
-    coefficients, level_error = _regression(features, single + UNSEEN * prior.jump / len(single), prior)
+    coefficients, level_error = _regress(features, single + UNSEEN * prior.jump / len(single), prior)
     expected = np.exp(np.clip(features @ coefficients, -LARGEST, LARGEST))  # [P]
     unit = (1 + expected) ** 2
     alike = ((halves[0] - expected) * (halves[1] - expected) / unit).sum()
     shape = float(np.clip((expected**2 / unit).sum() / max(alike, 1e-300), *SHAPES))
-    jump = _mean_part(wins, wins) / len(wins) if wins.any() else prior.jump
+    jump = _average(wins, wins) / len(wins) if wins.any() else prior.jump
     reliability = expected / (expected + shape * jump)  # of a position's own count, under the gamma-Poisson model
     covered = 1 / (1 + expected + reliability * (single - expected))
     # 1 / (1 + x) is convex: from noisy single positions the estimate is too high, from expected wins too low.
@@ -282,12 +298,14 @@ def _estimate(wins: NDArray[np.float64], features: NDArray[np.float64], prior: _
     return _Estimate(covered, np.hypot(bracket, from_level), reliability)
 
 
-def _regression(
+def _regress(
     features: NDArray[np.float64], wins: NDArray[np.float64], prior: _Prior
 ) -> tuple[NDArray[np.float64], float]:
-    """Coefficients of the log odds that an outside image wins: at each position so many wins [P], and one loss.
+    """Fit the log odds that an image outside wins, logit(p) = x beta, to wins [P] against one loss at each position.
 
-    Also the standard error of their level that the prior leaves.
+    Newton's method on the penalised quasi-likelihood sum(wins log p + log(1 - p)) / dispersion
+    - (beta - beta0)' diag(precision) (beta - beta0) / 2. Returns beta, and the standard error of its level that the
+    prior leaves.
     """
     found = prior.coefficients.copy()
     for _ in range(25):  # of Newton
@@ -303,11 +321,11 @@ def _regression(
     return found, float(np.sqrt(prior.precision[0]) * np.linalg.pinv(curvature)[0, 0])
 
 
-def _mean_part(parts: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+def _average(parts: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
     return float((parts * weights).sum() / weights.sum())
 
 
-def _summed_variance(deviations: NDArray[np.float64], window: float) -> NDArray[np.float64]:
+def _sum_variance(deviations: NDArray[np.float64], window: float) -> NDArray[np.float64]:
     """Variance of the sum of deviations [n, rows, columns] that are correlated as far as their windows overlap: [n]."""
     rows, columns = (
         np.maximum(0.0, 1 - np.abs(np.subtract.outer(np.arange(n), np.arange(n))) / window)

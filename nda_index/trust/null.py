@@ -1,10 +1,10 @@
-"""The null of an index: the best evidence that unrelated pictures get from it, made once, for all verdicts."""
+"""The null of the verdicts: the best evidence that unrelated pictures get from an index, made when it is built."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numba
 import numpy as np
@@ -16,87 +16,114 @@ from nda_index.coarse.windows import query_windows
 from nda_index.diffusion import noisy_images
 from nda_index.images import decode_image, to_float
 from nda_index.progress import Progress
+from nda_index.scales import Scale
 from nda_index.store.arrow import read_arrow, write_arrow
-from nda_index.store.corpus import Corpus
 from nda_index.threads import one_torch_thread
-from nda_index.trust.verdict import best_unrelated
+from nda_index.trust.duplicates import find_best_unrelated
 
 NULL = "null.arrow"
 DEFAULT_PICTURES = 199  # so that "stronger than 99.5%" can be said
 TIMESTEP = 50
 BEST = 16  # images that each picture is compared with
-TOGETHER = 32  # pictures that the coarse stage is asked about at a time: more save little more
-MEMORY = 1 << 30  # bytes that they may take
+TOGETHER = 32  # pictures that are searched for at a time: more save little more
+MEMORY = 1 << 30  # bytes that the visits of several pictures may take
+
+
+Vote = Callable[[NDArray[np.uint8]], NDArray[np.float64]]  # pictures [Q, C, H, W] to votes of all images [Q, N]
+Read = Callable[[NDArray[np.int64]], NDArray[np.uint8]]  # image ids [n] to pixels [n, C, H, W]
+
+
+class Images(Protocol):
+    """Images [C, H, W] of a collection, wherever they lie."""
+
+    count: int
+    shape: tuple[int, int, int]
+
+    def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Read the pixels of some, uint8 [n, C, H, W]."""
+
+
+def choose_pictures(images: Images, pictures: int | Sequence[Any], seed: int) -> NDArray[np.uint8]:
+    """Return the pictures that a null is made with, uint8 [Q, C, H, W].
+
+    Args:
+        images: of the collection.
+        pictures: unrelated pictures, as for `Index.attribute`; or how many of the collection's own to take, each as if
+            it and its near-duplicates were not there. More make rarer matches tell apart, at a cost that grows alike.
+        seed: chooses them.
+
+    Raises:
+        ImageDecodeError: a picture cannot be read.
+    """
+    if isinstance(pictures, int):
+        chosen = np.random.default_rng(seed).choice(images.count, min(pictures, images.count), replace=False)
+        return images.pixels(chosen)
+    decoded = [decode_image(picture, images.shape[1:], images.shape[0]) for picture in pictures]
+    return np.array(decoded, np.uint8).reshape(-1, *images.shape)
 
 
 def make_null(
-    corpus: Corpus,
-    coarse: Sequence[Cells],
-    pictures: int | Sequence[Any],
-    seed: int,
-    report: Progress,
+    pictures: NDArray[np.uint8], pixels: Read, vote: Vote, scales: Sequence[Scale], report: Progress
 ) -> NDArray[np.float64]:
-    """Ask an index about pictures that are not in it.
+    """Compare unrelated pictures with their best matches in a collection.
 
     Args:
-        corpus, coarse: of the index.
-        pictures: unrelated pictures, as for `Index.attribute`; or how many of the collection's own to take, each asked
-            about as if it and its near-duplicates were not there.
-        seed: chooses them.
-        report: is called with (stage, done, total).
+        pictures: uint8 [Q, C, H, W], from `choose_pictures`.
+        pixels: reads images of the collection.
+        vote: estimates the scores of all images for several pictures, from `vote_on_cells` or on other machines.
+        scales: of the index.
+        report: is called with ("null", done, total).
 
     Returns:
-        float64 [m], the best evidence for each picture.
+        float64 [Q], the best evidence for each picture.
     """
-    scales = [cells.embedding.scale for cells in coarse]
-    asked = _chosen(corpus, pictures, seed) if isinstance(pictures, int) else _decoded(corpus, pictures)
     null: list[float] = []
-    together = _together(corpus, coarse)
-    for start in range(0, len(asked), together):
-        block = asked[start : start + together]
-        for picture, found in zip(block, _best_matches(corpus.count, coarse, block), strict=True):
-            null.append(best_unrelated(picture, corpus.pixels(found), scales))
-            report("null", len(null), len(asked))
+    for start in range(0, len(pictures), TOGETHER):
+        block = pictures[start : start + TOGETHER]
+        best = np.argsort(-vote(block), axis=1, kind="stable")[:, :BEST]
+        for picture, image_ids in zip(block, best, strict=True):
+            null.append(find_best_unrelated(picture, pixels(image_ids), scales))
+            report("null", len(null), len(pictures))
     return np.array(null, np.float64)
 
 
-def _chosen(corpus: Corpus, count: int, seed: int) -> NDArray[np.uint8]:
-    ids = np.random.default_rng(seed).choice(corpus.count, min(count, corpus.count), replace=False)
-    return corpus.pixels(ids)
+def vote_on_cells(coarse: Sequence[Cells], count: int) -> Vote:
+    """Return a function that estimates the scores of `count` images by the coarse stage, for several pictures at once.
+
+    Pictures share their visits to cells, as many of them as `MEMORY` allows.
+    """
+
+    def vote(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+        together = _pictures_together(coarse, count, pictures.shape[2:])
+        blocks = [pictures[start : start + together] for start in range(0, len(pictures), together)]
+        return np.concatenate([np.empty((0, count)), *(_votes(coarse, count, block) for block in blocks)])
+
+    return vote
 
 
-def _decoded(corpus: Corpus, pictures: Sequence[Any]) -> NDArray[np.uint8]:
-    images = [decode_image(picture, corpus.shape[1:], corpus.shape[0]) for picture in pictures]
-    return np.array(images, np.uint8).reshape(-1, *corpus.shape)
-
-
-def _together(corpus: Corpus, coarse: Sequence[Cells]) -> int:
-    """How many pictures the coarse stage may be asked about at a time."""
-    height, width = corpus.shape[1:]
+def _pictures_together(coarse: Sequence[Cells], count: int, size: tuple[int, ...]) -> int:
+    """How many pictures may visit cells together: they need 5 bytes a window and cell, 4 an image and thread."""
+    height, width = size
     pairs = max(
         len(cells.centroids) * cells.embedding.scale.positions(height) * cells.embedding.scale.positions(width)
         for cells in coarse
     )
-    return int(np.clip(MEMORY // (5 * pairs + (4 * numba.get_num_threads() + 24) * corpus.count), 1, TOGETHER))
+    return max(1, MEMORY // (5 * pairs + (4 * numba.get_num_threads() + 24) * count))
 
 
 @one_torch_thread()
-def _best_matches(count: int, coarse: Sequence[Cells], pictures: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Ids of the images with the most votes for each picture, best first: [Q, BEST]."""
+def _votes(coarse: Sequence[Cells], count: int, pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
     votes = np.zeros((len(pictures), count))
     for cells in coarse:
         queries = [
             query_windows(
-                cells.embedding,
-                cells.stride,
-                picture,
-                noisy_images(to_float(picture), TIMESTEP, "none")[0],
+                cells.embedding, cells.stride, picture, noisy_images(to_float(picture), TIMESTEP, "none")[0],
                 mirror=False,
             )
             for picture in pictures
-        ]
+        ]  # fmt: skip
         votes += cells.embedding.scale.weight * probe_several(cells, queries, count)
-    return np.argsort(-votes, axis=1, kind="stable")[:, :BEST]
+    return votes
 
 
 def write_null(folder: Path, null: NDArray[np.float64]) -> None:

@@ -65,9 +65,9 @@ def test_what_is_no_answer_or_a_newer_one_is_refused(answer: nda.Attribution, tm
     assert nda.read_answer(resealed(data)).keys == answer.keys
     with pytest.raises(nda.VersionError, match="format version 2, this nda_index reads answers up to format version 1"):
         nda.read_answer(resealed(data, format_version=2))
-    with pytest.raises(nda.AnswerFormatError, match="is no answer"):
+    with pytest.raises(nda.AnswerFormatError, match="is not an answer"):
         nda.read_answer(resealed(data, shape=[24, 20, 4]))
-    with pytest.raises(nda.AnswerFormatError, match="is no answer"):
+    with pytest.raises(nda.AnswerFormatError, match="is not an answer"):
         nda.read_answer(b"text" + hashlib.sha256(b"text").digest())
     with pytest.raises(nda.AnswerFormatError, match="cannot be read"):
         nda.read_answer(tmp_path / "absent.arrow")

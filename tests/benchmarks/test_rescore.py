@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.lds.rescore import CHOSEN, GROUPS, kept_study, page, paired, seeds_agree
 from benchmarks.lds.setting import SMALL
-from nda_index.evaluate.comparison import Row, judged
+from nda_index.evaluate.comparison import Row, judge_scores
 from nda_index.evaluate.lds import subset_masks
 from nda_index.evaluate.study import Study
 from tests.shared_data import shared_file
@@ -45,7 +45,7 @@ def rows_named(*names: str) -> list[Row]:
     pictures, masks = rng.integers(0, 256, (8, 4, 4, 3), np.uint8), subset_masks(8, 6, seed=0)
     study = Study(pictures, masks, dict.fromkeys(GROUPS, pictures), {group: rng.random((6, 8)) for group in GROUPS})
     scores = {group: rng.random((8, 8)) for group in GROUPS}
-    return [judged(study, name, scores, 0.0) for name in names]
+    return [judge_scores(study, name, scores, 0.0) for name in names]
 
 
 def test_pairs_that_are_there_are_compared() -> None:

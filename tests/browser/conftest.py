@@ -22,6 +22,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 import nda_index as nda
 from nda_index.serve.app import create_app
+from nda_index.serve.server import make_config
 from nda_index.serve.settings import ServeSettings
 from tests.browser.visit import Visit, key, png, visiting
 from tests.conftest import photographs
@@ -30,6 +31,7 @@ TOKEN = "a token that the tests know"
 COUNT = 120  # images of the collection without copies
 COPIES = 2  # of image 0, at its end
 STARTUP = 60.0  # seconds
+GRACE = 5.0  # seconds that requests in flight have at the end
 
 
 @pytest.fixture(scope="package")
@@ -65,14 +67,14 @@ def collection_index(tmp_path_factory: pytest.TempPathFactory, collection: NDArr
 
 @pytest.fixture(scope="package")
 def service(collection_index: Path) -> Iterator[str]:
-    """Address of a service that everyone may ask."""
+    """Address of a service without tokens."""
     with _serving(collection_index, frozenset()) as address:
         yield address
 
 
 @pytest.fixture(scope="package")
 def protected_service(collection_index: Path) -> Iterator[str]:
-    """Address of a service that asks for `TOKEN`."""
+    """Address of a service that needs `TOKEN`."""
     with _serving(collection_index, frozenset([hashlib.sha256(TOKEN.encode()).hexdigest()])) as address:
         yield address
 
@@ -109,7 +111,7 @@ def _serving(folder: Path, tokens: frozenset[str]) -> Iterator[str]:
     """Serve an index from a thread."""
     settings = ServeSettings(folder.with_name(f"results-{len(tokens)}"), tokens=tokens, threads=1)
     app = create_app(nda.open_index(folder), settings)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    server = uvicorn.Server(make_config(app, GRACE))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()

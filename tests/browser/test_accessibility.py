@@ -37,7 +37,7 @@ def test_controls_are_large_enough_to_hit(browser: Browser, service: str, collag
         assert visit.page.evaluate(SMALL) == []
 
 
-def test_nothing_is_told_by_colour_alone(browser: Browser, service: str, collage: bytes) -> None:
+def test_nothing_is_shown_by_colour_alone(browser: Browser, service: str, collage: bytes) -> None:
     with visiting(browser, service) as visit:
         visit.page.emulate_media(forced_colors="active")
         visit.ask(collage)

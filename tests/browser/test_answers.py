@@ -1,4 +1,4 @@
-"""From a picture to an answer that is kept, shared and asked on."""
+"""From a picture to an answer that is stored, shared and asked about again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_from_drop_to_shared_link(visit: Visit, browser: Browser, collage: bytes
     visit.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     visit.open()
     visit.page.evaluate(GIVE, ["drop", base64.b64encode(collage).decode()])
-    visit.answered()
+    visit.wait_for_answer()
     found = visit.keys()
     assert set(found[:2]) == {key(0), key(7)}
     expect(visit.page.locator("#verdict")).to_have_text("Two strong matches")
@@ -42,28 +42,28 @@ def test_from_drop_to_shared_link(visit: Visit, browser: Browser, collage: bytes
     assert shared == visit.page.url
     with visiting(browser, visit.address) as other:
         other.open(shared.removeprefix(visit.address))
-        other.answered()
+        other.wait_for_answer()
         assert other.keys() == found
         expect(other.page.locator("#verdict")).to_have_text("Two strong matches")
         # The answer brings its picture along: it can be compared again.
         other.page.locator("#timestep").press("ArrowLeft")
         other.compare_again()
-        expect(other.page.locator("#asked")).to_contain_text("t = 75")
-        other.answered()
+        expect(other.page.locator("#compared")).to_contain_text("t = 75")
+        other.wait_for_answer()
         assert other.keys()[0] in found[:2]
 
 
 def test_paste(visit: Visit, collage: bytes) -> None:
     visit.open()
     visit.page.evaluate(GIVE, ["paste", base64.b64encode(collage).decode()])
-    visit.answered()
+    visit.wait_for_answer()
     assert len(visit.keys()) == 10
 
 
 def test_example_then_use_as_query_then_back(visit: Visit) -> None:
     visit.open()
     visit.page.get_by_role("button", name="Ask about image 24").click()
-    visit.answered()
+    visit.wait_for_answer()
     first = visit.keys()
     assert first[0] == key(24)
     line = visit.page.locator(".line").nth(1)
@@ -117,7 +117,7 @@ def test_token(browser: Browser, protected_service: str, collage: bytes, tmp_pat
         page.locator("#version:not(:empty)").wait_for()
         visit.expected.clear()
         visit.give(collage)
-        visit.answered()
+        visit.wait_for_answer()
         page.locator("#query-figure [data-cell='10']").hover()
         page.locator(f"#train-figure {LIT}").wait_for()
         with page.expect_download() as download:
@@ -125,7 +125,7 @@ def test_token(browser: Browser, protected_service: str, collage: bytes, tmp_pat
         download.value.save_as(tmp_path / "answer.json")
         assert len(json.loads((tmp_path / "answer.json").read_text())["images"]) == 10
         page.reload()  # the tab remembers the token
-        visit.answered()
+        visit.wait_for_answer()
 
 
 def give_token(page: Page, token: str) -> None:

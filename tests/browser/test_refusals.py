@@ -1,4 +1,4 @@
-"""What went wrong is said in plain words."""
+"""Errors in plain words."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_a_broken_file(visit: Visit, collage: bytes) -> None:
     expect(alert).to_contain_text("This file cannot be read as a picture")
     expect(visit.page.locator("#preview")).to_be_hidden()
     visit.give(collage)  # the next one works
-    visit.answered()
+    visit.wait_for_answer()
     expect(alert).to_have_count(0)
 
 
@@ -41,14 +41,14 @@ def test_a_busy_server(visit: Visit, collage: bytes) -> None:
             route.continue_()
             return
         refused.append(route)
-        body = {"error": {"code": "busy", "message": "64 questions are waiting already"}}
+        body = {"error": {"code": "busy", "message": "64 questions are in flight already"}}
         route.fulfill(status=429, headers={"Retry-After": "1"}, json=body)
 
     visit.page.route("**/v1/attribute", refuse_once)
     visit.open()
     visit.give(collage)
     expect(visit.page.locator("#notice")).to_contain_text("The server is busy. Trying again in 1 second.")
-    visit.answered()
+    visit.wait_for_answer()
     assert len(refused) == 1
 
 
@@ -59,7 +59,7 @@ def test_a_lost_connection(visit: Visit, collage: bytes) -> None:
     expect(visit.page.get_by_role("alert")).to_contain_text("The connection to the server was lost")
     visit.page.unroute("**/v1/attribute")
     visit.page.get_by_role("button", name="Try again").click()
-    visit.answered()
+    visit.wait_for_answer()
 
 
 def test_cancel(visit: Visit, collage: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What belongs together lights up: by pointer, by keyboard, for each scale."""
+"""Regions that belong together light up: by pointer, by keyboard, for each scale."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_keyboard(visit: Visit, collage: bytes) -> None:
         page.locator("label.button[for='file']").last.evaluate("(it) => getComputedStyle(it).outlineStyle") == "solid"
     )
     visit.give(collage)
-    visit.answered()
+    visit.wait_for_answer()
 
     page.get_by_role("button", name="Another picture").focus()
     with page.expect_file_chooser():

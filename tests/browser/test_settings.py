@@ -28,25 +28,25 @@ def test_filters(visit: Visit, browser: Browser, collage: bytes) -> None:
     visit.add_condition(1, "year", "is at least", "2002")
     visit.add_condition(2, "sold", "is true", None)
     visit.compare_again()
-    expect(page.locator("#asked")).to_contain_text("only where")
-    visit.answered()
+    expect(page.locator("#compared")).to_contain_text("only where")
+    visit.wait_for_answer()
     kept = [number for number in range(COUNT + COPIES) if number % 6 == 2 and 2000 + number // 20 >= 2002]
     assert visit.keys() and set(visit.keys()) <= {key(number) for number in kept}
-    expect(page.locator("#asked")).to_contain_text(f"Compared with {len(kept)} images")
+    expect(page.locator("#compared")).to_contain_text(f"Compared with {len(kept)} images")
     expect(page.locator("#conditions li")).to_have_count(3)
     expect(page.locator("#matches .line").first).to_contain_text("<b>it's 100%</b>")  # as text, never as HTML
     # Whoever opens the link sees the condition, and can take it away.
     with visiting(browser, visit.address) as other:
         other.open(page.url.removeprefix(visit.address))
-        other.answered()
+        other.wait_for_answer()
         expect(other.page.locator("#conditions code")).to_contain_text("<b>it''s 100%</b>")
         other.page.get_by_role("button", name="Remove this condition").click()
         other.compare_again()
-        expect(other.page.locator("#asked")).to_contain_text(f"Compared with {COUNT + COPIES} images")
-        other.answered()
+        expect(other.page.locator("#compared")).to_contain_text(f"Compared with {COUNT + COPIES} images")
+        other.wait_for_answer()
 
 
-def test_an_opened_answer_is_asked_again_as_it_was_asked(visit: Visit, collage: bytes) -> None:
+def test_an_opened_answer_keeps_its_settings_when_compared_again(visit: Visit, collage: bytes) -> None:
     """Also with settings that have no control on the page."""
     visit.open()
     response = visit.page.request.post(
@@ -59,13 +59,13 @@ def test_an_opened_answer_is_asked_again_as_it_was_asked(visit: Visit, collage: 
         },
     )
     visit.open(f"/#r={response.json()['id']}")
-    visit.answered()
-    expect(visit.page.locator("#asked")).to_contain_text("detail and texture (t = 60, 90) · temper 2")
+    visit.wait_for_answer()
+    expect(visit.page.locator("#compared")).to_contain_text("detail and texture (t = 60, 90) · temper 2")
     visit.page.locator("#settings summary").click()
     visit.page.get_by_label("Mirror images count too").check()
     visit.compare_again()
-    expect(visit.page.locator("#asked")).to_contain_text("(t = 60, 90) · temper 2 · mirrored too")
-    visit.answered()
+    expect(visit.page.locator("#compared")).to_contain_text("(t = 60, 90) · temper 2 · mirrored too")
+    visit.wait_for_answer()
     assert len(visit.keys()) == 20
 
 
@@ -74,7 +74,7 @@ def test_a_condition_needs_a_value_of_its_kind(visit: Visit, collage: bytes) -> 
     visit.add_condition(0, "year", "is", "soon")
     visit.compare_again()
     assert visit.page.evaluate("document.activeElement.validationMessage").startswith("Give a value")
-    expect(visit.page.locator("#asked")).not_to_contain_text("only where")
+    expect(visit.page.locator("#compared")).not_to_contain_text("only where")
 
 
 @pytest.mark.parametrize(

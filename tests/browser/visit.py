@@ -1,4 +1,4 @@
-"""A visit to the service's page, and everything that must not happen there."""
+"""A visit to the service's page, which notes everything that must not happen there."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class Visit:
         """Open the page, choose a picture and wait for the answer."""
         self.open()
         self.give(picture)
-        self.answered()
+        self.wait_for_answer()
 
     def give(self, data: bytes) -> None:
         """Choose a picture's file."""
         self.page.set_input_files("#file", {"name": "picture.png", "mimeType": "image/png", "buffer": data})
 
-    def answered(self) -> None:
+    def wait_for_answer(self) -> None:
         """Wait until an answer is shown, and the pictures of the pair."""
         expect(self.page.locator("#notice")).to_be_hidden()
         expect(self.page.locator("#answer")).to_be_visible()

@@ -15,7 +15,9 @@ import nda_index as nda
 from nda_index.cluster import shards as cluster
 from nda_index.cluster.build import build_shards
 from nda_index.serve.reload import stamp, state
-from nda_index.store.manifest import read_manifest, verify
+from nda_index.store.manifest import read_manifest
+from nda_index.store.verify import verify
+from nda_index.trust import coverage
 
 ray = pytest.importorskip("ray")
 
@@ -31,7 +33,7 @@ def source(tmp_path_factory: pytest.TempPathFactory, pictures: NDArray[np.uint8]
 
 @pytest.fixture(scope="module")
 def sharded(machines: Any, source: Path) -> Path:
-    """An index in four shards, and beside it the same collection as one index."""
+    """An index in four shards; in the same folder lies the same collection as one index."""
     seen: list[str] = []
     folder = source.parent / "sharded.nda"
     built = build_shards(
@@ -45,7 +47,7 @@ def sharded(machines: Any, source: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def on_cluster(sharded: Path) -> Iterator[nda.Index]:
-    """The sharded index, each shard in an actor. The last test that uses it loses one."""
+    """The sharded index, each shard in an actor."""
     with cluster.open_cluster(sharded) as index:
         yield index
 
@@ -69,7 +71,7 @@ def test_the_answer_does_not_depend_on_the_shards(
     opened: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("nda_index.trust.coverage.SAMPLE", 50)
+    monkeypatch.setattr(coverage, "SAMPLE", 50)
     single = nda.open_index(sharded.parent / "single.nda")
     parts = nda.open_index(sharded) if opened == "here" else on_cluster
     expected, answer = (index.attribute(pictures[150], **question) for index in (single, parts))
@@ -142,53 +144,60 @@ def test_a_service_notices_changes_of_shards(sharded: Path, pictures: NDArray[np
     assert state(folder)[1] != before[1]
 
 
+def shards_of(index: nda.Index) -> cluster.RayShards:
+    shards = index._collection.shards
+    assert isinstance(shards, cluster.RayShards)
+    return shards
+
+
 def kill_actor(index: nda.Index, number: int) -> None:
     """Kill -9 the process of a shard; Ray opens it again."""
-    shards: Any = index._shards
+    shards: Any = shards_of(index)
     pid = ray.get(shards.actors[number].__ray_call__.remote(lambda actor: os.getpid()))
     os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("step", ["probe", "total", "fetch"])
 def test_a_lost_worker_is_opened_again_in_the_middle_of_a_question(
-    sharded: Path, on_cluster: nda.Index, pictures: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+    sharded: Path, on_cluster: nda.Index, pictures: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     expected = nda.open_index(sharded).attribute(pictures[150], top=10)
-    shards: Any = on_cluster._shards
-    ask = shards.ask
+    original = getattr(cluster.RaySession, step)
+    lost: list[str] = []
 
-    def asking(question: Any) -> Any:
-        conversation = ask(question)
-        advance, steps = conversation.advance, iter(range(10))
+    def lose_once(session: cluster.RaySession, *arguments: Any) -> Any:
+        if not lost:
+            lost.append(step)
+            kill_actor(on_cluster, 2)
+        return original(session, *arguments)
 
-        def advancing(messages: Any) -> Any:
-            if next(steps) == 3:
-                kill_actor(on_cluster, 2)
-            return advance(messages)
-
-        conversation.advance = advancing
-        return conversation
-
-    monkeypatch.setattr(shards, "ask", asking)
+    monkeypatch.setattr(cluster.RaySession, step, lose_once)
     answer = on_cluster.attribute(pictures[150], top=10)
+    assert lost
     np.testing.assert_array_equal(answer.image_ids, expected.image_ids)
     np.testing.assert_allclose(answer.scores, expected.scores, rtol=1e-6, atol=1e-6)
     assert answer.missing == 0
 
 
-def test_a_shard_lost_for_good_is_an_error_or_a_known_gap(
-    on_cluster: nda.Index, pictures: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shards: Any = on_cluster._shards
-    ray.kill(shards.actors[1], no_restart=True)
-    with pytest.raises(nda.ShardLostError, match="00001' cannot be reached"):
-        on_cluster.attribute(pictures[150], top=10)
-    shards.lost.clear()
-    monkeypatch.setattr(shards, "_partial", True)
-    answer = on_cluster.attribute(pictures[150], top=10)
-    assert (answer.missing, answer.collection) == (75, 225)
-    assert not set(range(75, 150)) & set(answer.image_ids)
-    assert answer.image_ids[0] == 150
-    assert answer.to_dict()["missing"] == 75
+def test_a_shard_lost_for_good_is_an_error_or_a_known_gap(sharded: Path, pictures: NDArray[np.uint8]) -> None:
+    for partial in (False, True):
+        with cluster.open_cluster(sharded, partial=partial) as index:
+            ray.kill(shards_of(index).actors[1], no_restart=True)
+            if not partial:
+                for ask in (index.attribute, index.votes, index.denoise):
+                    with pytest.raises(nda.ShardLostError, match="00001' cannot be reached"):
+                        ask(pictures[150])
+                continue
+            answer = index.attribute(pictures[150], top=10)
+            assert (answer.missing, answer.collection) == (75, 225)
+            assert not set(range(75, 150)) & set(answer.image_ids)
+            assert answer.image_ids[0] == 150
+            assert answer.to_dict()["missing"] == 75
+            votes = index.votes(pictures[150])
+            assert not votes[75:150].any() and votes[:75].any() and votes[150:].any()
+            assert index.pixels(np.array([3, 299])).shape[0] == 2
+            with pytest.raises(nda.ShardLostError, match="00001' cannot be reached"):
+                index.pixels(np.array([3, 80]))
 
 
 def test_a_build_goes_on_after_its_workers_and_its_caller_were_killed(

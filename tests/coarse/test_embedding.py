@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nda_index import Scale
-from nda_index.coarse.embedding import embed, fit_embedding, positions_taken
+from nda_index.coarse.embedding import count_positions, embed, fit_embedding
 from nda_index.scales import block_means
 
 
@@ -68,5 +68,5 @@ def test_stride_takes_every_other_position_of_a_rectangle() -> None:
     embedding = fit_embedding(images, scale, dimensions=8)
     dense = embed(embedding, images).reshape(2, 8, 13, -1)
     sparse = embed(embedding, images, stride=2)
-    assert sparse.shape[1] == positions_taken(scale, 9, 14, 2) == 28
+    assert sparse.shape[1] == count_positions(scale, 9, 14, 2) == 28
     np.testing.assert_allclose(sparse.reshape(2, 4, 7, -1), dense[:, ::2, ::2], atol=1e-6)

@@ -5,12 +5,12 @@ import pytest
 from numpy.typing import NDArray
 
 import nda_index as nda
-from nda_index.coarse import probe
+from nda_index.coarse import probe, scan
 from nda_index.coarse.cells import Cells, decode
+from nda_index.coarse.storage import open_coarse
 from nda_index.coarse.windows import QueryWindows, query_windows
 from nda_index.diffusion import NoisyImage, noisy_images
 from nda_index.images import to_float
-from nda_index.query.shard import open_coarse
 
 
 def coarse_of(index: nda.Index) -> tuple[Cells, ...]:
@@ -38,7 +38,7 @@ def softmax_over_all_members(cells: Cells, windows: QueryWindows, count: int) ->
     y, image = np.concatenate(members) * units, np.concatenate(ids)
     logits = np.empty((len(windows.vectors), len(y)))
     for p, x in enumerate(windows.vectors * units):
-        products = y @ x - (1 - probe.REST_ALIKE) * y[:, -3] * x[-3]
+        products = y @ x - (1 - scan.REST_ALIKE) * y[:, -3] * x[-3]
         logits[p] = (2 * products - (y**2).sum(axis=1) - (x**2).sum()) / (2 * windows.variances[p])
     for owner in np.unique(windows.owners):
         mine = np.flatnonzero(windows.owners == owner)
@@ -59,7 +59,7 @@ def test_votes_are_the_softmax_over_all_members_where_all_cells_are_visited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(probe, "UNVISITED", -1.0)
-    monkeypatch.setattr(probe, "THIN", 0.0)
+    monkeypatch.setattr(scan, "THIN", 0.0)
     monkeypatch.setattr(probe, "FLAT", 0.0)
     monkeypatch.setattr(probe, "FAR", 1e9)
     query = np.ascontiguousarray(pictures[5].transpose(2, 0, 1))

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import nda_index as nda
 from nda_index.cli.app import app
-from nda_index.evaluate.comparison import as_markdown, baseline_rows, judged, posterior_rows
+from nda_index.evaluate.comparison import as_markdown, baseline_rows, judge_scores, posterior_rows
 from nda_index.evaluate.lds import subset_masks
 from nda_index.evaluate.methods import posterior_scores
 from nda_index.evaluate.study import Study
@@ -44,7 +44,7 @@ def test_the_method_that_is_right_gets_one(study: Study) -> None:
 def test_scales_together_are_summed_and_timesteps_averaged(study: Study) -> None:
     rows = {row.method: row for row in posterior_rows(study, SCALES, [100, 400])}
     scores = {group: posterior_scores(study.train, each, SCALES, [100, 400]) for group, each in study.queries.items()}
-    expected = judged(study, "all", scores, 0.0).lds
+    expected = judge_scores(study, "all", scores, 0.0).lds
     assert rows["p3r1 + p5r1, t = 100, 400"].lds == expected
 
 

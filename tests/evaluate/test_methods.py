@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 import nda_index as nda
+from nda_index.evaluate import methods
 from nda_index.evaluate.methods import (
     embedding_cosine,
     pixel_cosine,
@@ -30,7 +31,7 @@ def test_posterior_scores_are_those_of_an_index(tmp_path: Path) -> None:
 
 def test_posterior_scores_do_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = posterior_scores(TRAIN, QUERIES, SCALES, 100)
-    monkeypatch.setattr("nda_index.evaluate.methods.BLOCK", 5)
+    monkeypatch.setattr(methods, "BLOCK", 5)
     np.testing.assert_allclose(posterior_scores(TRAIN, QUERIES, SCALES, 100), whole, rtol=1e-5, atol=1e-6)
 
 

@@ -47,7 +47,7 @@ def test_a_study_is_read_as_it_was_written(tmp_path: Path) -> None:
         ({"masks": np.eye(4, 5) > 0}, r"masks is \[4, 5\]; it must be \[M, 6\]"),
         ({"masks": np.eye(1, 6) > 0}, "2 or more models"),
         ({"losses/new": np.zeros((3, 4))}, r"losses/new is \[3, 4\]; it must be \[4, 3\]"),
-        ({"losses/new": np.full((4, 3), np.nan)}, "losses/new has values that are no numbers"),
+        ({"losses/new": np.full((4, 3), np.nan)}, "losses/new has NaN or infinite values"),
         ({"losses/new": None}, "give the losses of each group"),
         ({"scores/mine/too/new": None}, "scores has no mine/too/new"),
         ({"scores/mine/too/new": np.ones((3, 5))}, r"scores/mine/too/new is \[3, 5\]; it must be \[3, 6\]"),

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 import nda_index as nda
-from nda_index.store.manifest import read_manifest, verify
+from nda_index.store.manifest import read_manifest
+from nda_index.store.verify import verify
 from tests.conftest import photographs
 
 OPTIONS: dict[str, Any] = {"image_size": (24, 20), "scales": [nda.Scale(5), nda.Scale(8, 2)], "null": 0}

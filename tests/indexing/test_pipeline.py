@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import nda_index as nda
+from nda_index.indexing import ingest, plan
 from nda_index.indexing.pipeline import build
-from nda_index.store.manifest import verify
+from nda_index.store.verify import verify
 
 
 def test_the_progress_names_every_stage_and_ends(tmp_path: Path, pictures: NDArray[np.uint8]) -> None:
@@ -77,11 +78,8 @@ def test_an_interrupted_build_leaves_nothing_that_opens_and_the_next_starts_over
 def test_a_resumed_build_ends_as_one_that_was_never_interrupted(
     tmp_path: Path, pictures: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    monkeypatch.setattr("nda_index.indexing.pipeline.READ_BATCH", 16)
-    monkeypatch.setattr("nda_index.indexing.pipeline.CHUNK_BYTES", 40_000)
-    monkeypatch.setattr("nda_index.indexing.plan.SEGMENT_BYTES", 100_000)
-    monkeypatch.setattr("nda_index.indexing.plan.READ_BATCH", 16)
-    monkeypatch.setattr("nda_index.indexing.segments.READ_BATCH", 16)
+    for name, size in (("READ_BATCH", 16), ("CHUNK_BYTES", 40_000), ("SEGMENT_BYTES", 100_000)):
+        monkeypatch.setattr(plan, name, size)
     for number in range(100):
         Image.fromarray(pictures[number]).save(tmp_path / f"{number:03d}.png")
     (tmp_path / "040.png").write_bytes(b"broken")
@@ -117,8 +115,8 @@ def test_a_resumed_build_ends_as_one_that_was_never_interrupted(
 def test_resuming_does_not_trust_what_was_damaged(
     tmp_path: Path, pictures: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nda_index.indexing.plan.SEGMENT_BYTES", 100_000)
-    monkeypatch.setattr("nda_index.indexing.plan.READ_BATCH", 16)
+    monkeypatch.setattr(plan, "SEGMENT_BYTES", 100_000)
+    monkeypatch.setattr(plan, "READ_BATCH", 16)
     options: dict[str, Any] = {"image_size": 16, "scales": [nda.Scale(5)], "null": 0}
 
     def stop(current: str, done: int, total: int) -> None:
@@ -204,7 +202,7 @@ def test_a_source_that_fails_while_read_keeps_its_own_error(
         raise nda.SourceError("the shard is cut short")
         yield
 
-    monkeypatch.setattr("nda_index.indexing.pipeline.read_batches", failing)
+    monkeypatch.setattr(ingest, "read_batches", failing)
     with pytest.raises(nda.SourceError, match="cut short"):
         nda.build_index(pictures, tmp_path / "x.nda")
 
@@ -212,7 +210,7 @@ def test_a_source_that_fails_while_read_keeps_its_own_error(
 @pytest.mark.parametrize("memory", [1 << 30, 1_000_000])
 def test_every_codec_finds_an_image_among_its_like(tmp_path: Path, pictures: NDArray[np.uint8], memory: int) -> None:
     index = nda.build_index(pictures, tmp_path / "x.nda", image_size=(24, 20), scales=[nda.Scale(5)], memory=memory)
-    codec = index.manifest.config["coarse"]["p5r1"]["codec"]
+    codec = index.manifest.config.coarse["p5r1"].codec
     assert codec == {1 << 30: "sq8", 1_000_000: "pq"}[memory]
     reopened = nda.open_index(tmp_path / "x.nda")
     answer = reopened.attribute(pictures[123], timestep=50, top=1, candidates=20)

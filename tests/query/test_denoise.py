@@ -18,7 +18,9 @@ from nda_index.exact import reference
 from nda_index.exact.means import posterior_mean, sum_mean
 from nda_index.exact.posterior import PosteriorSettings, views_of
 from nda_index.images import to_float
-from nda_index.query.shard import LocalShards, Shard
+from nda_index.query import shard
+from nda_index.query.local import LocalShards
+from nda_index.query.shard import Shard
 from nda_index.question import Question, as_question
 from nda_index.trust.null import read_null
 
@@ -57,7 +59,7 @@ def by_definition(
 def test_the_picture_is_that_of_the_definition(
     small: nda.Index, pictures: NDArray[np.uint8], question: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nda_index.query.shard.BLOCK", 16)  # several blocks
+    monkeypatch.setattr(shard, "BLOCK", 16)  # several blocks
     query = pictures[50, :14, :12]
     found = small.denoise(query, mode="exact", **question)
     parts = [by_definition(pictures[:40, :14, :12], query, scale, **question) for scale in SCALES]

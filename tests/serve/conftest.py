@@ -1,4 +1,4 @@
-"""A service on a free port of this machine, as it runs."""
+"""A service on a free port of this machine, configured as `nda-index serve` does."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ import nda_index as nda
 from nda_index.question import Query
 from nda_index.serve.app import create_app
 from nda_index.serve.guard import LOCAL_HOSTS
-from nda_index.serve.server import listen
+from nda_index.serve.server import listen, make_config
 from nda_index.serve.settings import ServeSettings
 from tests.conftest import encoded
 
-PATIENCE = 60.0  # seconds after which what does not happen has failed
+PATIENCE = 300.0  # seconds after which what does not happen has failed; a cold start compiles for a minute or more
+GRACE = 5.0  # seconds that requests in flight have at the end
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,11 @@ def until(condition: Callable[[], object]) -> None:
 
 @contextmanager
 def serving(folder: Path, results: Path, *, ready: bool = True, **settings: Any) -> Iterator[Served]:
-    """Serve an index meanwhile."""
-    settings = {"hosts": LOCAL_HOSTS, "reload_seconds": 0.05, "threads": 1, **settings}
+    """Serve an index until the block ends."""
+    settings = {"hosts": LOCAL_HOSTS, "reload_seconds": 0.05, "threads": 1, "deadline": PATIENCE, **settings}
     app = create_app(nda.open_index(folder), ServeSettings(results, **settings))
     with listen("127.0.0.1", 0) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5))
+        server = uvicorn.Server(make_config(app, GRACE))
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -77,7 +78,7 @@ def serving(folder: Path, results: Path, *, ready: bool = True, **settings: Any)
 
 @dataclass
 class Gate:
-    """The index's batch entry, held: a query that is begun goes on when the gate is opened, or ends when it should."""
+    """Holds the index: a query that has begun goes on when the gate is opened, or ends when its check raises."""
 
     opened: threading.Event = field(default_factory=threading.Event)
     begun: list[Query] = field(default_factory=list)
@@ -85,7 +86,7 @@ class Gate:
     batches: list[int] = field(default_factory=list)
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Stand before `Index.attribute_batch`."""
+        """Put the gate before `Index.attribute_batch`."""
         original = nda.Index.attribute_batch
 
         def held(index: nda.Index, queries: Sequence[Query]) -> Iterator[nda.Attribution | Exception]:

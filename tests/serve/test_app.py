@@ -14,7 +14,7 @@ from PIL import Image
 
 import nda_index as nda
 from nda_index.answer.arrow import MEDIA_TYPE
-from nda_index.answer.report import heat_layer
+from nda_index.answer.heat import heat_layer
 from tests.conftest import encoded
 from tests.serve.conftest import Gate, Served, serving, until
 
@@ -49,7 +49,7 @@ def test_an_answer_is_that_of_the_index(served: Served, upload: bytes, expected:
     assert served.http.get(response.headers["location"]).json() == result
 
 
-def test_json_and_forms_ask_the_same(served: Served, upload: bytes, collage: NDArray[np.uint8]) -> None:
+def test_json_and_forms_are_the_same_question(served: Served, upload: bytes, collage: NDArray[np.uint8]) -> None:
     options = {"timestep": [50, 200], "top": 2, "noise": "average", "draws": 2, "mirror": True, "where": "year >= 2001"}
     as_json = served.http.post("/v1/attribute", json={"image": base64.b64encode(upload).decode(), **options})
     as_form = served.ask(upload, **{**options, "timestep": "50,200", "candidates": ""})
@@ -77,7 +77,7 @@ def test_an_image_of_the_index_can_be_the_query(served: Served, index: nda.Index
     assert served.http.post("/v1/attribute", json={"image_id": 300}).status_code == 404
 
 
-def test_the_name_of_an_answer_depends_on_all_that_was_asked(served: Served, upload: bytes) -> None:
+def test_the_name_of_an_answer_depends_on_the_whole_question(served: Served, upload: bytes) -> None:
     ask = {"timestep": 50, "top": 2}
     same = [served.ask(upload, **ask).json()["id"], served.ask(upload, **ask, seed=5).json()["id"]]
     others = [
@@ -129,7 +129,7 @@ def test_maps_and_links_are_those_of_the_answer(served: Served, upload: bytes, e
         assert served.http.get(f"{place}/{wrong}").status_code == 404
 
 
-def test_images_are_those_of_the_index_and_known_by_their_tag(served: Served, pictures: NDArray[np.uint8]) -> None:
+def test_images_are_those_of_the_index_and_cached_by_their_tag(served: Served, pictures: NDArray[np.uint8]) -> None:
     response = served.http.get("/v1/images/42")
     np.testing.assert_array_equal(np.asarray(picture(response.content)), pictures[42])
     assert response.headers["cache-control"] == "private, no-cache"
@@ -176,8 +176,8 @@ def test_the_index_is_described(served: Served, index: nda.Index) -> None:
         ({"seed": -1}, 400, "seed is '-1'"),
         ({"mode": "fast"}, 400, "mode is 'fast'"),
         ({"path": "/etc/passwd"}, 400, "path is '/etc/passwd'"),
-        ({"image_id": 3}, 400, "not exactly one of image and image_id"),
-        ({"where": "colour = 1"}, 400, "'colour' is no column"),
+        ({"image_id": 3}, 400, "exactly one of image and image_id"),
+        ({"where": "colour = 1"}, 400, "'colour' is not a column"),
         ({"where": "year > 3000"}, 422, "which no image fulfils"),
         ({"where": "year = 2000 AND label = 'cat'", "top": 50}, 422, "where leaves 34 images"),
         ({"top": 10, "candidates": 9}, 422, "candidates is 9; it must be at least top"),
@@ -213,7 +213,7 @@ def test_wrong_questions_are_refused_in_a_sentence(
         (b"--x\r\n" * 1000, "multipart/form-data; boundary=x", 400),
     ],
 )
-def test_bodies_that_are_no_question_are_refused(served: Served, body: bytes, kind: str, status: int) -> None:
+def test_bodies_that_are_not_a_question_are_refused(served: Served, body: bytes, kind: str, status: int) -> None:
     response = served.http.post("/v1/attribute", content=body, headers={"Content-Type": kind})
     assert response.status_code == status
     assert set(response.json()) == {"error"}
@@ -230,15 +230,15 @@ def test_bodies_that_are_no_question_are_refused(served: Served, body: bytes, ki
         {"where": "image", "seed": [{"image": "QUJD" * 50_000}], "top": "1" * 70_000},
     ],
 )
-def test_json_beside_a_picture_is_refused_before_it_is_parsed(
+def test_long_json_besides_a_picture_is_refused_before_it_is_parsed(
     served: Served, values: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = json.dumps(values)
-    monkeypatch.setattr("nda_index.serve.forms.json.loads", lambda text: pytest.fail("it was parsed"))
+    monkeypatch.setattr(json, "loads", lambda text: pytest.fail("it was parsed"))
     response = served.http.post("/v1/attribute", content=content, headers={"Content-Type": "application/json"})
     monkeypatch.undo()
     assert response.status_code == 400
-    assert "more than 65,536 characters beside image" in response.json()["error"]["message"]
+    assert "more than 65,536 characters besides image" in response.json()["error"]["message"]
 
 
 def test_a_large_picture_is_sent_in_json_as_any_program_writes_it(served: Served) -> None:
@@ -254,14 +254,14 @@ def test_a_large_picture_is_sent_in_json_as_any_program_writes_it(served: Served
         assert (response.status_code, response.json().get("id")) == (200, name)
 
 
-def test_an_option_of_many_values_is_not_looked_at_whole(served: Served) -> None:
+def test_an_option_of_many_values_is_cut_off(served: Served) -> None:
     for timestep in (["1," * 3000] * 9, "1," * 30_000, [1] * 20_000, ["x"] * 10_000):
         response = served.http.post("/v1/attribute", json={"image_id": 3, "timestep": timestep})
         assert response.status_code == 400
         assert len(response.content) < 2000
 
 
-def test_the_condition_of_an_answer_can_be_asked_again(served: Served) -> None:
+def test_the_condition_of_an_answer_can_be_sent_again(served: Served) -> None:
     def ask(where: str) -> httpx.Response:
         return served.http.post("/v1/attribute", json={"image_id": 3, "top": 1, "where": where})
 
@@ -289,7 +289,7 @@ def test_a_form_has_one_file_and_each_option_once(served: Served, upload: bytes)
         assert served.http.post("/v1/attribute", **request).status_code == 400  # type: ignore[arg-type]
 
 
-def test_what_is_not_there_is_not_found(served: Served) -> None:
+def test_unknown_addresses_are_not_found(served: Served) -> None:
     for path in (
         "/docs",
         "/redoc",
@@ -353,7 +353,7 @@ def test_the_making_of_every_response_is_timed(served: Served, upload: bytes) ->
     assert rendered() == before + len(paths) + 2
 
 
-def test_a_browser_asks_whether_the_pages_files_have_changed(served: Served) -> None:
+def test_a_browser_checks_the_pages_files_for_changes(served: Served) -> None:
     for path in ("/", "/static/app.js"):
         response = served.http.get(path)
         assert (response.status_code, response.headers["cache-control"]) == (200, "no-cache")

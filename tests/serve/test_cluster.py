@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from nda_index.cluster.build import build_shards
 from tests.serve.conftest import until
 from tests.serve.test_server import process, ready
 
-ray = pytest.importorskip("ray")
+pytest.importorskip("ray")
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +29,22 @@ def sharded(machines: Any, tmp_path_factory: pytest.TempPathFactory, pictures: N
 
 
 def actors() -> list[str]:
-    """Classes of the actors that are alive on the cluster."""
-    known = ray._private.state.actors().values()
-    return [actor["ActorClassName"] for actor in known if actor["State"] == "ALIVE"]
+    """Return the classes of the cluster's actors: Ray gives their processes titles like "ray::Actor"."""
+    parents, titles = {}, {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            pid = int(path.name)
+            parents[pid] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            titles[pid] = (path / "cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
+
+    def is_ours(pid: int) -> bool:  # the cluster's processes are children of this one
+        return pid == os.getpid() or (pid in parents and is_ours(parents[pid]))
+
+    shards = [title for pid, title in titles.items() if title.startswith("ray::Shard") and is_ours(pid)]
+    return [title.removeprefix("ray::").partition(".")[0] for title in shards]
 
 
-def test_an_index_is_asked_on_the_machines_of_a_cluster(
-    machines: Any, sharded: Path, pictures: NDArray[np.uint8]
-) -> None:
+def test_shards_answer_on_the_machines_of_a_cluster(machines: Any, sharded: Path, pictures: NDArray[np.uint8]) -> None:
     expected = nda.open_index(sharded).attribute(pictures[50], timestep=50, top=40)
     assert actors() == []
     with process(sharded, "--ray", machines.address) as (_, url), Client(url) as client:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,9 +16,10 @@ from numpy.typing import NDArray
 
 import nda_index as nda
 from nda_index.question import Query
-from nda_index.serve.engine import Abandoned, Engine
-from nda_index.serve.generation import Generation
+from nda_index.serve.engine import Engine
 from nda_index.serve.metrics import Metrics
+from nda_index.serve.pool import Abandoned
+from nda_index.serve.reload import Snapshot
 from nda_index.serve.settings import ServeSettings
 from tests.conftest import encoded
 from tests.serve.conftest import Gate, Served, serving, until
@@ -54,7 +57,7 @@ def test_questions_beyond_the_queue_are_refused_and_the_service_recovers(
         assert served.metric('nda_index_questions_ended_total{reason="refused"}') == 8
 
 
-def test_waiting_questions_are_asked_together(
+def test_waiting_questions_are_answered_in_batches(
     index_folder: Path, tmp_path: Path, gate: Gate, pictures: NDArray[np.uint8]
 ) -> None:
     with serving(index_folder, tmp_path / "results", batch=3) as served, ThreadPoolExecutor(8) as pool:
@@ -87,9 +90,7 @@ def test_one_failure_in_a_batch_is_not_the_others(
         assert gate.batches == [1, 3]
 
 
-def test_the_same_question_is_asked_once_for_all_who_wait(
-    index_folder: Path, tmp_path: Path, gate: Gate, upload: bytes
-) -> None:
+def test_identical_questions_share_one_answer(index_folder: Path, tmp_path: Path, gate: Gate, upload: bytes) -> None:
     with serving(index_folder, tmp_path / "results") as served, ThreadPoolExecutor(4) as pool:
         gate.opened.clear()
         asked = len(gate.begun)
@@ -98,7 +99,7 @@ def test_the_same_question_is_asked_once_for_all_who_wait(
         until(lambda: len(gate.begun) == asked + 1)
         others = [pool.submit(served.ask, upload) for _ in range(3)]
         until(lambda: served.metric('nda_index_results_total{outcome="miss"}') == misses + 4)  # all four wait
-        first.close()  # who asked first leaves; the others still want to know
+        first.close()  # the first client leaves; the others still wait
         until(lambda: served.metric("nda_index_queue_length") == 3)
         gate.opened.set()
         assert len({future.result().text for future in others}) == 1
@@ -141,25 +142,32 @@ def test_a_question_ends_at_its_deadline(index_folder: Path, tmp_path: Path, gat
         assert served.ask(upload, top=2).status_code == 200
 
 
-def test_who_hangs_up_leaves_nothing_in_the_line(index: nda.Index, tmp_path: Path) -> None:
+def test_a_client_that_hangs_up_leaves_nothing_in_memory(index: nda.Index, tmp_path: Path) -> None:
     metrics, sizes = Metrics(), []
+    picture = index.pixels(index.image_ids[:1])[0].transpose(1, 2, 0)
 
     async def scenario() -> None:
-        engine = Engine(ServeSettings(tmp_path), metrics)  # it does not run: all stay in the line
-        query = index.query(index.pixels(index.image_ids[:1])[0].transpose(1, 2, 0), top=1)
-        generation = Generation(index, "", {})
-        tasks = [asyncio.create_task(engine.ask(f"{i % 3}", query, generation, float("inf"))) for i in range(4)]
-        for cancelled in (None, tasks[0], tasks[3], tasks[1], tasks[2]):
-            if cancelled is not None:
-                cancelled.cancel()
-            await asyncio.gather(*(task for task in tasks if task is cancelled), return_exceptions=True)
+        engine = Engine(ServeSettings(tmp_path), metrics)  # it does not run: all questions stay queued
+        snapshot = Snapshot(index, "", {})
+        queries = [index.query(picture, top=1) for _ in range(3)]
+        alive = [weakref.ref(query) for query in queries]
+        tasks: list[asyncio.Task[nda.Attribution] | None] = [
+            asyncio.create_task(engine.answer(f"{i % 3}", queries[i % 3], snapshot, float("inf"))) for i in range(4)
+        ]
+        del queries
+        for number in (None, 0, 3, 1, 2):
             await asyncio.sleep(0)
-            sizes.append((len(engine), len(engine._line)))
-        assert generation.users == 0
+            if number is not None and (task := tasks[number]) is not None:
+                task.cancel()
+                await asyncio.wait([task])
+                tasks[number] = task = None
+            gc.collect()
+            sizes.append((len(engine), sum(query() is not None for query in alive)))
+        assert snapshot.users == 0
         engine.close()
 
     asyncio.run(scenario())
-    assert sizes == [(3, 3), (3, 3), (2, 2), (1, 1), (0, 0)]  # two had asked the same
+    assert sizes == [(3, 3), (3, 3), (2, 2), (1, 1), (0, 0)]  # two questions were identical
     assert b'nda_index_questions_ended_total{reason="cancelled"} 4.0' in metrics.text()
 
 
@@ -176,10 +184,10 @@ def test_an_upload_has_a_deadline_too(index_folder: Path, tmp_path: Path) -> Non
 
 
 class Panic(BaseException):
-    """What a panic in Rust becomes in Python is no Exception."""
+    """As a panic in Rust, which is not an Exception in Python."""
 
 
-def test_a_failure_of_the_index_is_told_without_its_reason(
+def test_a_failure_of_the_index_is_reported_without_its_reason(
     index_folder: Path, tmp_path: Path, upload: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with serving(index_folder, tmp_path / "results") as served:
@@ -203,7 +211,7 @@ def test_a_failure_of_the_index_is_told_without_its_reason(
         assert served.ask(upload, top=1).status_code == 200
 
 
-def test_the_first_query_is_asked_until_it_is_answered(
+def test_the_warm_up_query_is_repeated_until_it_is_answered(
     index_folder: Path, tmp_path: Path, upload: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     original, errors = nda.Index.attribute_batch, [RuntimeError("not yet"), Panic("not yet")]
@@ -226,7 +234,7 @@ def test_a_question_that_waits_for_the_decoder_runs_out_of_time(
     decoded = threading.Event()
     with serving(index_folder, tmp_path / "results", deadline=0.2) as served:
         with monkeypatch.context() as patch:
-            patch.setattr("nda_index.serve.service._query", lambda *_: decoded.wait())
+            patch.setattr(nda.Index, "query", lambda *_, **__: decoded.wait())
             response = served.ask(upload, top=1)
             decoded.set()
         assert (response.status_code, response.json()["error"]["code"]) == (503, "deadline")

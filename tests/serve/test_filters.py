@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import nda_index as nda
-from nda_index.serve.describe import columns_of
-from nda_index.serve.filters import checked_condition, column_kind
+from nda_index.serve.filters import column_kind, column_kinds, parse_condition
 from nda_index.serve.refusal import Refusal
 from tests.conftest import encoded
 from tests.serve.conftest import Served
@@ -45,9 +44,9 @@ COLUMNS = {
         ("label = 'a\nb'", "(`label` = 'a\nb')"),
     ],
 )
-def test_conditions_are_written_anew(text: str, written: str) -> None:
-    assert checked_condition(text, COLUMNS) == written
-    assert checked_condition(written, COLUMNS) == written  # what an answer's settings say can be asked again
+def test_conditions_are_rewritten(text: str, written: str) -> None:
+    assert parse_condition(text, COLUMNS) == written
+    assert parse_condition(written, COLUMNS) == written  # the condition in an answer's settings can be sent again
 
 
 INJECTIONS = [
@@ -115,7 +114,7 @@ INJECTIONS = [
 @pytest.mark.parametrize("text", INJECTIONS)
 def test_all_else_is_refused(text: str) -> None:
     with pytest.raises(Refusal) as refused:
-        checked_condition(text, COLUMNS)
+        parse_condition(text, COLUMNS)
     assert (refused.value.status, refused.value.code) == (400, "where")
 
 
@@ -129,10 +128,10 @@ def test_the_service_refuses_them_too(served: Served, upload: bytes, text: str) 
 
 
 @given(st.text(max_size=60) | st.text("'\"`()=<>,;-*/ \nyearlbANDORNOT01%_\\", max_size=60))
-def test_what_is_accepted_is_made_of_known_names_and_literals(text: str) -> None:
-    """A second reading of what is written: without its literals only known names, words and signs are left."""
+def test_accepted_conditions_are_made_of_known_names_and_literals(text: str) -> None:
+    """Read the rewritten condition again: without its literals only known names, words and signs are left."""
     try:
-        written = checked_condition(text, COLUMNS)
+        written = parse_condition(text, COLUMNS)
     except Refusal:
         return
     outside, inside = "", False
@@ -161,7 +160,7 @@ def test_an_index_answers_every_kind_of_condition(tmp_path: Path, pictures: NDAr
     )
     pq.write_table(table, tmp_path / "x.parquet")
     index = nda.build_index(tmp_path / "x.parquet", tmp_path / "x.nda", image_size=16, scales=[nda.Scale(5)], null=0)
-    columns = columns_of(index)
+    columns = column_kinds(index.metadata_schema())
     assert columns["tags"] == "other"
     for text, ids in (
         ("label = 'it''s'", {0}),
@@ -175,7 +174,7 @@ def test_an_index_answers_every_kind_of_condition(tmp_path: Path, pictures: NDAr
         ("at <= '1970-01-02 00:00:00'", {0, 1}),
         ("at = '1970-01-03'", {2}),
     ):
-        answer = index.attribute(pictures[0], top=len(ids), mode="exact", where=checked_condition(text, columns))
+        answer = index.attribute(pictures[0], top=len(ids), mode="exact", where=parse_condition(text, columns))
         assert (set(answer.image_ids.tolist()), answer.collection) == (ids, len(ids)), text
 
 

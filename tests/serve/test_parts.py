@@ -1,4 +1,4 @@
-"""Parts of answers while they take long: they are bounded, they end, and questions do not wait for them."""
+"""Slow parts of answers: they are bounded, they end, and questions do not wait for them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ import pytest
 from numpy.typing import NDArray
 
 import nda_index as nda
-from nda_index.serve.engine import Abandoned
+from nda_index.serve import results
+from nda_index.serve.pool import Abandoned
 from tests.serve.conftest import PATIENCE, Served, serving, until
 
 
 @dataclass
 class Slow:
-    """Links that take until they are told to end, or until they may go on."""
+    """Links that take until their check raises, or until they are let go on."""
 
     opened: threading.Event = field(default_factory=threading.Event)
     begun: list[int] = field(default_factory=list)
@@ -74,7 +75,6 @@ def test_a_part_ends_when_its_client_hangs_up(index_folder: Path, tmp_path: Path
 def test_links_beyond_their_bound_are_refused_and_all_else_is_answered(
     index_folder: Path, tmp_path: Path, upload: bytes, slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nda_index.serve.service.LINKS", 3)
     loaded: list[int] = []
     read_answer = nda.read_answer
 
@@ -82,9 +82,9 @@ def test_links_beyond_their_bound_are_refused_and_all_else_is_answered(
         loaded.append(len(data))
         return read_answer(data)
 
-    with serving(index_folder, tmp_path / "results") as served, ThreadPoolExecutor(3) as pool:
+    with serving(index_folder, tmp_path / "results", links=3) as served, ThreadPoolExecutor(3) as pool:
         place = links_of(served, upload, 0)
-        monkeypatch.setattr("nda_index.serve.results.read_answer", counted)
+        monkeypatch.setattr(results, "read_answer", counted)
         waiting = [pool.submit(served.http.get, place) for _ in range(3)]
         until(lambda: len(slow.begun) == 2 and served.metric("nda_index_links") == 3)
         assert_busy(served.http.get(place))
@@ -92,7 +92,7 @@ def test_links_beyond_their_bound_are_refused_and_all_else_is_answered(
         result = place.partition("/links")[0]
         for path in (result, f"{result}?format=png", f"{result}/maps/1/query.png", "/v1/images/3"):
             assert served.http.get(path).status_code == 200
-        assert served.ask(upload, top=2).status_code == 200  # asked, and stored
+        assert served.ask(upload, top=2).status_code == 200  # computed, and stored
         assert served.ask(upload, top=2).status_code == 200  # read
         assert not any(future.done() for future in waiting)
         slow.opened.set()
@@ -104,14 +104,13 @@ def test_links_beyond_their_bound_are_refused_and_all_else_is_answered(
 def test_reads_beyond_their_bound_are_refused_and_links_are_answered(
     index_folder: Path, tmp_path: Path, upload: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nda_index.serve.service.READERS", 3)
     opened, pixels = threading.Event(), nda.Index.pixels
 
     def held(index: nda.Index, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
         assert opened.wait(PATIENCE)
         return pixels(index, image_ids)
 
-    with serving(index_folder, tmp_path / "results") as served, ThreadPoolExecutor(3) as pool:
+    with serving(index_folder, tmp_path / "results", reads=3) as served, ThreadPoolExecutor(3) as pool:
         place = links_of(served, upload, 0)
         monkeypatch.setattr(nda.Index, "pixels", held)
         waiting = [pool.submit(served.http.get, "/v1/images/3") for _ in range(3)]

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
 import nda_index as nda
 from nda_index.question import Query
-from nda_index.serve.describe import columns_of
 from tests.conftest import encoded, photographs
 from tests.serve.conftest import Gate, Served, serving, until
 
@@ -51,7 +51,7 @@ def test_added_images_are_found_and_old_answers_stay(copy: Path, tmp_path: Path,
         assert served.metric('nda_index_reloads_total{outcome="done"}') == 1
 
 
-def test_what_was_asked_before_is_answered_by_the_old_index(
+def test_earlier_questions_are_answered_by_the_old_index(
     copy: Path, tmp_path: Path, gate: Gate, upload: bytes, pictures: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed: list[str] = []
@@ -67,11 +67,11 @@ def test_what_was_asked_before_is_answered_by_the_old_index(
         before = served.http.get("/v1/index").json()["index_hash"]
         gate.opened.clear()
         begun = len(gate.begun)
-        asked = [pool.submit(served.ask, data, top=1) for data in (upload, encoded(pictures[8]))]
+        questions = [pool.submit(served.ask, data, top=1) for data in (upload, encoded(pictures[8]))]
         until(lambda: len(gate.begun) == begun + 1 and served.metric("nda_index_line_length") == 2)
         nda.add_images(copy, source)
         gate.opened.set()
-        for future in asked:
+        for future in questions:
             assert future.result().json()["index_hash"] == before
             assert future.result().json()["collection"] == 300
         until(lambda: images(served) == 305)
@@ -94,11 +94,11 @@ def test_a_removed_image_is_gone_from_everywhere(copy: Path, tmp_path: Path, upl
     with serving(copy, tmp_path / "results") as served:
         assert served.http.get(f"/v1/results/{again['id']}").json() == again
     nda.compact(copy)
-    with serving(copy, tmp_path / "results") as served:  # ids have changed while nobody looked
+    with serving(copy, tmp_path / "results") as served:  # ids have changed while the service was down
         assert served.http.get(f"/v1/results/{again['id']}").status_code == 404
 
 
-def test_a_removed_image_is_gone_before_what_waits_is_answered(
+def test_a_removed_image_is_gone_before_queued_questions_are_answered(
     copy: Path, tmp_path: Path, gate: Gate, upload: bytes
 ) -> None:
     with serving(copy, tmp_path / "results") as served, ThreadPoolExecutor(1) as pool:
@@ -114,17 +114,17 @@ def test_a_removed_image_is_gone_before_what_waits_is_answered(
         assert served.http.get(f"/v1/images/{removed}").status_code == 404
         assert not waits.done()
         gate.opened.set()
-        asked_before = waits.result().json()
-        assert asked_before["collection"] == 300
-        assert served.http.get(f"/v1/results/{asked_before['id']}").status_code == 404
+        earlier = waits.result().json()
+        assert earlier["collection"] == 300
+        assert served.http.get(f"/v1/results/{earlier['id']}").status_code == 404
 
 
-def test_what_could_not_be_opened_is_tried_again_and_told_once(
+def test_an_index_that_does_not_open_is_tried_again_and_logged_once(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     closed: list[nda.Index] = []
     opened: list[nda.Index] = []
-    original, close = nda.Index.attribute_batch, nda.Index.close
+    original, close, metadata_schema = nda.Index.attribute_batch, nda.Index.close, nda.Index.metadata_schema
     source, _ = more(tmp_path, 5)
 
     def failing(index: nda.Index, queries: Sequence[Query]) -> Iterator[nda.Attribution | Exception]:
@@ -133,12 +133,12 @@ def test_what_could_not_be_opened_is_tried_again_and_told_once(
             raise OSError("the disk is away for a moment")
         return original(index, queries)
 
-    def counted(index: nda.Index) -> dict[str, str]:
+    def counted(index: nda.Index) -> pa.Schema:
         if len(index) == 305:
             opened.append(index)
             if len(opened) == 1:
                 raise OSError("the disk is away for a moment")
-        return columns_of(index)
+        return metadata_schema(index)
 
     def counted_close(index: nda.Index) -> None:
         closed.append(index)
@@ -146,7 +146,7 @@ def test_what_could_not_be_opened_is_tried_again_and_told_once(
 
     monkeypatch.setattr(nda.Index, "attribute_batch", failing)
     monkeypatch.setattr(nda.Index, "close", counted_close)
-    monkeypatch.setattr("nda_index.serve.generation.columns_of", counted)
+    monkeypatch.setattr(nda.Index, "metadata_schema", counted)
     with serving(copy, tmp_path / "results") as served:
         nda.add_images(copy, source)
         until(lambda: images(served) == 305)
@@ -166,18 +166,18 @@ def test_a_damaged_index_does_not_replace_the_open_one(copy: Path, tmp_path: Pat
         assert served.http.get("/readyz").status_code == 200
 
 
-def test_an_index_that_never_answered_is_replaced_when_it_is_mended(
+def test_an_index_that_never_answered_is_replaced_when_it_is_repaired(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, mended = nda.Index.attribute_batch, threading.Event()
+    original, repaired = nda.Index.attribute_batch, threading.Event()
     source, _ = more(tmp_path, 5)
 
     def broken(index: nda.Index, queries: Sequence[Query]) -> Iterator[nda.Attribution | Exception]:
         if len(index) == 305:
             return original(index, queries)
-        if not mended.is_set():
+        if not repaired.is_set():
             nda.add_images(copy, source)
-            mended.set()
+            repaired.set()
         raise OSError("the lists are damaged")
 
     monkeypatch.setattr(nda.Index, "attribute_batch", broken)

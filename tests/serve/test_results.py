@@ -22,9 +22,9 @@ def answer(index: nda.Index, pictures: NDArray[np.uint8]) -> nda.Attribution:
 HERE = "the collection"
 
 
-def opened(folder: Path, budget: int = 1 << 30) -> Results:
+def open_results(folder: Path, budget: int = 1 << 30) -> Results:
     results = Results(folder, budget)
-    results.belong_to(HERE)
+    results.bind_to(HERE)
     return results
 
 
@@ -32,9 +32,9 @@ def name(number: int) -> str:
     return f"{number:032x}"
 
 
-def test_what_was_used_longest_ago_goes_first(tmp_path: Path, answer: nda.Attribution) -> None:
+def test_the_least_recently_used_answers_are_deleted_first(tmp_path: Path, answer: nda.Attribution) -> None:
     size = len(answer_bytes(answer))
-    results = opened(tmp_path, 10 * size)
+    results = open_results(tmp_path, 10 * size)
     for number in range(10):
         results.put(name(number), answer, HERE)
         os.utime(tmp_path / f"{name(number)}.arrow", (1000 + number, 1000 + number))
@@ -46,19 +46,19 @@ def test_what_was_used_longest_ago_goes_first(tmp_path: Path, answer: nda.Attrib
 
 
 def test_an_answer_larger_than_the_budget_is_still_kept(tmp_path: Path, answer: nda.Attribution) -> None:
-    results = opened(tmp_path, 1)
+    results = open_results(tmp_path, 1)
     for number in range(3):
         results.put(name(number), answer, HERE)
         assert results.get(name(number)) is not None
     assert len(list(tmp_path.glob("*.arrow"))) == 1
 
 
-def test_another_process_finds_them_and_leftovers_go(tmp_path: Path, answer: nda.Attribution) -> None:
-    opened(tmp_path / "r").put(name(1), answer, HERE)
+def test_another_process_reads_answers_and_deletes_leftovers(tmp_path: Path, answer: nda.Attribution) -> None:
+    open_results(tmp_path / "r").put(name(1), answer, HERE)
     for part in (".old.part", ".new.part"):
         (tmp_path / "r" / part).write_bytes(b"half an answer")
     os.utime(tmp_path / "r" / ".old.part", (1000, 1000))
-    again = opened(tmp_path / "r")
+    again = open_results(tmp_path / "r")
     found = again.get(name(1))
     assert found is not None
     np.testing.assert_array_equal(found.scores, answer.scores)
@@ -70,7 +70,7 @@ def test_another_process_finds_them_and_leftovers_go(tmp_path: Path, answer: nda
     ]
 
 
-def test_a_damaged_file_is_as_good_as_none_and_a_newer_one_is_refused(tmp_path: Path, answer: nda.Attribution) -> None:
+def test_a_damaged_file_is_deleted_and_a_newer_one_is_refused(tmp_path: Path, answer: nda.Attribution) -> None:
     results, path = Results(tmp_path, 1 << 30), tmp_path / f"{name(1)}.arrow"
     path.write_bytes(answer_bytes(answer)[:-5])
     assert results.get(name(1)) is None
@@ -85,29 +85,29 @@ def test_nothing_but_names_of_answers_reaches_the_disk(tmp_path: Path) -> None:
     results = Results(tmp_path / "r", 1 << 30)
     (tmp_path / "secret.arrow").write_bytes(b"secret")
     for wrong in ("../secret", "", "A" * 32, "0" * 31, "0" * 33, "0" * 31 + "/", "0" * 32 + "\n"):
-        with pytest.raises(ValueError, match="names no answer"):
+        with pytest.raises(ValueError, match="is not the name of an answer"):
             results.get(wrong)
 
 
-def test_answers_go_when_images_have_gone(tmp_path: Path, answer: nda.Attribution) -> None:
-    first, other = opened(tmp_path), opened(tmp_path)
+def test_answers_are_deleted_when_images_were_removed(tmp_path: Path, answer: nda.Attribution) -> None:
+    first, other = open_results(tmp_path), open_results(tmp_path)
     first.put(name(1), answer, HERE)
-    assert opened(tmp_path).get(name(1)) is not None
-    first.belong_to("without some")
+    assert open_results(tmp_path).get(name(1)) is not None
+    first.bind_to("without some")
     assert first.get(name(1)) is None
-    for late in (first, other):  # asked before, answered after; of another process too
+    for late in (first, other):  # computed before, stored after; by another process too
         late.put(name(2), answer, HERE)
         assert late.get(name(2)) is None
     first.put(name(3), answer, "without some")
     assert first.get(name(3)) is not None
     (tmp_path / "collection.json").write_text("[")
-    assert opened(tmp_path).get(name(3)) is None
+    assert open_results(tmp_path).get(name(3)) is None
 
 
-def test_answers_go_also_where_their_going_was_interrupted(
+def test_answers_are_deleted_although_an_earlier_deletion_was_interrupted(
     tmp_path: Path, answer: nda.Attribution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    results = opened(tmp_path)
+    results = open_results(tmp_path)
     results.put(name(1), answer, HERE)
 
     def refuse(path: Path, missing_ok: bool = False) -> None:
@@ -116,9 +116,9 @@ def test_answers_go_also_where_their_going_was_interrupted(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", refuse)
         with pytest.raises(PermissionError):
-            results.belong_to("without some")
+            results.bind_to("without some")
     again = Results(tmp_path, 1 << 30)
-    again.belong_to("without some")
+    again.bind_to("without some")
     assert again.get(name(1)) is None
 
 
@@ -131,7 +131,7 @@ def test_a_known_answer_is_not_computed_again(index_folder: Path, tmp_path: Path
         assert second.metric('nda_index_results_total{outcome="hit"}') == 1
 
 
-def test_an_answer_of_a_newer_version_is_named_and_does_not_stand_in_the_way(
+def test_an_answer_of_a_newer_version_is_reported_and_computed_again(
     index_folder: Path, tmp_path: Path, upload: bytes
 ) -> None:
     with serving(index_folder, tmp_path / "results") as served:

@@ -14,12 +14,11 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from numpy.typing import NDArray
 
 import nda_index as nda
-from nda_index.serve.server import check_bind, is_loopback
-from nda_index.serve.tokens import accepted
-from tests.cli.test_cli import run
+from nda_index.serve.server import check_bind, is_loopback, make_config
 from tests.conftest import encoded
 from tests.serve.conftest import PATIENCE, until
 
@@ -87,13 +86,13 @@ def test_answers_survive_a_kill_under_load(index_folder: Path, tmp_path: Path, p
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])
-def test_this_machine_alone_needs_no_tokens(host: str) -> None:
+def test_a_loopback_address_needs_no_tokens(host: str) -> None:
     assert is_loopback(host)
     check_bind(host, has_tokens=False, without_tokens=False)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "example.org", ""])
-def test_others_are_served_with_tokens_or_on_purpose(host: str) -> None:
+def test_other_addresses_need_tokens_or_a_flag(host: str) -> None:
     assert not is_loopback(host)
     with pytest.raises(nda.ConfigError, match="there are no tokens"):
         check_bind(host, has_tokens=False, without_tokens=False)
@@ -101,39 +100,9 @@ def test_others_are_served_with_tokens_or_on_purpose(host: str) -> None:
     check_bind(host, has_tokens=False, without_tokens=True)
 
 
-@pytest.mark.parametrize(
-    ("options", "code", "message"),
-    [
-        (["--host", "0.0.0.0"], 2, "there are no tokens"),
-        (["--host", "192.0.2.1", "--without-tokens"], 2, "cannot listen on 192.0.2.1"),
-        (["--port", 99999], 2, "port is 99999"),
-        (["--token-file", "absent.txt"], 2, "cannot be read"),
-        (["--queue", 0], 2, "queue is 0"),
-        (["--deadline", 0], 2, "deadline is 0"),
-        (["--ray", "auto"], 2, "is not in shards"),
-        (["--device", "abacus"], 2, "device is 'abacus'"),
-    ],
-)
-def test_wrong_options_are_one_line(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, index_folder: Path, options: list[object],
-    code: int, message: str,
-) -> None:  # fmt: skip
-    found, _, err = run(capsys, monkeypatch, "serve", index_folder, *options)
-    assert (found, err.count("\n")) == (code, 1)
-    assert message in err
-
-
-def test_a_token_and_its_hash_are_made(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    code, out, err = run(capsys, monkeypatch, "token")
-    assert code == 0
-    assert accepted(f"Bearer {err.split()[-1]}", [out.strip()])
-
-
-def test_a_missing_fastapi_names_the_remedy(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, index_folder: Path
-) -> None:
-    monkeypatch.setitem(sys.modules, "fastapi", None)
-    monkeypatch.delitem(sys.modules, "nda_index.serve.app", raising=False)
-    code, _, err = run(capsys, monkeypatch, "serve", index_folder)
-    assert code == 7
-    assert "fastapi is not installed; run: pip install 'nda-index[serve]'" in err
+def test_uvicorn_tells_nothing_of_itself_or_of_clients() -> None:
+    config = make_config(FastAPI(), 7.4)
+    assert not config.server_header
+    assert not config.access_log
+    assert not config.proxy_headers
+    assert config.timeout_graceful_shutdown == 7

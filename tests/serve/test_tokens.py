@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import nda_index as nda
-from nda_index.serve.tokens import accepted, new_token, read_hashes
+from nda_index.serve.tokens import is_accepted, new_token, read_hashes
 
 
 def test_hashes_come_from_lines_and_from_the_environment(tmp_path: Path) -> None:
@@ -15,8 +15,8 @@ def test_hashes_come_from_lines_and_from_the_environment(tmp_path: Path) -> None
     path.write_text(f"# people\n\n{first}  Ada\n  {second.upper()}\n")
     hashes = read_hashes(path, f" {third} ")
     assert hashes == {first, second, third}
-    assert all(accepted(f"Bearer {token}", hashes) for token in (one, two, three))
-    assert not accepted(f"Bearer {one[:-1]}", hashes)
+    assert all(is_accepted(f"Bearer {token}", hashes) for token in (one, two, three))
+    assert not is_accepted(f"Bearer {one[:-1]}", hashes)
     assert read_hashes(None, "") == frozenset()
     assert hashlib.sha256(one.encode()).hexdigest() == first
 

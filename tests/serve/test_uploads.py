@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nda_index.serve.refusal import Refusal
-from nda_index.serve.uploads import opened_picture
+from nda_index.serve.uploads import open_picture
 from tests.conftest import encoded
 from tests.serve.conftest import Served, serving
 
@@ -96,7 +96,7 @@ def test_a_bomb_is_refused_before_it_is_decoded() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(Refusal, match="too many pixels; send at most 1,000 in all"):
-            opened_picture(data, 1000)
+            open_picture(data, 1000)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
@@ -106,8 +106,8 @@ def test_a_picture_is_refused_by_its_pixels_not_by_its_bytes(served: Served) -> 
     white = encoded(Image.new("1", (8000, 5000)))
     assert len(white) < 10_000
     with pytest.raises(Refusal, match="8,000 x 5,000 pixels; send at most 39,999,999 in all"):
-        opened_picture(white, 8000 * 5000 - 1)
-    assert opened_picture(white, 8000 * 5000).size == (8000, 5000)
+        open_picture(white, 8000 * 5000 - 1)
+    assert open_picture(white, 8000 * 5000).size == (8000, 5000)
     assert served.ask(white).status_code == 413
 
 

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import nda_index as nda
-from nda_index.store.manifest import MANIFEST, READERS_LOCK, WRITER_LOCK, Manifest, commit, read_manifest, verify
+from nda_index.store.folder import MANIFEST, READERS_LOCK, WRITER_LOCK
+from nda_index.store.hashes import hash_files
+from nda_index.store.manifest import commit, read_manifest
+from nda_index.store.verify import verify
 
 
 @pytest.fixture
@@ -93,17 +97,8 @@ def test_a_folder_that_is_no_index_says_so(tmp_path: Path) -> None:
 def test_segments_of_another_build_are_refused(copy: Path, tmp_path: Path, pictures: object) -> None:
     other = tmp_path / "other.nda"
     nda.build_index(pictures[:40], other, image_size=(24, 20), scales=[nda.Scale(5), nda.Scale(8, 2)])  # type: ignore[index]
-    for name in ("quantizer.arrow",):
-        shutil.copy(other / "scales" / "p5r1" / name, copy / "scales" / "p5r1" / name)
-    from nda_index.store.manifest import hash_files
-
-    manifest = read_manifest_values(copy)
-    commit(copy, type(manifest)(**{**manifest.__dict__, "files": hash_files(copy)}))
+    manifest = read_manifest(copy)
+    shutil.copy(other / "scales" / "p5r1" / "quantizer.arrow", copy / "scales" / "p5r1" / "quantizer.arrow")
+    commit(copy, replace(manifest, files=hash_files(copy), index_hash=""))
     with pytest.raises(nda.MismatchError, match="different builds"):
         nda.open_index(copy)
-
-
-def read_manifest_values(folder: Path) -> Manifest:
-    values = json.loads((folder / MANIFEST).read_text())
-    values.pop("manifest_sha256")
-    return Manifest(**values)

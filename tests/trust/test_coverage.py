@@ -14,11 +14,11 @@ from nda_index.trust.coverage import (
     SAMPLE,
     OutsideSample,
     ViewCoverage,
-    covered_scores,
+    cover_scores,
     draw_outside,
-    mass_covered,
-    outside_ratios,
-    view_coverages,
+    estimate_coverages,
+    estimate_mass_covered,
+    weigh_outside,
 )
 from tests.exact.test_maps import SCALES, asked, smooth_bytes
 
@@ -39,8 +39,8 @@ def covering(
     sample: OutsideSample,
     train: NDArray[np.uint8],
 ) -> list[ViewCoverage]:
-    ratios = outside_ratios(views, log_totals, to_float(train), SETTINGS)
-    return view_coverages(ratios, log_totals, held, sample)
+    ratios = weigh_outside(views, log_totals, to_float(train), SETTINGS)
+    return estimate_coverages(ratios, log_totals, held, sample)
 
 
 def test_images_are_drawn_by_their_votes_and_stand_for_all() -> None:
@@ -65,7 +65,7 @@ def test_a_complete_sample_is_the_truth() -> None:
     sample = draw_outside(np.arange(15, 40), np.ones(40), seed=0)
     held = [unknown(view) for view in views]
     coverages = covering(views, part.log_normalisers, held, sample, train[15:])
-    covered, error = mass_covered(views, coverages)
+    covered, error = estimate_mass_covered(views, coverages)
     assert covered == pytest.approx(everything.scores[:15].sum() / total_score(views), rel=1e-4)
     assert error == 0
     for coverage, total, whole in zip(coverages, part.log_normalisers, everything.log_normalisers, strict=True):
@@ -80,18 +80,21 @@ def test_estimates_lie_within_a_few_errors(sigma: float) -> None:
     everything = score_views(views, lambda: [to_float(train)], 600, SETTINGS, lambda done, total: None)
     part = score_views(views, lambda: [to_float(train[:50])], 50, SETTINGS, lambda done, total: None)
     truth = everything.scores[:50].sum() / total_score(views)
-    inside = 0
+    estimates, errors = [], []
     for seed in range(10):
         ids = np.random.default_rng(seed).integers(50, 600, 200)
         sample = OutsideSample(ids, np.full(200, 550 / 200), complete=False)
         held = [unknown(views[0])]
         coverages = covering(views, part.log_normalisers, held, sample, train[ids])
-        covered, error = mass_covered(views, coverages)
-        inside += abs(covered - truth) < 2.5 * error
-        assert 0 < error < 0.3
+        covered, error = estimate_mass_covered(views, coverages)
+        estimates.append(covered)
+        errors.append(error)
         weights = [np.ones((1, views[0].positions))]
-        assert covered_scores(views, weights, coverages)[0] == pytest.approx(covered * total_score(views))
-    assert inside >= 8
+        assert cover_scores(views, weights, coverages)[0] == pytest.approx(covered * total_score(views))
+    distances = np.abs(np.array(estimates) - truth)
+    assert (distances < 2.5 * np.array(errors)).sum() >= 8
+    # They say something: where the truth is nearly certain (sigma = 2) they are five times too careful, no more.
+    assert np.median(errors) < 6 * np.sqrt(np.mean(distances**2))
 
 
 def test_single_scores_lie_within_their_errors() -> None:
@@ -108,7 +111,7 @@ def test_single_scores_lie_within_their_errors() -> None:
         sample = OutsideSample(ids, np.full(200, 550 / 200), complete=False)
         known = [unknown(views[0])]
         coverages = covering(views, part.log_normalisers, known, sample, train[ids])
-        scores, errors = covered_scores(views, [weight[best] for weight in weights], coverages)
+        scores, errors = cover_scores(views, [weight[best] for weight in weights], coverages)
         inside += list(np.abs(scores - everything.scores[best]) < 2 * errors)
         relative += list(errors / scores)
     assert np.mean(inside) > 0.85
@@ -125,7 +128,7 @@ def test_neighbouring_positions_err_together() -> None:
     near, far = np.zeros((2, *shape))
     near[3:5, 3:5] = 1
     far[[0, 0, -1, -1], [0, -1, 0, -1]] = 1
-    errors = covered_scores(views, [np.stack([near, far]).reshape(2, -1)], [coverage])[1]
+    errors = cover_scores(views, [np.stack([near, far]).reshape(2, -1)], [coverage])[1]
     assert errors[1] == pytest.approx(0.1 * 2)  # four independent positions
     assert errors[0] == pytest.approx(0.1 * (4 + 8 * 0.8 + 4 * 0.64) ** 0.5)
 
@@ -136,7 +139,7 @@ def test_estimates_stay_in_their_range_whatever_the_sample(ratio: float) -> None
     ratios = [ratio * rng.random((200, 100)) * (rng.random((200, 100)) < 0.1)]
     sample = OutsideSample(np.arange(200), np.full(200, 50.0), complete=False)
     for held in (rng.random((10, 10)), np.full((10, 10), np.nan), np.zeros((10, 10)), np.ones((10, 10))):
-        [found] = view_coverages(ratios, [rng.normal(size=100)], [held], sample)
+        [found] = estimate_coverages(ratios, [rng.normal(size=100)], [held], sample)
         assert ((found.covered >= 0) & (found.covered <= 1)).all()
         assert np.isfinite(found.residual).all()
         assert np.isfinite(found.bracket).all()

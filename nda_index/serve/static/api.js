@@ -1,7 +1,7 @@
-/** The server: every request of the page goes through here. */
+/** Requests to the server: every request of the page goes through here. */
 
 const TOKEN = "nda-index token"; // its name in sessionStorage
-const LONGEST_WAIT = 60; // seconds; a server that says more is asked again after this
+const LONGEST_WAIT = 60; // seconds; if the server says more, the page tries again after this
 
 /** A refusal, or no answer at all (status 0). `message` is a sentence for a person. */
 export class ApiError extends Error {
@@ -10,13 +10,13 @@ export class ApiError extends Error {
     Object.assign(this, { status, code, retryAfter });
   }
 
-  /** Whether asking again in a while helps, so that the page does it by itself. */
-  get passes() {
+  /** Whether the page should try again by itself after a while. */
+  get isTemporary() {
     return this.status === 429 || (this.status === 503 && this.code === "not_ready");
   }
 
-  /** Whether asking again may help: the fault is not in what was asked. */
-  get mayPass() {
+  /** Whether trying again may help, as the question is not at fault. */
+  get mayBeRetried() {
     return this.status === 0 || this.status === 408 || this.status >= 500;
   }
 }
@@ -27,7 +27,7 @@ export class Api {
    */
   constructor(askToken) {
     this.askToken = askToken;
-    this.asking = null;
+    this.newToken = null;
   }
 
   get token() {
@@ -42,7 +42,7 @@ export class Api {
     return this.json(`/v1/results/${encodeURIComponent(id)}`, options);
   }
 
-  /** Asks where a picture comes from. `source` holds a `blob` or an `imageId`. */
+  /** Asks the server where a picture comes from. `source` holds a `blob` or an `imageId`. */
   attribute(source, settings, options) {
     const form = new FormData();
     if (source.blob) form.append("image", source.blob, source.blob.name || "picture");
@@ -62,11 +62,11 @@ export class Api {
   }
 
   /**
-   * One request, repeated while the server says that it is busy, or asks for a token.
+   * Sends a request, and repeats it while the server is busy or needs a token.
    *
    * @param {string} path
-   * @param {Object} options `method`, `body`, `signal` as for fetch; `onWait(seconds, error)` is told the
-   *     seconds left each second, 0 at last
+   * @param {Object} options `method`, `body`, `signal` as for fetch; `onWait(seconds, error)` is called
+   *     each second with the seconds left, 0 at last
    */
   async request(path, { method = "GET", body, signal, onWait = () => {} } = {}) {
     for (;;) {
@@ -78,9 +78,9 @@ export class Api {
         headers: sent ? { Authorization: `Bearer ${sent}` } : {},
       });
       if (response.ok) return response;
-      const error = await refusal(response);
+      const error = await readRefusal(response);
       if (error.status === 401) await this.renewToken(sent);
-      else if (error.passes) await wait(error, signal, onWait);
+      else if (error.isTemporary) await wait(error, signal, onWait);
       else throw error;
     }
   }
@@ -94,18 +94,18 @@ export class Api {
     }
   }
 
-  /** Several requests may be refused at once: the person is asked once. */
+  /** Asks the person for a token, once even if several requests were refused. */
   async renewToken(refused) {
-    if (this.token !== refused) return; // another request has asked meanwhile
-    this.asking ??= this.askToken(refused !== null).then((token) => {
+    if (this.token !== refused) return; // another request has got one meanwhile
+    this.newToken ??= this.askToken(refused !== null).then((token) => {
       sessionStorage.setItem(TOKEN, token);
-      this.asking = null;
+      this.newToken = null;
     });
-    await this.asking;
+    await this.newToken;
   }
 }
 
-async function refusal(response) {
+async function readRefusal(response) {
   const { code = "", message = `The server answered with status ${response.status}.` } = await response.json().then(
     (body) => body.error ?? {},
     () => ({}),

@@ -1,4 +1,4 @@
-/** The page: gives pictures to the server and shows its answers. The address tells which answer: /#r=<id>. */
+/** The page: sends pictures to the server and shows its answers. The address names the answer: /#r=<id>. */
 
 import { Api } from "./api.js";
 import { announce, byId } from "./dom.js";
@@ -17,10 +17,10 @@ import { plural } from "./words.js";
 
 const TITLE = document.title;
 
-let tellKnown;
-const known = new Promise((resolve) => {
-  tellKnown = resolve;
-}); // the collection has been described
+let markReady;
+const ready = new Promise((resolve) => {
+  markReady = resolve;
+}); // the server has described the collection
 
 const api = new Api(askToken);
 const notice = new Notice();
@@ -47,14 +47,14 @@ const ledger = new Ledger(api, {
 });
 
 let images = 0; // of the collection
-let source = null; // what was asked about last
-let answer = null; // what is shown
+let source = null; // of the last question: a picture or an image
+let answer = null; // on the page
 let links = null;
 let spotlight = null;
 let work = new AbortController(); // of the request that is under way
 
-/** Does one request at a time, visibly; null if it failed, was cancelled or replaced by another. */
-async function working(words, request, retry) {
+/** Sends one request at a time and says so; returns null if it failed, was cancelled or replaced by another. */
+async function runVisibly(words, request, retry) {
   work.abort();
   const own = new AbortController();
   work = own;
@@ -72,61 +72,61 @@ async function working(words, request, retry) {
 }
 
 async function ask(next) {
-  await known; // a picture may be dropped before
+  await ready; // a picture may be dropped earlier
   if (!settings.check()) return;
   source = next;
   input.showSource(next);
   const { values } = settings;
-  const found = await working(
+  const received = await runVisibly(
     `Comparing with ${plural(images, "image")} …`,
     (options) => api.attribute(next, values, options),
     () => ask(next),
   );
-  if (!found) return;
-  history.pushState(null, "", `#r=${found.id}`);
-  settings.answered(values);
-  show(found);
+  if (!received) return;
+  history.pushState(null, "", `#r=${received.id}`);
+  settings.markShown(values);
+  show(received);
 }
 
-/** The same picture with other settings. An answer that was opened by its address brings its picture along. */
+/** Asks about the same picture with other settings. An answer that was opened by its address has its picture. */
 async function askAgain() {
   if (!settings.check()) return;
   const { url } = answer.query;
-  const next = source ?? (await working("Fetching the picture …", (options) => api.blob(url, options), askAgain));
+  const next = source ?? (await runVisibly("Fetching the picture …", (options) => api.blob(url, options), askAgain));
   if (next) ask(next instanceof Blob ? { blob: next } : next);
 }
 
 async function open(id) {
   source = null;
-  const found = await working(
+  const received = await runVisibly(
     "Opening the answer …",
     (options) => api.result(id, options),
     () => open(id),
   );
-  if (!found) return;
-  settings.restore(found.settings, found.images.length);
-  show(found);
+  if (!received) return;
+  settings.restore(received.settings, received.images.length);
+  show(received);
 }
 
-function show(found) {
+function show(shown) {
   links?.stop();
-  answer = found;
-  ledger.show(found);
-  stage.show(found);
-  links = new Links(api, found, () => spotlight.draw());
+  answer = shown;
+  ledger.show(shown);
+  stage.show(shown);
+  links = new Links(api, shown, () => spotlight.draw());
   spotlight = new Spotlight(links, byId("readout"), {
     query: stage.query.regions,
     train: (rank) => [ledger.regions.get(rank), ...(stage.chosen.rank === rank ? [stage.train.regions] : [])],
     chosen: () => stage.chosen.rank,
-    all: found.images.map(({ rank }) => rank),
+    all: shown.images.map(({ rank }) => rank),
   });
-  showSummary(found);
-  select(leading(found).rank);
-  sharing.show(found);
+  showSummary(shown);
+  select(leading(shown).rank);
+  sharing.show(shown);
   setView("answer");
-  document.title = `${headline(found)} · nda-index`;
+  document.title = `${headline(shown)} · nda-index`;
   byId("verdict").focus();
-  announce(`The answer is here. ${headline(found)}.`);
+  announce(`The answer is here. ${headline(shown)}.`);
 }
 
 function select(rank) {
@@ -154,14 +154,14 @@ function begin() {
   setView("start");
 }
 
-/** Follows the address: after the start, and as the person goes back and forth. */
+/** Shows what the address names: after the start, and when the person goes back or forward. */
 function followAddress() {
   const id = new URLSearchParams(location.hash.slice(1)).get("r");
   if (id === null) begin();
   else if (id !== answer?.id) open(id);
 }
 
-/** The address names the answer, so that the skip link must not change it. */
+/** Skips to the content without changing the address, which names the answer. */
 function skip(event) {
   event.preventDefault();
   byId("main").focus();
@@ -169,7 +169,7 @@ function skip(event) {
 
 async function start() {
   setView("start");
-  const index = await working("Looking at the collection …", (options) => api.index(options), start);
+  const index = await runVisibly("Looking at the collection …", (options) => api.index(options), start);
   if (!index) return;
   images = index.images;
   byId("collection").textContent =
@@ -180,7 +180,7 @@ async function start() {
   stage.describe(index);
   window.addEventListener("popstate", followAddress);
   followAddress();
-  tellKnown();
+  markReady();
 }
 
 document.querySelector(".skip").addEventListener("click", skip);

@@ -21,16 +21,16 @@ export function element(name, attributes = {}, ...children) {
   return made;
 }
 
-/** A file's name or a value: its direction stands apart from what is around it, and it may break after separators. */
+/** A file's name or a value: its direction does not affect the text around it, and it may break after separators. */
 export function name(text) {
   const parts = text.split(/(?<=[/_.-])/).flatMap((part, number) => (number ? [element("wbr"), part] : [part]));
   return element("bdi", {}, ...parts);
 }
 
-let lastSaid = "";
+let lastText = "";
 
-/** Tells a screen reader. The same words twice in a row are told twice. */
+/** Has a screen reader say a text. The same text twice in a row is said twice. */
 export function announce(text) {
-  lastSaid = text === lastSaid ? `${text}\u00a0` : text;
-  byId("live").textContent = lastSaid;
+  lastText = text === lastText ? `${text}\u00a0` : text;
+  byId("live").textContent = lastText;
 }

@@ -1,4 +1,4 @@
-/** Conditions on the metadata: which images of the collection take part. */
+/** Conditions on the metadata: with which images of the collection the picture is compared. */
 
 import { byId, element } from "./dom.js";
 
@@ -13,13 +13,13 @@ const OPERATORS = {
   boolean: [["true", "is true"], ["false", "is false"], EMPTY[0]],
   date: DATE,
   timestamp: DATE,
-}; // of the types of columns that the server tells; others cannot be asked about
+}; // by column type, as the server names it; columns of other types cannot be compared
 const WITHOUT_VALUE = new Set(["true", "false", "empty", "given"]);
 
 /**
  * One condition as SQL. Values are written as literals of their column's type, so that no value can become SQL.
  *
- * @returns {string|null} null if the value is none of the column's type
+ * @returns {string|null} null if the value does not fit the column's type
  */
 export function conditionSql({ name, type }, operator, value) {
   const column = `\`${name}\``;
@@ -80,7 +80,7 @@ export class Filters {
     return rows.map((row) => row.querySelector("input"));
   }
 
-  /** Whether each condition has a value; the first that has none is shown to the person. */
+  /** Whether each condition has a value that fits; if not, the person is shown the first that has none. */
   check() {
     const [first] = this.wrong;
     first?.setCustomValidity("Give a value of the kind that this column holds.");

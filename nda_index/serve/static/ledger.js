@@ -6,7 +6,7 @@ import { Regions } from "./regions.js";
 import { shortVerdict } from "./verdict.js";
 import { margin, percent, plural, shareMargin, valueText } from "./words.js";
 
-const COLUMNS = 2; // metadata values that a line has room for
+const COLUMNS = 2; // metadata values that a line has room for; the stage shows all
 
 const span = (kind, ...children) => element("span", { class: kind }, ...children);
 
@@ -57,11 +57,11 @@ export class Ledger {
       span("words", span("key", name(key)), factsOf(image), bar(share, off ?? 0, highest)),
       span("figure", span("share", percent(share)), span("soft small", off === null ? "" : margin(off))),
     );
-    const ask = () => this.on.use(image.image_id);
+    const useAsQuery = () => this.on.use(image.image_id);
     const label = `Use image ${rank} as query`;
     const use = element(
       "button",
-      { type: "button", class: "text small use", "aria-label": label, onclick: ask },
+      { type: "button", class: "text small use", "aria-label": label, onclick: useAsQuery },
       "Use as query",
     );
     const line = element("div", { class: "line", "data-rank": rank }, pick, use);
@@ -69,7 +69,7 @@ export class Ledger {
     return line;
   }
 
-  /** Up and down go from line to line. */
+  /** Moves from line to line with the arrow keys up and down. */
   press(event) {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (!step || !event.target.matches(".pick")) return;

@@ -6,7 +6,7 @@ export class Links {
   /**
    * @param {Api} api
    * @param {Object} answer
-   * @param {() => void} onLoad is called as each image's links arrive
+   * @param {() => void} onLoad is called when an image's links have arrived
    */
   constructor(api, answer, onLoad) {
     Object.assign(this, { api, answer, onLoad, loaded: new Map(), order: [], loading: false, failed: null });
@@ -14,7 +14,7 @@ export class Links {
     this.stopped = new AbortController();
   }
 
-  /** Loads the links of all images, those of one image first. Asking again costs nothing. */
+  /** Loads the links of all images, those of one image first. Links that are loaded are not requested again. */
   async load(firstRank) {
     const ranks = this.answer.images.map(({ rank }) => rank);
     const missing = ranks.filter((rank) => !this.loaded.has(this.place(rank)));
@@ -32,7 +32,7 @@ export class Links {
     this.onLoad();
   }
 
-  /** No more of them are wanted. */
+  /** Stops loading. */
   stop() {
     this.stopped.abort();
   }

@@ -1,4 +1,4 @@
-/** The one place where the page says what it is doing and what went wrong. */
+/** The place where the page says what it is doing and what went wrong. */
 
 import { announce, byId, element } from "./dom.js";
 import { plural } from "./words.js";
@@ -22,9 +22,9 @@ export class Notice {
   }
 
   /**
-   * Says what is being done, and for how long already.
+   * Says what is being done, and since when.
    *
-   * @returns {Object} `busy(seconds, error)`, told of each second for which the server lets the page wait, and `end()`
+   * @returns {Object} `busy(seconds, error)`, to be called each second while the page waits to try again, and `end()`
    */
   work(words, onCancel) {
     const text = element("span", {}, words);
@@ -54,7 +54,8 @@ export class Notice {
 
   /** Says in plain words what went wrong. */
   error(error, onRetry) {
-    this.refuse(TITLES[error.code] ?? "Something went wrong", sentence(error.message), error.mayPass ? onRetry : null);
+    const retry = error.mayBeRetried ? onRetry : null;
+    this.refuse(TITLES[error.code] ?? "Something went wrong", asSentence(error.message), retry);
   }
 
   refuse(title, words, onRetry) {
@@ -82,5 +83,5 @@ export class Notice {
   }
 }
 
-/** The server's messages begin small and end without a stop, as those of its command line. */
-const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
+/** The server's messages begin with a small letter and end without a full stop, as those of the command line. */
+const asSentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;

@@ -1,8 +1,8 @@
-/** Pictures of the server in the page. */
+/** Pictures from the server, on the page. */
 
 const PIXELATED_UNDER = 128; // pixels of the shorter side: enlarged smoothly, such pictures would show invented detail
 
-/** Shows a picture of the server in an image element. */
+/** Shows a picture from the server in an image element. */
 export async function show(api, image, path) {
   image.dataset.path = path;
   if (!api.token) {
@@ -10,8 +10,8 @@ export async function show(api, image, path) {
     return;
   }
   // An image element cannot send the token.
-  const blob = await api.blob(path).catch(() => new Blob()); // shown as a broken picture, with its words
-  if (image.dataset.path === path) showBlob(image, blob); // unless another was asked for meanwhile
+  const blob = await api.blob(path).catch(() => new Blob()); // shown as a broken picture, with its alternative text
+  if (image.dataset.path === path) showBlob(image, blob); // unless the element shows another by now
 }
 
 /** Shows a picture that the page holds. */
@@ -22,7 +22,7 @@ export function showBlob(image, blob) {
   image.src = url;
 }
 
-/** Enlarges an image element's pictures as suits their size, once each has loaded. */
+/** Chooses how an image element enlarges its pictures by their size, once each has loaded. */
 export function enlarge(image) {
   image.addEventListener("load", () => {
     const side = Math.min(image.naturalWidth, image.naturalHeight);

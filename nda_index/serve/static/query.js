@@ -1,4 +1,4 @@
-/** The ways in which a person gives a picture: drop, choose, paste, or an example of the collection. */
+/** How a person gives a picture: drop, choose, paste, or an example of the collection. */
 
 import { byId, element } from "./dom.js";
 import { enlarge, show, showBlob } from "./pictures.js";
@@ -20,7 +20,7 @@ export class QueryInput {
     document.addEventListener("paste", (event) => this.paste(event));
   }
 
-  /** What the collection accepts, and its examples. */
+  /** Takes over which files the server accepts, and its examples. */
   describe({ limits, examples, shape }) {
     this.largest = limits.bytes;
     byId("limits").textContent = `${limits.formats.join(", ")}, up to ${fileSize(limits.bytes, Math.floor)}`;
@@ -41,7 +41,7 @@ export class QueryInput {
     byId("examples").hidden = examples.length === 0;
   }
 
-  /** Shows the picture that is being asked about. */
+  /** Shows the picture of the question. */
   showSource(source) {
     if (source.blob) showBlob(this.preview, source.blob);
     else show(this.api, this.preview, `/v1/images/${source.imageId}`);
@@ -74,7 +74,7 @@ export class QueryInput {
     });
   }
 
-  /** The whole page takes drops: a browser left to itself would open the file instead of the page. */
+  /** Takes drops anywhere on the page: otherwise the browser would open the file instead of the page. */
   listenToDrops() {
     const carriesFile = (event) => event.dataTransfer?.types.includes("Files");
     const mark = (over) => document.body.classList.toggle("dropping", over);

@@ -3,7 +3,7 @@
 import { element } from "./dom.js";
 
 export const SIDE = 8; // regions along each side, as in the server's links
-const VEIL = 0.8; // how dark a region becomes that has no part in what is shown
+const VEIL = 0.8; // opacity over a region that has no part in what is shown
 const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
 export class Regions {
@@ -65,7 +65,7 @@ export class Regions {
     if (!this.pinned) this.onCell(cell, { keyboard: false });
   }
 
-  /** A click, or Enter, keeps a region lit until the next one. */
+  /** Keeps a region lit, after a click or Enter, until the next one. */
   hold(cell) {
     const again = this.pinned && cell === this.marked;
     this.pinned = cell !== null && !again;
@@ -74,7 +74,7 @@ export class Regions {
   }
 
   focus(cell) {
-    // A click focuses too, and is told by itself.
+    // A click focuses too, and is handled by `hold`.
     if (cell !== null && !this.pinned && this.cells[cell].matches(":focus-visible"))
       this.onCell(cell, { keyboard: true });
   }

@@ -5,18 +5,19 @@ import { Filters } from "./filters.js";
 import { count, timestepWords } from "./words.js";
 
 const STOPS = [5, 10, 20, 35, 50, 75, 100, 150, 200, 300, 400, 600, 800]; // timesteps that the slider offers
-const CARRIED = ["seed", "draws", "temper", "candidates", "per_image_topk"]; // settings without a control
+const CONTROLLED = ["timestep", "top", "noise", "mode", "mirror", "where"]; // settings that have a control below
 const WIDE = matchMedia("(min-width: 56rem)"); // as in style.css
 const TOPS = [5, 10, 20, 50, 100];
 
 export class Settings {
-  /** @param {() => void} onAgain the person asks for the same picture to be compared again */
+  /** @param {() => void} onAgain is called when the person wants the same picture compared again */
   constructor(onAgain) {
     this.form = byId("settings");
     this.slider = byId("timestep");
-    this.asked = null; // settings of the answer that is shown, as text
+    this.shown = null; // settings of the answer on the page, as text
+    this.uncontrolled = []; // names of the server's other settings
     this.timesteps = null; // those of an opened answer that the slider cannot show
-    this.carried = {}; // settings of an opened answer that have no control, so that it can be asked again alike
+    this.carried = {}; // their values in an opened answer, so that its question can be repeated as it was
     this.filters = new Filters(() => this.changed());
     WIDE.addEventListener("change", () => {
       byId("how").open ||= WIDE.matches;
@@ -32,8 +33,9 @@ export class Settings {
     });
   }
 
-  /** What the collection offers, and its defaults. */
+  /** Takes over the server's settings, their bounds and defaults. */
   describe(index) {
+    this.uncontrolled = Object.keys(index.defaults).filter((name) => !CONTROLLED.includes(name));
     const tops = TOPS.filter((top) => top <= Math.min(index.limits.top, index.images));
     if (!tops.length) tops.push(Math.min(index.limits.top, index.images)); // a tiny collection
     byId("top").replaceChildren(...tops.map((top) => element("option", { value: top }, count(top))));
@@ -42,7 +44,7 @@ export class Settings {
     this.forget();
   }
 
-  /** Whether they can be asked with; if not, the person is shown why. */
+  /** Whether a question with these settings can be sent; if not, the person is shown why. */
   check() {
     if (this.filters.wrong.length) byId("how").open = true;
     return this.filters.check();
@@ -64,7 +66,7 @@ export class Settings {
   /** Takes over the settings of an answer. */
   restore(settings, top) {
     const { timestep, noise, mode, mirror, where } = settings;
-    const carried = CARRIED.filter((name) => (settings[name] ?? null) !== null);
+    const carried = this.uncontrolled.filter((name) => (settings[name] ?? null) !== null);
     this.carried = Object.fromEntries(carried.map((name) => [name, settings[name]]));
     const timesteps = [timestep].flat();
     this.slider.value = closestStop(timesteps[0]);
@@ -75,21 +77,21 @@ export class Settings {
     const offered = [...byId("top").options].map(({ value }) => Number(value));
     byId("top").value = offered.includes(top) ? top : (offered.find((value) => value >= top) ?? offered.at(-1));
     this.filters.restore(where ?? null);
-    this.answered(this.values);
+    this.markShown(this.values);
   }
 
-  /** An answer to a question with these values is shown: on a narrow page it comes before the settings, which fold. */
-  answered(values) {
-    this.asked = JSON.stringify(values);
+  /** Notes that an answer with these settings is shown. On a narrow page it comes before the settings: fold them. */
+  markShown(values) {
+    this.shown = JSON.stringify(values);
     byId("how").open = WIDE.matches;
     this.changed();
   }
 
-  /** No answer is shown any more. */
+  /** Notes that the page shows no answer any more. */
   forget() {
     byId("how").open = true;
     this.carried = {};
-    this.asked = null;
+    this.shown = null;
     this.changed();
   }
 
@@ -98,8 +100,8 @@ export class Settings {
     const words = `${timestepWords(timesteps[0])} (t = ${timesteps.join(", ")})`;
     byId("timestep-words").textContent = words;
     this.slider.setAttribute("aria-valuetext", words);
-    const same = JSON.stringify(this.values) === this.asked && this.filters.wrong.length === 0;
-    byId("again").disabled = this.asked === null || same;
+    const same = JSON.stringify(this.values) === this.shown && this.filters.wrong.length === 0;
+    byId("again").disabled = this.shown === null || same;
   }
 }
 

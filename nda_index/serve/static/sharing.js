@@ -1,10 +1,10 @@
-/** Taking an answer along: its address, and files. */
+/** Sharing an answer: its address, and files. */
 
 import { announce, byId, element } from "./dom.js";
 
 const FORMS = { html: "Report", png: "Picture", json: "JSON", parquet: "Parquet" };
 const COPY = "Copy link";
-const SAID = 2500; // milliseconds for which the button says that the address was copied
+const CONFIRMED = 2500; // milliseconds for which the button says that the address was copied
 
 export class Sharing {
   constructor(api, onError) {
@@ -22,7 +22,7 @@ export class Sharing {
     byId("exports").replaceChildren("Save as", ...links.flatMap((link) => [" ", link]));
   }
 
-  /** A link cannot send the token: with one the file is fetched first. */
+  /** Fetches the file first if there is a token, since a link cannot send it. */
   async download(event, href, file) {
     if (!this.api.token) return;
     event.preventDefault();
@@ -43,9 +43,9 @@ export class Sharing {
       announce("The link is copied.");
       setTimeout(() => {
         button.textContent = COPY;
-      }, SAID);
+      }, CONFIRMED);
     } catch {
-      // Browsers give pages without https no clipboard.
+      // Browsers give no clipboard to pages without https.
       window.prompt("Copy this address:", location.href);
     }
   }

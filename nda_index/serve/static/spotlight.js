@@ -1,4 +1,4 @@
-/** Lights what belongs together: a region of the query and those of the images, or the other way round. */
+/** Lights regions that belong together: one of the query and those of the images, or the other way round. */
 
 import { announce } from "./dom.js";
 import { percent, plural } from "./words.js";
@@ -13,7 +13,7 @@ const NAMED = 3; // images that are named for a region
 export class Spotlight {
   /**
    * @param {Links} links
-   * @param {Element} readout says in words what is lit
+   * @param {Element} readout shows in words what is lit
    * @param {Object} pictures `query` (Regions), `train(rank)` (all Regions that show this image), `chosen()` (a rank),
    *     `all` (ranks)
    */
@@ -22,12 +22,12 @@ export class Spotlight {
     this.clear();
   }
 
-  /** A region of the query is pointed at, or none. */
+  /** Lights what belongs to the region of the query that is pointed at; null: none. */
   fromQuery(cell, how) {
     this.move(cell === null ? null : { cell }, how);
   }
 
-  /** A region of an image is pointed at, or none. */
+  /** Lights what belongs to the region of an image that is pointed at; null: none. */
   fromTrain(rank, cell, how) {
     this.move(cell === null ? null : { cell, rank }, how);
   }
@@ -36,7 +36,7 @@ export class Spotlight {
     this.move(null, { keyboard: false });
   }
 
-  /** Draws again: links have arrived, another image or scale was chosen. */
+  /** Draws again, when links have arrived or another image or scale was chosen. */
   draw() {
     this.darken();
     if (this.place === null) this.readout.textContent = HINT;
@@ -48,7 +48,7 @@ export class Spotlight {
 
   move(place, { keyboard }) {
     this.place = place;
-    this.told = !keyboard;
+    this.announced = !keyboard;
     if (place !== null) this.links.load(place.rank ?? this.pictures.chosen());
     this.draw();
   }
@@ -63,25 +63,25 @@ export class Spotlight {
   drawFromQuery() {
     const { cell } = this.place;
     this.pictures.query.mark(cell);
-    const found = this.pictures.all
+    const loaded = this.pictures.all
       .filter((rank) => this.links.of(rank))
       .map((rank) => {
         const weights = this.links.toTrain(rank, cell);
         return { rank, weights, highest: Math.max(...weights), sum: weights.reduce((a, b) => a + b) };
       });
-    const highest = Math.max(0, ...found.map((one) => one.highest));
-    for (const { rank, weights } of found) {
+    const highest = Math.max(0, ...loaded.map((one) => one.highest));
+    for (const { rank, weights } of loaded) {
       for (const regions of this.pictures.train(rank)) regions.light(weights, highest);
     }
-    const complete = found.length === this.pictures.all.length;
-    this.tell(complete ? this.queryWords(found) : SEARCHING, complete);
+    const complete = loaded.length === this.pictures.all.length;
+    this.say(complete ? this.queryWords(loaded) : SEARCHING, complete);
   }
 
-  /** The shares of the images in one region, among those that are shown. */
-  queryWords(found) {
-    const sum = found.reduce((total, one) => total + one.sum, 0);
+  /** In words: the shares of the images in one region, among those shown. */
+  queryWords(loaded) {
+    const sum = loaded.reduce((total, one) => total + one.sum, 0);
     if (sum === 0) return "None of the images shown has a notable part in this region.";
-    const best = found
+    const best = loaded
       .filter((one) => one.sum / sum >= 0.01)
       .sort((a, b) => b.sum - a.sum)
       .slice(0, NAMED);
@@ -93,14 +93,14 @@ export class Spotlight {
     const { cell, rank } = this.place;
     for (const regions of this.pictures.train(rank)) regions.mark(cell);
     if (!this.links.of(rank)) {
-      this.tell(SEARCHING, false);
+      this.say(SEARCHING, false);
       return;
     }
     const weights = this.links.toQuery(rank, cell);
     const highest = Math.max(...weights);
     this.pictures.query.light(weights, highest);
     const lit = weights.filter((weight) => weight > highest / 4).length;
-    this.tell(
+    this.say(
       highest > 0
         ? `This region of image ${rank} is found in ${plural(lit, "region")} of your picture.`
         : `This region of image ${rank} has no notable part in your picture.`,
@@ -108,11 +108,11 @@ export class Spotlight {
     );
   }
 
-  /** A screen reader is told once, when everything is known, and only of what the keyboard reaches. */
-  tell(words, complete) {
+  /** Shows a text. A screen reader says it once, when it is complete, and only for regions chosen by keyboard. */
+  say(words, complete) {
     this.readout.textContent = words;
-    if (this.told || !complete) return;
-    this.told = true;
+    if (this.announced || !complete) return;
+    this.announced = true;
     announce(words);
   }
 

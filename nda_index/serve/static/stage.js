@@ -1,4 +1,4 @@
-/** The query and one image side by side, with heat maps and regions; below, what is known of that image. */
+/** The query and one image side by side, with heat maps and regions; below them the facts about that image. */
 
 import { byId, element, name } from "./dom.js";
 import { enlarge, show } from "./pictures.js";
@@ -43,7 +43,7 @@ export class Stage {
     this.markTab();
   }
 
-  /** Shows an answer's query. `select` puts an image beside it. */
+  /** Shows an answer's query. `select` puts an image next to it. */
   show(answer) {
     this.answer = answer;
     this.chosen = answer.images[0];
@@ -54,7 +54,7 @@ export class Stage {
     for (const { frame } of [this.query, this.train]) frame.style.aspectRatio = shape;
   }
 
-  /** Puts another image beside the query. */
+  /** Puts another image next to the query. */
   select(rank) {
     this.chosen = this.answer.images[rank - 1];
     const { url, key } = this.chosen;
@@ -72,7 +72,7 @@ export class Stage {
     this.on.scale(scale);
   }
 
-  /** Only of the two pictures that are shown: maps are large. */
+  /** Loads the maps of the two pictures on the stage only, since maps are large. */
   showHeat() {
     const scale = this.scale === null ? "" : `?scale=${encodeURIComponent(this.scale)}`;
     show(this.api, this.query.heat, this.chosen.query_map + scale);

@@ -1,4 +1,4 @@
-/** What is to be said of an answer as a whole: the verdict first, then figures, then how complete it is. */
+/** An answer as a whole: the verdict first, then figures, then how complete it is. */
 
 import { byId, element } from "./dom.js";
 import { explanation, headline } from "./verdict.js";
@@ -7,7 +7,7 @@ import { count, margin, percent, plural, shareMargin, timestepWords, valueText }
 export function showSummary(answer) {
   byId("verdict").textContent = headline(answer);
   byId("verdict-words").replaceChildren(...explanation(answer));
-  byId("asked").textContent = askedWords(answer);
+  byId("compared").textContent = comparedWords(answer);
   byId("figures").replaceChildren(...figures(answer));
   byId("complete").textContent = completeWords(answer);
   const facts = [
@@ -28,7 +28,7 @@ function secondsWords(seconds) {
   return stages.map(([stage, time]) => `${stage} ${time.toFixed(2)}`).join(", ");
 }
 
-function askedWords({ collection, settings }) {
+function comparedWords({ collection, settings }) {
   const timesteps = [settings.timestep].flat();
   const parts = [
     `Compared with ${plural(collection, "image")}`,
@@ -70,7 +70,7 @@ const sumOf = (images) => images.reduce((sum, { share }) => sum + share, 0);
 function completeWords(answer) {
   const { scored, collection, missing, mass_covered: covered, mass_error: error } = answer;
   const lost = missing
-    ? ` ${plural(missing, "image")} could not be asked about: the server that holds them was not there.`
+    ? ` ${plural(missing, "image")} could not be compared: the machine that holds them was lost.`
     : "";
   const strong = answer.null_pictures
     ? " A match is called strong if it fits better than the best match of 99% of " +

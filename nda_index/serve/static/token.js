@@ -3,7 +3,7 @@
 import { byId } from "./dom.js";
 
 /**
- * @param {boolean} refused whether a token was given that the server does not accept
+ * @param {boolean} refused whether the server has refused a token
  * @returns {Promise<string>}
  */
 export function askToken(refused) {

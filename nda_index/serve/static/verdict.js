@@ -3,7 +3,7 @@
 import { name } from "./dom.js";
 import { count, plural } from "./words.js";
 
-const FEWEST = 99; // unrelated pictures: with fewer no image can stand above 99% of them
+const FEWEST = 99; // unrelated pictures: with fewer, no image can fit better than 99% of them
 const NUMBERS = ["No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten"];
 
 /** How well an image fits. The percentile claims no more than it is. */
@@ -23,7 +23,7 @@ export function headline({ images }) {
 /** The image that an answer is about: the first strong one, or the best where none is strong. */
 export const leading = ({ images }) => images.find(({ verdict }) => verdict?.strong) ?? images[0];
 
-/** What is behind the headline, as nodes. */
+/** The reason for the headline, as nodes. */
 export function explanation(answer) {
   const { images, null_pictures: unrelated } = answer;
   const [best] = images;
@@ -40,10 +40,10 @@ export function explanation(answer) {
     return ["The best match, ", name(best.key), `, ${fitWords(best)}. ${limit}`];
   }
   const copies = images.filter(({ group, rank }) => group === strong.group && rank !== strong.rank).length;
-  const beside = copies ? ` The collection holds ${plural(copies, "near-duplicate")} of it.` : "";
+  const duplicates = copies ? ` The collection holds ${plural(copies, "near-duplicate")} of it.` : "";
   const why = ", whose fit is not rare enough to be called strong.";
   const first = strong.rank === 1 ? [] : [" The largest share goes to ", name(best.key), why];
-  return [name(strong.key), ` ${fitWords(strong)}.${beside}`, ...first];
+  return [name(strong.key), ` ${fitWords(strong)}.${duplicates}`, ...first];
 }
 
 /** The verdict on one image, in a few words; empty without one. */

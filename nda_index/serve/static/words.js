@@ -29,7 +29,7 @@ export function fileSize(bytes, round) {
   return bytes < 1e6 ? `${round(bytes / 1e3)} kB` : `${round(bytes / 1e6)} MB`;
 }
 
-/** What a timestep looks at. */
+/** What a timestep compares. */
 export function timestepWords(timestep) {
   if (timestep <= 30) return "fine detail";
   if (timestep <= 75) return "detail and texture";

@@ -1,0 +1,209 @@
+"""The commands that make, change and describe an index: build, add, remove, compact, tune, info and verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nda_index.cli.output import (
+    Json,
+    console,
+    messages,
+    print_build,
+    print_edit,
+    print_estimate,
+    print_manifest,
+    print_problems,
+    print_tuning,
+)
+from nda_index.index import open_index
+from nda_index.indexing.addition import add_images
+from nda_index.indexing.compaction import compact
+from nda_index.indexing.pipeline import BuildSummary, build
+from nda_index.indexing.removal import remove_images
+from nda_index.indexing.request import DEFAULT_MEMORY, DEFAULT_SCALES, estimate_build
+from nda_index.progress import progress_bars
+from nda_index.scales import parse_scale
+from nda_index.store.manifest import read_manifest
+from nda_index.store.verify import verify
+from nda_index.trust.null import DEFAULT_PICTURES
+from nda_index.tune import tune
+
+IndexFolder = Annotated[Path, typer.Argument(help="Index folder.")]
+MaxFailures = Annotated[
+    int | None, typer.Option(help="Unreadable images allowed; 1% by default. Each leaves a gap in the collection.")
+]
+
+
+def build_command(
+    source: Annotated[str, typer.Argument(help="Folder, Parquet file(s), WebDataset .tar shard(s) or .npz.")],
+    index: Annotated[Path, typer.Argument(help="Folder to write the index to, such as my.nda.")],
+    image_size: Annotated[
+        int, typer.Option(help="Side in pixels at which images are compared. Time and disk grow with its square.")
+    ] = 32,
+    scale: Annotated[
+        list[str] | None,
+        typer.Option(help="PATCH, PATCH/DOWNSCALE or PATCH/DOWNSCALE*WEIGHT; may be repeated. Each costs a pass."),
+    ] = None,
+    grey: Annotated[bool, typer.Option("--grey", help="Compare in grey: one channel. A third of the pixels.")] = False,
+    column: Annotated[list[str] | None, typer.Option(help="Metadata column to keep, on disk; may be repeated.")] = None,
+    max_failures: MaxFailures = None,
+    coarse_stride: Annotated[
+        int | None, typer.Option(help="Every how many pixels a patch is indexed. More is smaller and finds less.")
+    ] = None,
+    memory_mib: Annotated[
+        int, typer.Option(help="Memory for the coarse stage of the open index. Less finds less.")
+    ] = DEFAULT_MEMORY >> 20,
+    null: Annotated[
+        int, typer.Option(help="Pictures that verdicts are set against; 0: no verdicts. More take longer to build.")
+    ] = DEFAULT_PICTURES,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted build.")] = False,
+    ray: Annotated[
+        str | None, typer.Option(help="Build on the Ray cluster at this address; auto: this machine's.")
+    ] = None,
+    shards: Annotated[
+        int, typer.Option(help="Parts of the index, with --ray. More build on more machines; each needs its memory.")
+    ] = 4,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate time, memory and disk; write nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Index a collection of images.
+
+    Examples:
+
+      nda-index build photos/ photos.nda --image-size 64
+
+      nda-index build cifar10.parquet cifar.nda --scale 7 --scale 14/2
+
+      nda-index build 'laion/*.parquet' laion.nda --dry-run
+    """
+    options: dict[str, Any] = {
+        "image_size": image_size,
+        "channels": 1 if grey else 3,
+        "scales": [parse_scale(text) for text in scale] if scale else DEFAULT_SCALES,
+        "columns": column,
+        "max_failures": max_failures,
+        "coarse_stride": coarse_stride,
+        "memory": memory_mib << 20,
+    }
+    if dry_run:
+        print_estimate(estimate_build(source, **options), as_json)
+        return
+    with progress_bars(messages) as report:
+        options |= {"null": null, "progress": report}
+        if ray is None:
+            summary = build(source, index, resume=resume, **options)
+        else:
+            summary = _build_on_ray(source, index, shards=shards, address=ray, **options)
+    print_build(index, summary, as_json)
+
+
+def _build_on_ray(source: str, index: Path, **options: Any) -> BuildSummary:
+    from nda_index.cluster.build import build_shards  # Ray is optional
+
+    return build_shards(source, index, **options)
+
+
+def add_command(
+    index: IndexFolder,
+    source: Annotated[str, typer.Argument(help="Images, as for build, with the metadata columns of the index.")],
+    max_failures: MaxFailures = None,
+    as_json: Json = False,
+) -> None:
+    """Add images to an index. Whoever has it open goes on without them.
+
+    Example:
+
+      nda-index add photos.nda new-photos/
+    """
+    with progress_bars(messages) as report:
+        summary = add_images(index, source, max_failures=max_failures, progress=report)
+    print_edit(index, summary, as_json, f"Added {summary.changed:,} images")
+    if summary.failures and not as_json:
+        console.print(f"{summary.failures:,} images could not be read; the index's failures files list them.")
+
+
+def remove_command(
+    index: IndexFolder,
+    image_id: Annotated[list[int] | None, typer.Option(help="Id of an image; may be repeated.")] = None,
+    key: Annotated[list[str] | None, typer.Option(help="Key of an image; may be repeated.")] = None,
+    where: Annotated[str | None, typer.Option(help="SQL condition on the metadata.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Remove images: they are never returned again. `compact` erases their bytes.
+
+    Examples:
+
+      nda-index remove photos.nda --key holiday/0042.jpg
+
+      nda-index remove photos.nda --where "artist = 'A. Painter'"
+    """
+    summary = remove_images(index, image_ids=image_id or [], keys=key or [], where=where)
+    print_edit(index, summary, as_json, f"Removed {summary.changed:,} images")
+
+
+def compact_command(index: IndexFolder, as_json: Json = False) -> None:
+    """Erase the bytes of removed images. The remaining images get new ids, in the same order.
+
+    Example:
+
+      nda-index compact photos.nda && nda-index verify photos.nda
+    """
+    with progress_bars(messages) as report:
+        summary = compact(index, progress=report)
+    print_edit(index, summary, as_json, f"Erased {summary.changed:,} images")
+    if summary.waiting and not as_json:
+        console.print(f"{summary.waiting} old files wait for open readers; close them and run compact again.")
+
+
+def tune_command(
+    index: IndexFolder,
+    recall: Annotated[
+        float | None, typer.Option(help="Wanted fraction of the exact top 100. More makes questions slower.")
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(help="Wanted time of a question. Less finds less.")] = None,
+    timestep: Annotated[int, typer.Option(help="Of the questions. The setting is measured for it alone.")] = 100,
+    queries: Annotated[
+        int, typer.Option(help="Number of questions. More measure better; each scores the whole collection once.")
+    ] = 8,
+    as_json: Json = False,
+) -> None:
+    """Choose how much an index looks at, measured on it, for a wanted recall or a wanted time.
+
+    Examples:
+
+      nda-index tune photos.nda --recall 0.95
+
+      nda-index tune photos.nda --seconds 0.5
+    """
+    with progress_bars(messages) as report:
+        tuning = tune(
+            open_index(index), recall=recall, seconds=seconds, timestep=timestep, queries=queries, progress=report
+        )
+    print_tuning(index, tuning, read_manifest(index).tuning, as_json)
+
+
+def info_command(index: IndexFolder, as_json: Json = False) -> None:
+    """Say what an index holds.
+
+    Example:
+
+      nda-index info photos.nda
+    """
+    print_manifest(index, read_manifest(index), as_json)
+
+
+def verify_command(index: IndexFolder, as_json: Json = False) -> None:
+    """Hash every file of an index again; exit code 1 if one is changed, missing, truncated or does not belong.
+
+    Example:
+
+      nda-index verify photos.nda
+    """
+    with progress_bars(messages) as report:
+        problems = verify(index, report)
+    print_problems(index, problems, as_json)
+    if problems:
+        raise typer.Exit(1)

@@ -1,0 +1,169 @@
+"""What the commands print: tables and summaries on standard output, messages and errors on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from nda_index.answer.attribution import Attribution
+from nda_index.answer.forms import strict_json
+from nda_index.errors import NdaIndexError
+from nda_index.indexing.edits import EditSummary
+from nda_index.indexing.pipeline import BuildSummary
+from nda_index.indexing.plan import Estimate
+from nda_index.store.manifest import Manifest
+from nda_index.tune import Trial, Tuning, summarize_tuning
+
+console = Console()
+messages = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def print_error(error: NdaIndexError) -> None:
+    """Print an error as one line on standard error."""
+    print("error: " + " ".join(str(error).split()), file=sys.stderr)
+
+
+def print_json(values: dict[str, Any]) -> None:
+    """Print values as JSON that any parser reads."""
+    print(strict_json(values))
+
+
+def print_build(index: Path, summary: BuildSummary, as_json: bool) -> None:
+    """Print what a build indexed."""
+    if as_json:
+        values = asdict(summary)
+        print_json({"index": str(index), **values})
+        return
+    if summary.started_over:
+        messages.print(
+            "An interrupted build was cleared away and the build started over; --resume would go on with it."
+        )
+    if summary.resumed:
+        messages.print(f"Went on with an interrupted build that had read {summary.resumed:,} images.")
+    console.print(f"Indexed {summary.images:,} images in {escape(str(index))}.")
+    if summary.failures:
+        console.print(f"{summary.failures:,} images could not be read; they are listed in failures.parquet.")
+    for name, description in summary.scales.items():
+        console.print(f"  {name}: {description}")
+
+
+def print_estimate(estimate: Estimate, as_json: bool) -> None:
+    """Print what a build will need."""
+    if as_json:
+        print_json(asdict(estimate))
+        return
+    table = Table(show_header=False, box=None)
+    table.add_row("images", f"{estimate.images:,}")
+    table.add_row("time", f"about {estimate.seconds / 60:,.1f} minutes on this machine")
+    table.add_row("disk", f"{estimate.disk_bytes / 2**30:,.2f} GiB")
+    table.add_row("memory", f"{estimate.memory_bytes / 2**30:,.2f} GiB while it builds")
+    table.add_row("lists", f"{estimate.served_bytes / 2**30:,.2f} GiB, mapped to memory while the index is open")
+    for name, description in estimate.scales.items():
+        table.add_row(f"scale {name}", description)
+    console.print(table)
+
+
+def print_edit(index: Path, summary: EditSummary, as_json: bool, change: str) -> None:
+    """Print how many images an index has after a change, such as "Added 3 images"."""
+    if as_json:
+        print_json({"index": str(index), **asdict(summary)})
+    else:
+        console.print(f"{change}; {escape(str(index))} has {summary.images:,} now.")
+
+
+def print_manifest(index: Path, manifest: Manifest, as_json: bool) -> None:
+    """Print what an index holds."""
+    size = sum(entry["size"] for entry in manifest.files.values())
+    if as_json:
+        print_json(
+            {
+                "index": str(index),
+                "index_hash": manifest.index_hash,
+                "version": manifest.version,
+                "format_version": manifest.format_version,
+                "bytes": size,
+                **manifest.counts,
+                "config": manifest.config.to_json(),
+                "tuning": manifest.tuning,
+            }
+        )
+        return
+    config, counts = manifest.config, manifest.counts
+    height, width = config.image_size
+    table = Table(show_header=False, box=None)
+    table.add_row("images", f"{counts['images'] - counts['removed']:,} ({counts['failures']:,} unreadable)")
+    if counts["removed"]:
+        table.add_row("removed", f"{counts['removed']:,}; their bytes are here until nda-index compact")
+    table.add_row("image size", f"{height} x {width}, {config.channels} channels")
+    for scale in config.scales:
+        coarse = config.coarse[scale.name]
+        table.add_row(
+            f"scale {scale.name}",
+            f"patch {scale.patch}, downscale {scale.downscale}, weight {scale.weight}; "
+            f"{coarse.patches_per_image} patches an image, {coarse.codec} codes",
+        )
+    table.add_row("tuning", summarize_tuning(manifest.tuning) if manifest.tuning else "none; see nda-index tune")
+    table.add_row("on disk", f"{size / 2**20:,.1f} MiB in {len(manifest.files)} files")
+    table.add_row("written by", f"nda_index {manifest.version}, format {manifest.format_version}")
+    table.add_row("index hash", manifest.index_hash)
+    console.print(table)
+
+
+def print_problems(index: Path, problems: Sequence[str], as_json: bool) -> None:
+    """Print what `verify` found."""
+    if as_json:
+        print_json({"index": str(index), "intact": not problems, "problems": problems})
+    elif problems:
+        for problem in problems:
+            console.print(escape(problem))
+        console.print(f"{len(problems)} problems; restore the index from a copy, or build it again.")
+    else:
+        console.print("Every file is as it was built.")
+
+
+def print_tuning(index: Path, tuning: Tuning, written: dict[str, Any], as_json: bool) -> None:
+    """Print all trials, and the setting that was written to the manifest."""
+    if as_json:
+        print_json({"index": str(index), **asdict(tuning)})
+        return
+    table = Table("probes", "candidates", "recall@100", "mass", "seconds")
+    for trial in tuning.trials:
+        mark = "[bold]" if trial == tuning.chosen else ""
+        table.add_row(*(mark + cell for cell in _trial_cells(trial)))
+    console.print(table)
+    console.print(f"Chosen: {summarize_tuning(written)}. Questions use it unless they say otherwise.")
+
+
+def print_answer(answer: Attribution) -> None:
+    """Print the images of an answer, and how complete it is."""
+    table = Table("rank", "share", "score", "image", "key", "verdict")
+    for rank, row in enumerate(answer.to_table().to_pylist()):
+        has_verdict = row["percentile"] is not None and row["percentile"] == row["percentile"]  # not NaN
+        score = f"{row['score']:.3f} +- {row['score_error']:.3f}" if row["score_error"] else f"{row['score']:.3f}"
+        verdict = str(answer.verdict(rank)) if has_verdict else ""
+        table.add_row(str(rank + 1), f"{row['share']:.1%}", score, str(row["image_id"]), escape(row["key"]), verdict)
+    console.print(table)
+    console.print(
+        f"{answer.scored:,} of {answer.collection:,} images scored exactly; they hold {answer.mass_covered:.0%} "
+        f"(+- {2 * answer.mass_error:.0%}) of the posterior. A share is likeness, not proof."
+    )
+
+
+def _trial_cells(trial: Trial) -> tuple[str, ...]:
+    return (
+        str(trial.probes),
+        f"{trial.candidates:,}",
+        f"{trial.recall:.2f}",
+        f"{trial.mass:.2f}",
+        f"{trial.seconds:.2f}",
+    )

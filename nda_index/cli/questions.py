@@ -1,0 +1,183 @@
+"""The commands that put a question to an index: query and denoise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from nda_index.answer.attribution import Attribution
+from nda_index.answer.denoised import DENOISED_FORMS, Denoised
+from nda_index.answer.forms import FORMS
+from nda_index.cli.output import Json, console, messages, print_answer, print_json
+from nda_index.errors import ConfigError
+from nda_index.index import Index, open_index
+from nda_index.progress import progress_bars
+from nda_index.question import Question
+from nda_index.store.files import ending_of
+
+DEFAULT_TIMESTEP = 100
+DEFAULT_TOP = 10
+
+IndexFolder = Annotated[Path, typer.Argument(help="Index folder.")]
+Picture = Annotated[Path, typer.Argument(help="The picture to explain.")]
+Timesteps = Annotated[
+    list[int] | None,
+    typer.Option(
+        help="0 to 999: small for detail, large for composition. May be repeated; each costs a pass. 100 by default."
+    ),
+]
+Mirror = Annotated[bool, typer.Option("--mirror", help="Mirror images belong to the collection too. Twice the time.")]
+Where = Annotated[
+    str | None,
+    typer.Option(help="SQL condition on the metadata, as \"license = 'CC0'\". Costs a scan of the metadata."),
+]
+Ray = Annotated[
+    str | None, typer.Option(help="Open the shards on the Ray cluster at this address; auto: this machine's.")
+]
+Explain = Annotated[
+    bool,
+    typer.Option("--explain", help="The .html also has the picture as the collection explains it. Costs two means."),
+]
+
+
+def query_command(
+    index: IndexFolder,
+    image: Picture,
+    timestep: Timesteps = None,
+    top: Annotated[int, typer.Option(help="Number of images in the answer. Each costs its heat maps.")] = DEFAULT_TOP,
+    noise: Annotated[
+        str, typer.Option(help="none, draw (one, as published) or average, which costs a pass for each draw.")
+    ] = Question.noise,
+    seed: Annotated[int, typer.Option(help="Number of the noise draw. Costs nothing.")] = Question.seed,
+    draws: Annotated[
+        int, typer.Option(help="Number of draws with --noise average. More are steadier; each costs a pass.")
+    ] = Question.draws,
+    temper: Annotated[
+        float, typer.Option(help="Divides the logits: above 1 is broader, with a longer shortlist.")
+    ] = Question.temper,
+    mode: Annotated[
+        str, typer.Option(help="ann: score a shortlist; exact: score every image, in time that grows with them.")
+    ] = Question.mode,
+    candidates: Annotated[
+        int | None,
+        typer.Option(help="Length of the shortlist; chosen by default. More miss less; each costs an exact score."),
+    ] = Question.candidates,
+    per_image_topk: Annotated[
+        int | None, typer.Option(help="Only the K largest weights of an image count. Several times slower.")
+    ] = Question.per_image_topk,
+    mirror: Mirror = Question.mirror,
+    where: Where = Question.where,
+    ray: Ray = None,
+    save: Annotated[
+        list[Path] | None, typer.Option(help="Write .html, .png, .json, .parquet or .arrow; may be repeated.")
+    ] = None,
+    explain: Explain = False,
+    as_json: Json = False,
+) -> None:
+    """Ask an index where a picture comes from.
+
+    Examples:
+
+      nda-index query photos.nda picture.png --save report.html --explain
+
+      nda-index query photos.nda picture.png --timestep 50 --timestep 200 --top 20 --json
+    """
+    files = {path: ending_of(path, FORMS) for path in save or []}
+    if explain:
+        _check_explain(list(files.values()), per_image_topk)
+    timesteps = timestep or [DEFAULT_TIMESTEP]
+    with progress_bars(messages) as report:
+        report("open", 0, 1)
+        opened = _open(index, ray)
+        report("open", 1, 1)
+        options: dict[str, Any] = {
+            "noise": noise, "seed": seed, "draws": draws, "temper": temper, "mode": mode, "candidates": candidates,
+            "mirror": mirror, "where": where, "progress": report,
+        }  # fmt: skip
+        answer = opened.attribute(image, timesteps, top, per_image_topk=per_image_topk, **options)
+        explained = _explain(opened, image, timesteps, answer, options) if explain else []
+    for path, form in files.items():
+        answer.save(path, explained=explained if form == "html" else ())
+    if as_json:
+        print_json(answer.to_dict())
+        return
+    print_answer(answer)
+    for path in files:
+        console.print(f"Wrote {escape(str(path))}.")
+
+
+def denoise_command(
+    index: IndexFolder,
+    image: Picture,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .png to write.")],
+    timestep: Timesteps = None,
+    without_top: Annotated[
+        int, typer.Option(help="Leave out this many of the images with the highest scores. Costs a query first.")
+    ] = 0,
+    mode: Annotated[
+        str, typer.Option(help="ann: average over a shortlist; exact: over every image, in time that grows with them.")
+    ] = Question.mode,
+    mirror: Mirror = Question.mirror,
+    where: Where = Question.where,
+    ray: Ray = None,
+    as_json: Json = False,
+) -> None:
+    """Write a picture as the collection explains it: the mean of its images' pixels by their posterior weights.
+
+    Examples:
+
+      nda-index denoise photos.nda picture.png -o explained.png
+
+      nda-index denoise photos.nda picture.png --without-top 5 -o without.png
+    """
+    ending_of(output, DENOISED_FORMS)
+    options: dict[str, Any] = {"mode": mode, "mirror": mirror, "where": where}
+    timesteps = timestep or [DEFAULT_TIMESTEP]
+    with progress_bars(messages) as report:
+        opened = _open(index, ray)
+        if without_top:
+            answer = opened.attribute(image, timesteps, without_top, **options)
+            options |= {"without": answer.image_ids, "candidates": _enough_candidates(answer, without_top)}
+        mean = opened.denoise(image, timesteps, progress=report, **options)
+    mean.save(output)
+    if as_json:
+        print_json({"picture": str(output), **mean.to_dict()})
+        return
+    console.print(
+        f"Wrote {escape(str(output))}: {mean.distance:.3f} away from the picture (root mean square of pixels from -1 "
+        f"to 1), from {mean.averaged:,} of {mean.collection:,} images."
+    )
+
+
+def _open(index: Path, ray: str | None) -> Index:
+    if ray is None:
+        return open_index(index)
+    from nda_index.cluster.shards import open_cluster  # Ray is optional
+
+    return open_cluster(index, ray)
+
+
+def _check_explain(forms: list[str], per_image_topk: int | None) -> None:
+    if "html" not in forms:
+        raise ConfigError("--explain is given, but no --save ends in .html; the report alone shows it")
+    if per_image_topk is not None:
+        raise ConfigError("--explain is given with --per-image-topk; a mean counts every window, so leave one out")
+
+
+def _explain(
+    index: Index, image: Path, timesteps: list[int], answer: Attribution, options: dict[str, Any]
+) -> list[Denoised]:
+    """Return the picture as the collection explains it, and without the images of the answer, if any are left."""
+    left_out = ((), answer.image_ids) if answer.collection > len(answer) else ((),)
+    return [
+        index.denoise(image, timesteps, without=ids, **{**options, "candidates": _enough_candidates(answer, len(ids))})
+        for ids in left_out
+    ]
+
+
+def _enough_candidates(answer: Attribution, left_out: int) -> int:
+    """Return how many candidates leave as many as the answer had, once some of its images are taken out."""
+    return min(answer.scored + left_out, answer.collection)

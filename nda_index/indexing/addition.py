@@ -1,0 +1,132 @@
+"""Adding images to an index: new rows of its table, and new segments of its scales."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from os import PathLike
+from typing import Any
+
+import pyarrow as pa
+
+from nda_index.coarse.ivf import ID_BYTES
+from nda_index.coarse.storage import segment_name
+from nda_index.coarse.trainer import read_encoder
+from nda_index.errors import ConfigError, SourceError
+from nda_index.indexing import plan
+from nda_index.indexing.edits import EditSummary, OpenedIndex, commit_edit, next_segment, open_for_edit
+from nda_index.indexing.ingest import read_checked, write_failures
+from nda_index.indexing.plan import images_per_segment
+from nda_index.indexing.request import Request, check_request
+from nda_index.indexing.segments import encode_segment
+from nda_index.progress import Progress, quiet
+from nda_index.scales import Scale
+from nda_index.sources import Failure, Source
+from nda_index.store.corpus import Corpus, append_images, as_rows
+
+
+def add_images(
+    path: str | PathLike[str], source: Source, *, max_failures: int | None = None, progress: Progress | None = None
+) -> EditSummary:
+    """Add images to an index. Their ids follow those that are there.
+
+    Cells and codes stay as they were trained: after a collection has grown many times over, or has changed in kind, a
+    new build answers better.
+
+    Args:
+        path: of the index.
+        source: as for `build_index`. It must have the metadata columns of the index; it may have more.
+        max_failures: as for `build_index`.
+        progress: is called with (stage, done, total).
+
+    Returns:
+        How many were added.
+
+    Raises:
+        SourceError: the images cannot be read, there are none, or too many are broken.
+        ConfigError: a metadata column is missing, or has another type.
+        LockedError: another process writes to the index. StorageError: the disk is full.
+        NotAnIndexError, VersionError, CorruptIndexError: as `open_index`.
+
+    Example:
+        >>> import tempfile, numpy as np, nda_index as nda
+        >>> images = np.random.default_rng(0).integers(0, 256, (30, 16, 16, 3), np.uint8)
+        >>> path = tempfile.mkdtemp() + "/x.nda"
+        >>> index = nda.build_index(images[:20], path, image_size=16, scales=[nda.Scale(5)], null=0)
+        >>> nda.add_images(path, images[20:]).images
+        30
+        >>> nda.open_index(path).attribute(images[25], timestep=50, top=1).image_ids
+        array([25])
+    """
+    report = progress or quiet
+    with open_for_edit(path) as opened:
+        config = opened.manifest.config
+        request = check_request(
+            source,
+            image_size=config.image_size,
+            channels=config.channels,
+            scales=opened.scales,
+            columns=opened.corpus.metadata_columns,
+            max_failures=max_failures,
+        )
+        request = _match_columns(request, opened)
+        table, failures = _append(opened, request, report)
+        corpus = Corpus(opened.folder, request.shape, table)
+        for scale in opened.scales:
+            _encode(opened, corpus, scale, report)
+        if failures:
+            write_failures(opened.folder / f"failures-{corpus.count:010d}.parquet", failures)
+        counts = dict(opened.manifest.counts)
+        counts["images"], counts["failures"] = corpus.count, counts["failures"] + len(failures)
+        commit_edit(opened, replace(opened.manifest, table=table, counts=counts))
+        return EditSummary(corpus.count - len(opened.removed), corpus.count - opened.corpus.count, len(failures))
+
+
+def _match_columns(request: Request, opened: OpenedIndex) -> Request:
+    """Put a request's metadata columns into the order of the index's table."""
+    there = opened.corpus.schema
+    for field in request.opened.schema:
+        if field.type != there.field(field.name).type:
+            raise ConfigError(
+                f"the metadata column {field.name!r} has type {field.type}, in the index it has type "
+                f"{there.field(field.name).type}; convert it first"
+            )
+    schema = pa.schema([there.field(name) for name in opened.corpus.metadata_columns])
+    return replace(request, opened=replace(request.opened, schema=schema))
+
+
+def _append(opened: OpenedIndex, request: Request, report: Progress) -> tuple[dict[str, Any], list[Failure]]:
+    """Append the source's images to the table; the version that has them, and what could not be read."""
+    rows: list[pa.Table] = []
+    failures: list[Failure] = []
+    table, count, start = opened.manifest.table, opened.corpus.count, opened.corpus.count
+    for batch in read_checked(request):
+        failures += batch.failures
+        if len(batch.images):
+            rows.append(as_rows(batch, count, opened.corpus.schema))
+            count += len(batch.images)
+        if sum(part.nbytes for part in rows) >= plan.CHUNK_BYTES:
+            table, rows = append_images(opened.folder, table["name"], rows), []
+        report("read", count - start + len(failures), request.opened.count)
+    if rows:
+        table = append_images(opened.folder, table["name"], rows)
+    if count == start:
+        raise SourceError(
+            f"none of the {request.opened.count} images could be read; the first: {failures[0].key}: "
+            f"{failures[0].reason}"
+        )
+    return table, failures
+
+
+def _encode(opened: OpenedIndex, corpus: Corpus, scale: Scale, report: Progress) -> None:
+    """Write the patches of the images that the table has and the index has not."""
+    config, start = opened.manifest.config.coarse[scale.name], opened.corpus.count
+    encoder = read_encoder(opened.folder / "scales" / scale.name)
+    step = images_per_segment(config.patches_per_image, encoder.code_size + ID_BYTES)
+    for number, first in enumerate(range(start, corpus.count, step), next_segment(opened, scale)):
+        images = range(first, min(first + step, corpus.count))
+
+        def report_images(done: int, first: int = first) -> None:
+            report(f"encode {scale.name}", first - start + done, corpus.count - start)
+
+        path = opened.folder / segment_name(scale, number)
+        encode_segment(path, encoder, corpus, scale, config.stride, images, report_images)

@@ -1,0 +1,81 @@
+"""From a source to the table of images: what is read, what is left out, and how far it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nda_index.errors import SourceError
+from nda_index.indexing import plan
+from nda_index.indexing.journal import Journal, record
+from nda_index.indexing.request import Request
+from nda_index.progress import Progress
+from nda_index.sources import Failure, ImageBatch, read_batches
+from nda_index.store.corpus import append_images, as_rows, table_schema
+from nda_index.store.files import writing
+
+TABLE = "images"  # the first table of an index; compact makes the next, images-1
+
+
+def ingest_images(folder: Path, request: Request, journal: Journal, report: Progress) -> Journal:
+    """Read what the journal lacks of the source into the table; the lock is held."""
+    schema, total = table_schema(request.shape, request.opened.schema), request.opened.count
+    if journal.complete:
+        report("read", total, total)
+        return journal
+    rows: list[pa.Table] = []
+    waiting = journal
+    for batch in read_checked(request, journal.position, journal.failures):
+        if len(batch.images):
+            rows.append(as_rows(batch, waiting.images, schema))
+        waiting = replace(
+            waiting,
+            images=waiting.images + len(batch.images),
+            position=waiting.position + len(batch.images) + len(batch.failures),
+            failures=[*waiting.failures, *([failure.key, failure.reason] for failure in batch.failures)],
+        )
+        if sum(table.nbytes for table in rows) >= plan.CHUNK_BYTES:
+            waiting = record(folder, replace(waiting, table=append_images(folder, TABLE, rows)))
+            rows = []
+        report("read", waiting.position, total)
+    if rows:
+        waiting = replace(waiting, table=append_images(folder, TABLE, rows))
+    if waiting.images == 0:
+        key, reason = waiting.failures[0]
+        raise SourceError(f"none of the {total} images could be read; the first: {key}: {reason}")
+    return record(folder, replace(waiting, complete=True))
+
+
+def read_checked(request: Request, start: int = 0, failures: Sequence[Any] = ()) -> Iterator[ImageBatch]:
+    """Read the source's images from a position on; `failures` were met before it.
+
+    Raises:
+        SourceError: more images are unreadable than are allowed.
+    """
+    failed = len(failures)
+    for batch in read_batches(request.opened, request.size, request.channels, plan.READ_BATCH, start):
+        failed += len(batch.failures)
+        if failed > request.max_failures:
+            last = batch.failures[-1]
+            raise SourceError(
+                f"{failed} images could not be read, {request.max_failures} are allowed (max_failures); "
+                f"the last: {last.key}: {last.reason}"
+            )
+        yield batch
+
+
+def write_failures(path: Path, failures: Sequence[Failure]) -> None:
+    """Write the images that could not be read to a Parquet file."""
+    table = pa.table(
+        {
+            "key": pa.array([failure.key for failure in failures], pa.string()),
+            "reason": pa.array([failure.reason for failure in failures], pa.string()),
+        }
+    )
+    with writing(path):
+        pq.write_table(table, path)

@@ -1,0 +1,130 @@
+"""What is wanted of a build: its arguments, checked, and the source, opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from nda_index.coarse.trainer import check_faiss
+from nda_index.errors import ConfigError
+from nda_index.indexing.plan import Estimate, ScalePlan, estimate_need, plan_scales
+from nda_index.scales import Scale
+from nda_index.sources import OpenSource, Source, open_source, select_positions
+from nda_index.store.config import CoarseConfig, IndexConfig
+from nda_index.version import __version__
+
+DEFAULT_SCALES = (Scale(patch=7), Scale(patch=14, downscale=2))
+DEFAULT_MEMORY = 3 << 30
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of a build, checked.
+
+    Attributes:
+        opened: the source.
+        size: (height, width).
+        channels: 3 or 1.
+        scales: of the index.
+        memory, coarse_stride: as for `plan_scales`.
+        max_failures: images that may be unreadable.
+        settings: what of this must be the same when a build is resumed, as JSON values.
+    """
+
+    opened: OpenSource
+    size: tuple[int, int]
+    channels: int
+    scales: tuple[Scale, ...]
+    memory: int
+    coarse_stride: int | None
+    max_failures: int
+    settings: dict[str, Any]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images."""
+        return self.channels, *self.size
+
+    def plans(self, images: int) -> list[ScalePlan]:
+        """Choose how the patches of this number of images are taken and kept."""
+        return plan_scales(images, self.size, self.scales, self.memory, self.coarse_stride)
+
+    def part(self, positions: range) -> Request:
+        """The request of a part of the source, for a shard."""
+        settings = {**self.settings, "images in the source": len(positions), "first image": positions.start}
+        return replace(self, opened=select_positions(self.opened, positions), settings=settings)
+
+    def config(self, plans: Sequence[ScalePlan]) -> IndexConfig:
+        """Return what a manifest says of the settings."""
+        coarse = {plan.scale.name: CoarseConfig(plan.stride, plan.per_image, plan.codec.codec) for plan in plans}
+        return IndexConfig(self.size, self.channels, self.scales, self.opened.kind, coarse)
+
+
+def check_request(
+    source: Source,
+    *,
+    image_size: int | tuple[int, int] = 32,
+    channels: int = 3,
+    scales: Sequence[Scale] = DEFAULT_SCALES,
+    columns: Sequence[str] | None = None,
+    max_failures: int | None = None,
+    coarse_stride: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+) -> Request:
+    """Check the arguments of `nda_index.build_index` and open the source."""
+    height, width = _check_size(image_size)
+    if channels not in (1, 3):
+        raise ConfigError(f"channels is {channels}; it must be 3 (colour) or 1 (grey)")
+    if not scales:
+        raise ConfigError("scales is empty; give at least one, such as Scale(patch=7)")
+    names = [scale.name for scale in scales]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"scales are {', '.join(names)}; no two may have the same patch and downscale")
+    for scale in scales:
+        scale.check_fits(height, width)
+    if coarse_stride is not None and coarse_stride < 1:
+        raise ConfigError(f"coarse_stride is {coarse_stride}; it must be 1 or more")
+    check_faiss()  # before anything is written: without it nothing can be built
+    opened = open_source(source, columns=columns)
+    settings = {
+        "source": opened.kind,
+        "images in the source": opened.count,
+        "image_size": [height, width],
+        "channels": channels,
+        "scales": [asdict(scale) for scale in scales],
+        "columns": opened.schema.names,
+        "coarse_stride": coarse_stride,
+        "memory": memory,
+        "version": __version__,
+    }
+    allowed = max(10, opened.count // 100) if max_failures is None else max_failures
+    return Request(opened, (height, width), channels, tuple(scales), memory, coarse_stride, allowed, settings)
+
+
+def estimate_build(source: Source, **options: Any) -> Estimate:
+    """Estimate what a build will need, without writing anything.
+
+    Args:
+        source: as for `build_index`.
+        options: `image_size`, `channels`, `scales`, `columns`, `max_failures`, `coarse_stride` and `memory` as for
+            `build_index`.
+
+    Raises:
+        As `build_index`.
+
+    Example:
+        >>> import numpy as np
+        >>> images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
+        >>> estimate_build(images, image_size=16, scales=[Scale(5)]).patches
+        5120
+    """
+    wanted = check_request(source, **options)
+    return estimate_need(wanted.opened, wanted.size, wanted.channels, wanted.plans(wanted.opened.count))
+
+
+def _check_size(image_size: int | tuple[int, int]) -> tuple[int, int]:
+    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if len(size) != 2 or any(not isinstance(side, int) or side < 1 for side in size):
+        raise ConfigError(f"image_size is {image_size!r}; it must be a number of pixels, or (height, width)")
+    return size[0], size[1]

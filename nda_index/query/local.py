@@ -1,0 +1,54 @@
+"""Shards in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nda_index.coarse.cells import merge_census
+from nda_index.query.protocol import ShardQuestion, ShardSession
+from nda_index.query.session import LocalSession
+from nda_index.query.shard import Shard
+
+Result = TypeVar("Result")
+
+
+class LocalShards:
+    """Shards that share this process's cores; `nda_index.query.protocol.Shards` has the attributes."""
+
+    partial = False
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        """Put shards together, in the order of their images' ids."""
+        self._shards = list(shards)
+        self.present = [shard.present for shard in shards]
+        self.metadata_schema = shards[0].corpus.metadata_schema
+        self.concurrent = not any(shard.on_gpu for shard in shards)  # one question may fill a GPU's memory
+        if len(shards) > 1:
+            census = [merge_census(parts) for parts in zip(*(shard.census() for shard in shards), strict=True)]
+            for shard in shards:
+                shard.join(census)
+
+    def sessions(self, question: ShardQuestion) -> list[ShardSession | None]:
+        """Begin a session on every shard."""
+        return [LocalSession(shard, question) for shard in self._shards]
+
+    def together(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
+        """Make calls one after another: each takes all cores."""
+        return [call() for call in calls]
+
+    def pixels(self, shard: int, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Read the pixels of a shard's images, uint8 [n, C, H, W]."""
+        return self._shards[shard].corpus.pixels(image_ids)
+
+    def lost(self) -> frozenset[int]:
+        """Return no shard: they are here."""
+        return frozenset()
+
+    def close(self) -> None:
+        """Let the files be erased: no question follows."""
+        for shard in self._shards:
+            shard.close()

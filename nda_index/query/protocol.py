@@ -1,0 +1,182 @@
+"""What is said between a question and a shard: the session that works on it, and the messages of each step.
+
+A shard computes sums over its own images; the sums of all shards are merged (`nda_index.query.gather`) and given back,
+and each shard goes on as if it held the whole collection. So an answer does not depend on how a collection is divided.
+
+A session is deterministic: the same calls give the same results. That is why a shard that was lost can be opened
+elsewhere and be told again what it was told before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from nda_index.exact.posterior import View
+from nda_index.progress import Progress
+from nda_index.question import Question
+
+Result = TypeVar("Result")
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ShardQuestion:
+    """A question as every shard gets it.
+
+    Attributes:
+        question: its options.
+        pixels: uint8 [C, H, W], the picture as the index compares it.
+        views: noisy versions of the picture at every scale, made once for all shards.
+        probes: cells that a window of the picture visits at most.
+        mean: the posterior mean is wanted, and not scores.
+        progress: is called with (stage, done, total) by shards of this process.
+    """
+
+    question: Question
+    pixels: NDArray[np.uint8]
+    views: tuple[View, ...]
+    probes: int
+    mean: bool = False
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Estimated scores of a shard's images, float64 [N] (None in exact mode); which of them are allowed, bool [N]."""
+
+    votes: Floats | None
+    allowed: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Images of a shard, by its own numbering.
+
+    Attributes:
+        image_ids: int64 [n], ascending: to be scored exactly, or to be averaged.
+        sampled: int64 [m], drawn from the others to estimate what these weigh; None where there are no others.
+    """
+
+    image_ids: NDArray[np.int64]
+    sampled: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Masses of the selected images together, for each view.
+
+    Attributes:
+        exact: natural logarithm, by the exact stage, float64 [P] each.
+        coarse: logarithm to base 2, by the coarse stage, float64 [W] each; none where nothing is sampled.
+    """
+
+    exact: list[Floats]
+    coarse: list[Floats]
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What lies outside the shortlist, for each view.
+
+    Attributes:
+        ratios: mass of each sampled image over that of all selected ones, float64 [m, P] each.
+        held: part of the visited cells' mass that the selected images hold, float64 [rows, columns] each.
+    """
+
+    ratios: list[Floats]
+    held: list[Floats]
+
+
+@dataclass(frozen=True)
+class ShardScores:
+    """Scores of the selected images, float64 [n], what computed them, and the fraction of mass too small to compute."""
+
+    scores: Floats
+    backend: str
+    left_out: float
+
+
+@dataclass(frozen=True)
+class ShardMean:
+    """Weighted pixels of the selected images, float64 [scales, H, W, C + 1], and seconds by stage."""
+
+    pixels: Floats
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Images by name: pixels uint8 [n, C, H, W], keys, metadata, and seconds by stage of the whole session."""
+
+    pixels: NDArray[np.uint8]
+    keys: tuple[str, ...]
+    metadata: pa.Table
+    seconds: dict[str, float]
+
+
+class ShardSession(Protocol):
+    """One question on one shard. Its methods are called in their order here, each once.
+
+    Scores take all but `average`; a posterior mean takes `probe`, `vote`, `total` and `average`; votes the first two.
+    """
+
+    def probe(self) -> list[Floats]:
+        """Visit cells: the log mass (base 2) of every visit, [V] for each view; none in exact mode."""
+
+    def vote(self, log_masses: list[Floats]) -> Votes:
+        """Estimate scores, from the log masses of all shards."""
+
+    def total(self, selection: Selection) -> Totals:
+        """Sum the masses of selected images."""
+
+    def weigh(self, totals: Totals) -> Outside:
+        """Weigh the sampled images against the totals of all shards."""
+
+    def score(self, log_normalisers: list[Floats]) -> ShardScores:
+        """Score the selected images in the whole posterior, whose log normalisers are [P] for each view."""
+
+    def average(self, log_normalisers: list[Floats]) -> ShardMean:
+        """Sum the pixels of the selected images by their weights in the whole posterior."""
+
+    def fetch(self, image_ids: NDArray[np.int64]) -> Rows:
+        """Read images of the shard, in the order of these ids."""
+
+    def end(self) -> None:
+        """Forget the question. Never raises."""
+
+
+class Shards(Protocol):
+    """The shards of an index, in this process or on other machines.
+
+    Attributes:
+        present: bool [images of the shard] each, False for those that were removed.
+        metadata_schema: names and types of the metadata columns.
+        concurrent: whether several threads may ask questions at a time.
+        partial: whether questions are answered without shards that are lost for good.
+    """
+
+    present: list[NDArray[np.bool_]]
+    metadata_schema: pa.Schema
+    concurrent: bool
+    partial: bool
+
+    def sessions(self, question: ShardQuestion) -> list[ShardSession | None]:
+        """Begin a session on every shard; None for shards that are lost."""
+
+    def together(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
+        """Make calls to several shards, at the same time where they are on other machines."""
+
+    def pixels(self, shard: int, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Read the pixels of a shard's images, uint8 [n, C, H, W]."""
+
+    def lost(self) -> frozenset[int]:
+        """Return the numbers of the shards that cannot be reached."""
+
+    def close(self) -> None:
+        """Let the files be erased: no question follows."""

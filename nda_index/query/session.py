@@ -1,0 +1,131 @@
+"""A question on a shard of this process: what each step computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nda_index.coarse.probe import CellVisit, Probe, sum_votes, visit_cells
+from nda_index.coarse.windows import query_windows
+from nda_index.exact.means import MeanSums, sum_mean
+from nda_index.exact.posterior import PosteriorSums, View, sum_posterior
+from nda_index.images import to_float
+from nda_index.query.protocol import (
+    Floats,
+    Outside,
+    Rows,
+    Selection,
+    ShardMean,
+    ShardQuestion,
+    ShardScores,
+    Totals,
+    Votes,
+)
+from nda_index.query.shard import Shard, mask_of
+from nda_index.query.timing import StageTimer
+from nda_index.trust.coverage import weigh_outside
+
+
+class LocalSession:
+    """A question on a shard; `nda_index.query.protocol.ShardSession` has its steps."""
+
+    def __init__(self, shard: Shard, question: ShardQuestion) -> None:
+        """Begin; nothing is computed before the first step."""
+        self._shard, self._question, self._timer = shard, question, StageTimer()
+        self._visits: list[CellVisit] = []
+        self._probes: list[Probe] = []
+        self._allowed = np.empty(0, np.bool_)
+        self._sampled: NDArray[np.int64] | None = None
+        self._sums: PosteriorSums | MeanSums | None = None
+
+    def probe(self) -> list[Floats]:
+        """Visit cells: the log mass (base 2) of every visit, for each view."""
+        with self._timer.stage("probe"):
+            self._allowed = self._shard.allow(self._question.question.where)
+            if self._question.question.mode != "exact":
+                self._visits = [self._visit(view) for view in self._question.views]
+        return [visit.log_masses for visit in self._visits]
+
+    def vote(self, log_masses: list[Floats]) -> Votes:
+        """Estimate scores, from the log masses of all shards."""
+        with self._timer.stage("probe"):
+            self._probes = [visit.probe(total) for visit, total in zip(self._visits, log_masses, strict=True)]
+            factors = [view.factor for view in self._question.views]
+            votes = sum_votes(factors, self._probes) if self._probes else None
+        return Votes(votes, self._allowed)
+
+    def total(self, selection: Selection) -> Totals:
+        """Sum the masses of selected images."""
+        ids, self._sampled = selection.image_ids, selection.sampled
+        settings = self._question.question.posterior_on(self._shard.backend)
+        sum_images = sum_mean if self._question.mean else sum_posterior
+        with self._timer.stage("exact"):
+            self._sums = sum_images(
+                self._question.views, self._shard.blocks(ids, self._timer), len(ids), settings, self._report()
+            )
+        if self._sampled is None:
+            return Totals(self._sums.log_totals, [])
+        with self._timer.stage("coverage"):
+            inside = mask_of(ids, len(self._shard.present))
+            return Totals(self._sums.log_totals, [probe.totals_of(inside) for probe in self._probes])
+
+    def weigh(self, totals: Totals) -> Outside:
+        """Weigh the sampled images against the totals of all shards."""
+        if self._sampled is None:
+            return Outside([], [])
+        with self._timer.stage("coverage"):
+            views, settings = self._question.views, self._question.question.posterior
+            pixels = to_float(self._shard.corpus.pixels(self._sampled))
+            ratios = weigh_outside(views, totals.exact, pixels, settings)
+            held = [
+                probe.held(total)[:: view.scale.query_stride, :: view.scale.query_stride]
+                for probe, total, view in zip(self._probes, totals.coarse, views, strict=True)
+            ]
+        return Outside(ratios, held)
+
+    def score(self, log_normalisers: list[Floats]) -> ShardScores:
+        """Score the selected images in the whole posterior."""
+        if not isinstance(self._sums, PosteriorSums):
+            raise RuntimeError("score is called before total, or of a question about a mean")
+        with self._timer.stage("exact"):
+            result = self._sums.scores(log_normalisers)
+        return ShardScores(result.scores, result.backend, result.left_out)
+
+    def average(self, log_normalisers: list[Floats]) -> ShardMean:
+        """Sum the pixels of the selected images by their weights in the whole posterior."""
+        if not isinstance(self._sums, MeanSums):
+            raise RuntimeError("average is called before total, or of a question about scores")
+        with self._timer.stage("exact"):
+            pixels = self._sums.pixels(log_normalisers)
+        return ShardMean(pixels, self._timer.seconds)
+
+    def fetch(self, image_ids: NDArray[np.int64]) -> Rows:
+        """Read images of the shard, in the order of these ids."""
+        with self._timer.stage("fetch"):
+            pixels = self._shard.corpus.pixels(image_ids)
+            keys, metadata = self._shard.corpus.rows(image_ids)
+        return Rows(pixels, keys, metadata, self._timer.seconds)
+
+    def end(self) -> None:
+        """Let go of what the steps kept."""
+        self._visits, self._probes, self._sums = [], [], None
+
+    def _visit(self, view: View) -> CellVisit:
+        question, cells = self._question, self._shard.coarse[self._shard.scales.index(view.scale)]
+        with self._timer.stage("embed"):
+            windows = query_windows(
+                cells.embedding, cells.stride, question.pixels, view.noisy, question.question.mirror
+            )
+        some = None if self._allowed.all() else self._allowed
+        return visit_cells(cells, windows, len(self._allowed), probes=question.probes, allowed=some)
+
+    def _report(self) -> Callable[[int, int], None]:
+        progress = self._question.progress
+
+        def report(done: int, total: int) -> None:
+            if progress is not None:
+                progress("score", done, total)
+
+        return report

@@ -1,0 +1,64 @@
+"""A service from its start to its end: it warms up, answers, follows the index on disk, and closes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from nda_index.serve.forms import Submission
+from nda_index.serve.reload import Snapshot
+from nda_index.serve.service import Service
+
+LOG = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def run(service: Service) -> AsyncIterator[None]:
+    """Answer questions until the block ends, then close the service."""
+    tasks = [asyncio.create_task(part) for part in (service.engine.run(), _warm_up_and_follow(service))]
+    try:
+        yield
+    finally:
+        service.ready = False
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        service.close()
+
+
+async def _warm_up_and_follow(service: Service) -> None:
+    while not service.ready:
+        try:
+            await _warm_up(service, service.reloader.current)
+            service.ready = True
+        except Exception:  # whatever it is, clients are told to try again, and the next attempt may succeed
+            LOG.exception("the index does not answer")
+            await _look_again(service)  # it may have been repaired
+    while True:
+        await _look_again(service)
+
+
+async def _look_again(service: Service) -> None:
+    """Wait, then open the index again if it has changed."""
+
+    async def prepare(fresh: Snapshot) -> None:
+        if fresh.collection == service.reloader.current.collection:
+            await _warm_up(service, fresh)  # behind the queued questions; the old index is as good until then
+        await service.run_in_files(service.results.bind_to, fresh.collection)  # at once: removed images must disappear
+
+    await asyncio.sleep(service.settings.reload_seconds)
+    try:
+        await service.reloader.follow(prepare)
+    except Exception:
+        LOG.exception("the index on disk cannot be read")
+
+
+async def _warm_up(service: Service, snapshot: Snapshot) -> None:
+    """Compile loops and read pages before the first client comes: answer a question about the first image."""
+    index = snapshot.index
+    if len(index) == 0:
+        return
+    query = await service.decode(index, Submission(None, int(index.image_ids[0]), {"top": 1}))
+    await service.engine.answer(f"warm-up {index.manifest.index_hash}", query, snapshot, float("inf"))

@@ -1,0 +1,127 @@
+"""Near-duplicates: images that are copies of one another, and the best evidence that is left without them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from nda_index.scales import Scale
+from nda_index.threads import one_torch_thread
+from nda_index.trust.evidence import check_pictures, measure_evidence
+
+# Chosen on the first CIFAR-10 images; benchmarks/results/verdict.md measures them on others.
+_THUMBNAIL = 20  # side of the thumbnails that tell near-duplicates
+_THUMBNAIL_SHIFT = 2  # thumbnail pixels by which a near-duplicate may be shifted
+_ZOOM = 0.9  # the crop that is tried as well
+_ALIKE = 0.85  # correlation of thumbnails from which images may be near-duplicates
+_SAME = 0.97  # and from which they are
+_SAME_EVIDENCE = 0.29  # at patch 7, from which those between are (a horizon alone makes thumbnails correlate by 0.9)
+
+
+def group_duplicates(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Group images that are copies of one another: coded again, mirrored, recoloured, cropped by 10% or shifted.
+
+    Thumbnails of the luminance, without their coarse shading, are compared at small shifts, mirrored, and enlarged by a
+    tenth. An image joins the group of the earlier image that it correlates with most, where that is nearly 1, or high
+    and confirmed by the evidence of one for the other. Pictures without any structure are alike.
+
+    Args:
+        images: uint8 [n, C, H, W]. Memory and time grow with n squared.
+
+    Returns:
+        int64 [n], the position of the first image of each image's group.
+
+    Raises:
+        ConfigError: the images have another shape or type.
+
+    Example:
+        >>> images = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), np.uint8)
+        >>> images[2] = images[0][..., ::-1]
+        >>> group_duplicates(images).tolist()
+        [0, 1, 0, 3]
+    """
+    check_pictures(images, "images")
+    if len(images) < 2:
+        return np.arange(len(images))
+    correlations = _correlate_thumbnails(images)  # [n, n]
+    correlations = torch.maximum(correlations, correlations.T).triu(1)  # [n, n], of column with the earlier row
+    closest, partner = (part.numpy() for part in correlations.max(0))  # [n], [n]
+    groups = np.arange(len(images))
+    for i in np.flatnonzero(closest >= _ALIKE):  # ascending: the partner's own group is known
+        if closest[i] >= _SAME or _confirm(images[i], images[partner[i]]):
+            groups[i] = groups[partner[i]]
+    return groups
+
+
+@one_torch_thread()
+def find_best_unrelated(
+    picture: NDArray[np.uint8], images: NDArray[np.uint8], scales: Sequence[Scale], *, mirror: bool = True
+) -> float:
+    """Return the best evidence among images that are not the picture itself or its near-duplicates: an entry of a null.
+
+    Near-duplicates do not count for pictures from outside the collection either: half of the ten strongest matches of
+    CIFAR-10's test set were copies of test images in the training set.
+
+    Args:
+        picture: uint8 [C, H, W].
+        images: uint8 [n, C, H, W], its best matches in the collection; the picture may be one of them.
+        scales, mirror: as for `measure_evidence`.
+
+    Returns:
+        The evidence; 0 where no image is left.
+
+    Raises:
+        ConfigError: as `measure_evidence`.
+
+    Example:
+        >>> images = np.random.default_rng(0).integers(0, 256, (5, 3, 16, 16), np.uint8)
+        >>> find_best_unrelated(images[2], images, [Scale(5)]) < 0.2
+        True
+    """
+    unrelated = group_duplicates(np.concatenate([picture[None], images]))[1:] != 0
+    return float(measure_evidence(picture, images[unrelated], scales, mirror=mirror).max(initial=0.0))
+
+
+def _confirm(image: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    scales = [Scale(min(7, *image.shape[1:]))]
+    return any(measure_evidence(a, b[None], scales)[0] >= _SAME_EVIDENCE for a, b in ((image, other), (other, image)))
+
+
+def _correlate_thumbnails(images: NDArray[np.uint8]) -> torch.Tensor:
+    """Correlate the thumbnails of each pair at its best shift, mirrored or not, as it is or zoomed: [n, n]."""
+    plain = _make_thumbnails(images, zoom=1.0)  # [n, side, side]
+    side = _THUMBNAIL - 1
+    inner = side - 2 * _THUMBNAIL_SHIFT
+    first = _cut_square(plain, _THUMBNAIL_SHIFT, _THUMBNAIL_SHIFT, inner)  # [n, d]
+    best = torch.full((len(images), len(images)), -1.0)
+    for second in (plain, _make_thumbnails(images, zoom=_ZOOM)):
+        for turned in (second, second.flip(-1)):
+            for dy in range(2 * _THUMBNAIL_SHIFT + 1):
+                for dx in range(2 * _THUMBNAIL_SHIFT + 1):
+                    torch.maximum(best, first @ _cut_square(turned, dy, dx, inner).T, out=best)
+    return best
+
+
+def _make_thumbnails(images: NDArray[np.uint8], zoom: float) -> torch.Tensor:
+    """Return thumbnails of the central `zoom` of each image: its luminance without coarse shading, [n, side, side]."""
+    grey = torch.from_numpy(images.mean(1, dtype=np.float32))[:, None]  # [n, 1, H, W]
+    top, left = (round(size * (1 - zoom) / 2) for size in grey.shape[2:])
+    centre = grey[:, :, top : grey.shape[2] - top, left : grey.shape[3] - left]  # [n, 1, H', W']
+    small = functional.interpolate(
+        centre, (_THUMBNAIL, _THUMBNAIL), mode="bilinear", antialias=True, align_corners=False
+    )  # [n, 1, 20, 20]
+    small = functional.avg_pool2d(small, 2, 1)  # [n, 1, side, side]
+    shading = functional.avg_pool2d(functional.pad(small, (3, 3, 3, 3), mode="replicate"), 7, 1)  # [n, 1, side, side]
+    return (small - shading)[:, 0]
+
+
+def _cut_square(thumbnails: torch.Tensor, top: int, left: int, size: int) -> torch.Tensor:
+    """Return every second pixel of a square of the thumbnails, without their mean; a last number is for faint noise."""
+    part = thumbnails[:, top : top + size : 2, left : left + size : 2].flatten(1)  # [n, d]
+    part = part - part.mean(1, keepdim=True)  # [n, d]
+    part = functional.pad(part, (0, 1), value=part.shape[1] ** 0.5)  # [n, d + 1]; contrast of one grey level
+    return functional.normalize(part)

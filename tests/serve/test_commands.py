@@ -1,0 +1,72 @@
+"""The commands of the service; `test_server` starts `nda-index serve` as a process."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nda_index.serve.commands import serve
+from nda_index.serve.settings import ServeSettings
+from nda_index.serve.tokens import is_accepted
+from tests.cli.running import run
+
+WEB = {"fastapi", "starlette", "uvicorn", "prometheus_client"}  # not pydantic, which LanceDB imports
+
+
+@pytest.mark.parametrize(
+    "module", ["nda_index", "nda_index.client", "nda_index.question", "nda_index.serve.commands", "nda_index.cli.app"]
+)
+def test_nothing_of_the_extra_is_imported_before_it_is_needed(module: str) -> None:
+    code = f"import sys, {module}; print(*sys.modules)"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not WEB.intersection(output.split())
+
+
+def test_defaults_are_those_of_the_settings(tmp_path: Path) -> None:
+    settings, parameters = ServeSettings(tmp_path), inspect.signature(serve).parameters
+    for name in ("queue", "batch", "deadline"):
+        assert parameters[name].default == getattr(settings, name)
+    assert parameters["results_mib"].default << 20 == settings.results_bytes
+    assert parameters["upload_mib"].default << 20 == settings.upload_bytes
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--host", "0.0.0.0"], 2, "there are no tokens"),
+        (["--host", "192.0.2.1", "--without-tokens"], 2, "cannot listen on 192.0.2.1"),
+        (["--port", 99999], 2, "port is 99999"),
+        (["--token-file", "absent.txt"], 2, "cannot be read"),
+        (["--queue", 0], 2, "queue is 0"),
+        (["--deadline", 0], 2, "deadline is 0"),
+        (["--ray", "auto"], 2, "is not in shards"),
+        (["--device", "abacus"], 2, "device is 'abacus'"),
+    ],
+)
+def test_wrong_options_are_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, index_folder: Path, options: list[object],
+    code: int, message: str,
+) -> None:  # fmt: skip
+    found, _, err = run(capsys, monkeypatch, "serve", index_folder, *options)
+    assert (found, err.count("\n")) == (code, 1)
+    assert message in err
+
+
+def test_a_token_and_its_hash_are_made(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, err = run(capsys, monkeypatch, "token")
+    assert code == 0
+    assert is_accepted(f"Bearer {err.split()[-1]}", [out.strip()])
+
+
+def test_a_missing_fastapi_names_the_remedy(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, index_folder: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    monkeypatch.delitem(sys.modules, "nda_index.serve.app", raising=False)
+    code, _, err = run(capsys, monkeypatch, "serve", index_folder)
+    assert code == 7
+    assert "fastapi is not installed; run: pip install 'nda-index[serve]'" in err

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from nda_index import SourceError
+from nda_index.sources import base, open_source
+from nda_index.sources.parquet import find_image_column, find_key_column
+from tests.conftest import GREEN, RED, encoded
+from tests.sources.contents import numbered, read
+
+STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def write(path: Path, **columns: Any) -> Path:
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def structs(*images: Any) -> pa.Array:
+    return pa.array([{"bytes": image, "path": None} for image in images], STRUCT)
+
+
+def large_binary(*images: Any) -> pa.Array:
+    return pa.array(images, pa.large_binary())
+
+
+def test_paths_of_image_structs_are_keys_and_plain_columns_are_metadata(tmp_path: Path) -> None:
+    rows = [
+        {"bytes": encoded(RED), "path": "r.png"},
+        {"bytes": None, "path": "gone.png"},
+        {"bytes": encoded(GREEN), "path": None},
+    ]
+    contents = read(write(tmp_path / "set.parquet", image=rows, label=[3, 4, 5], nested=[[1], [2], [3]]))
+    assert contents.keys == ["r.png", "set-00000002"]
+    assert contents.metadata.to_pydict() == {"label": [3, 5]}
+    assert [(f.key, f.reason) for f in contents.failures] == [("gone.png", "the source holds no bytes for it")]
+    np.testing.assert_array_equal(contents.images[0].transpose(1, 2, 0), RED)
+    np.testing.assert_array_equal(contents.images[1].transpose(1, 2, 0), GREEN)
+
+
+@pytest.mark.parametrize("form", [structs, lambda *images: pa.array(images, pa.binary()), large_binary])
+def test_every_form_of_image_column_gives_the_same(tmp_path: Path, form: Callable[..., pa.Array]) -> None:
+    path = write(tmp_path / "set.parquet", img=form(encoded(RED), None, encoded(GREEN), b"broken"))
+    contents = read(path)
+    np.testing.assert_array_equal(contents.images.transpose(0, 2, 3, 1), [RED, GREEN])
+    assert contents.keys == ["set-00000000", "set-00000002"]
+    assert [failure.key for failure in contents.failures] == ["set-00000001", "set-00000003"]
+    assert contents.metadata.column_names == []
+    opened = open_source(path)
+    assert (opened.kind, opened.count) == ("parquet", 4)
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"png": pa.binary(), "thumbnail": STRUCT}, "thumbnail"),
+        ({"mask": pa.binary(), "jpg": pa.large_binary(), "image": pa.binary()}, "image"),
+        ({"mask": pa.binary(), "bytes": pa.binary()}, "bytes"),
+        ({"mask": pa.binary(), "photo": pa.binary()}, "mask"),
+        ({"image": pa.string(), "box": pa.struct([("x", pa.int64())])}, None),
+    ],
+)
+def test_the_image_column_is_a_struct_or_the_best_named_binary_one(
+    columns: dict[str, pa.DataType], expected: str | None
+) -> None:
+    assert find_image_column(pa.schema(columns.items())) == expected
+
+
+def test_other_binary_columns_are_not_metadata(tmp_path: Path) -> None:
+    digest = pa.array([bytes(32)], pa.binary(32))
+    path = write(tmp_path / "set.parquet", mask=[b"x"], image=[encoded(RED)], digest=digest, label=["red"])
+    assert read(path).metadata.to_pydict() == {"label": ["red"]}
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"id": pa.string(), "path": pa.string(), "key": pa.string()}, "key"),
+        ({"file_name": pa.string(), "path": pa.string()}, "path"),
+        ({"key": pa.int64(), "filename": pa.string()}, "filename"),
+        ({"name": pa.string()}, None),
+    ],
+)
+def test_the_key_column_is_the_best_named_string_one(columns: dict[str, pa.DataType], expected: str | None) -> None:
+    assert find_key_column(pa.schema(columns.items())) == expected
+
+
+def test_a_column_named_key_is_not_metadata_too_but_other_key_columns_are(tmp_path: Path) -> None:
+    images = [encoded(RED)] * 3
+    named_key = read(write(tmp_path / "a.parquet", image=images, key=["x", "y", None]))
+    assert (named_key.keys, named_key.metadata.column_names) == (["x", "y", "a-00000002"], [])
+    named_id = read(write(tmp_path / "b.parquet", image=images, id=["x", "y", ""]))
+    assert (named_id.keys, named_id.metadata.to_pydict()) == (["x", "y", "b-00000002"], {"id": ["x", "y", ""]})
+
+
+def test_keys_are_kept_where_their_column_is_not(tmp_path: Path) -> None:
+    path = write(tmp_path / "set.parquet", image=[encoded(RED)], id=["x"], year=[1999])
+    contents = read(path, columns=["year"])
+    assert (contents.keys, contents.metadata.to_pydict()) == (["x"], {"year": [1999]})
+
+
+def test_metadata_keep_their_types_and_missing_values(tmp_path: Path) -> None:
+    columns = {
+        "i": pa.array([1, None], pa.int16()),
+        "f": pa.array([0.5, None], pa.float32()),
+        "b": pa.array([True, None]),
+        "s": pa.array(["x", None]),
+        "d": pa.array([datetime.date(1999, 1, 2), None]),
+        "t": pa.array([datetime.datetime(1999, 1, 2), None], pa.timestamp("us")),
+    }
+    path = write(tmp_path / "set.parquet", image=[encoded(RED)] * 2, **columns)
+    metadata = read(path).metadata
+    assert metadata.equals(pa.table(columns))
+    assert open_source(path).schema.equals(metadata.schema)
+
+
+def test_a_dictionary_column_becomes_its_values(tmp_path: Path) -> None:
+    labels = pa.array(["cat", "dog", "cat"]).dictionary_encode()
+    metadata = read(write(tmp_path / "set.parquet", image=[encoded(RED)] * 3, label=labels)).metadata
+    assert metadata.schema.field("label").type == pa.string()
+    assert metadata["label"].to_pylist() == ["cat", "dog", "cat"]
+
+
+def test_several_files_are_read_in_order_past_a_chunk_and_count_their_rows_alone(tmp_path: Path) -> None:
+    count = base.CHUNK + 5
+    images = numbered(2 * count)
+    for part in range(2):
+        own = images[part * count : (part + 1) * count]
+        write(tmp_path / f"part{part}.parquet", png=[encoded(image) for image in own], year=[part] * count)
+    for source in (tmp_path, tmp_path / "part*.parquet", sorted(tmp_path.iterdir())):
+        contents = read(source if isinstance(source, list) else str(source), (2, 2))
+        np.testing.assert_array_equal(contents.images.transpose(0, 2, 3, 1), images)
+        assert contents.keys == [f"part{part}-{row:08d}" for part in range(2) for row in range(count)]
+        assert contents.metadata.to_pydict() == {"year": [0] * count + [1] * count}
+    assert read(sorted(tmp_path.iterdir(), reverse=True), (2, 2)).keys[0] == "part1-00000000"
+
+
+def test_files_of_other_columns_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "0.parquet", png=[encoded(RED)], year=[1])
+    for columns in ({}, {"year": ["1"]}, {"year": [1], "label": [1]}):
+        write(tmp_path / "1.parquet", png=[encoded(RED)], **columns)
+        with pytest.raises(SourceError, match=r"1\.parquet' has other columns than '.*0\.parquet'"):
+            open_source(tmp_path)
+
+
+def test_the_notes_that_writers_leave_in_a_schema_are_not_compared(tmp_path: Path) -> None:
+    table = pa.table({"png": [encoded(RED)]})
+    pq.write_table(table, tmp_path / "0.parquet")
+    pq.write_table(table.replace_schema_metadata({"writer": "another"}), tmp_path / "1.parquet")
+    assert open_source(tmp_path).count == 2
+
+
+def test_a_file_without_images_and_a_broken_one_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"has no image column .* it has \['label', 'url'\]"):
+        open_source(write(tmp_path / "text.parquet", label=[1], url=["http://x/y.png"]))
+    path = tmp_path / "set.parquet"
+    path.write_bytes(b"PAR1 no")
+    with pytest.raises(SourceError, match=r"set\.parquet' cannot be read as Parquet: .*; check that it is complete"):
+        open_source(path)
+
+
+def test_a_file_that_is_damaged_inside_is_refused_when_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "set.parquet"
+    pq.write_table(pa.table({"image": [encoded(RED)]}), path, compression="gzip")
+    data = path.read_bytes()
+    path.write_bytes(data[:4] + bytes(len(data) // 3) + data[4 + len(data) // 3 :])
+    with pytest.raises(SourceError, match=r"set\.parquet' cannot be read to its end"):
+        read(path)

@@ -1,0 +1,1 @@
+"""Tools for those who work on nda-index: set-up, checks, the demo."""
