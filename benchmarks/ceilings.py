@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nda_index.exact.cpu_kernels import _kernel
-from nda_index.exact.simd import LANES, exp2, fma, load, smaller, store
+from nda_index.exact.simd import LANES, exp2, fma, kernel, load, smaller, store
 
 REPEATS = 5
 
@@ -19,7 +18,7 @@ REPEATS = 5
 def ceilings(threads: int) -> dict[str, float]:
     """Billions of vectors a second: additions, fused multiply-adds, exponentials, loads from each cache."""
     found = {}
-    for name, kernel, kib, operations in (
+    for name, work, kib, operations in (
         ("additions", _additions, 4, 8),
         ("multiply-adds", _multiply_adds, 4, 8),
         ("exponentials", _exponentials, 16, 0.5),
@@ -27,22 +26,22 @@ def ceilings(threads: int) -> dict[str, float]:
         ("loads, second cache", _loads, 512, 1),
         ("loads, third cache", _loads, 6 * 1024, 1),
     ):
-        found[name] = _measure(kernel, kib * 1024 // 4, operations, threads)
+        found[name] = _measure(work, kib * 1024 // 4, operations, threads)
     return found
 
 
-def _measure(kernel: Callable[..., None], floats: int, operations: float, threads: int) -> float:
-    """`operations` are those of a round; for kernels that walk over the buffer, of a vector in it."""
+def _measure(work: Callable[..., None], floats: int, operations: float, threads: int) -> float:
+    """`operations` are those of a round; for work that walks over the buffer, of a vector in it."""
     walks = operations <= 1
     times = 100_000_000 * LANES // floats if walks else 20_000_000
     per_call = times * operations * (floats // LANES if walks else 1)
     buffers = [_aligned(floats) for _ in range(threads)]
-    kernel(buffers[0], 1)
+    work(buffers[0], 1)
     best = np.inf
     with ThreadPoolExecutor(threads) as pool:
         for _ in range(REPEATS):
             start = time.perf_counter()
-            list(pool.map(lambda buffer: kernel(buffer, times), buffers))
+            list(pool.map(lambda buffer: work(buffer, times), buffers))
             best = min(best, time.perf_counter() - start)
     return per_call * threads / best / 1e9
 
@@ -53,7 +52,7 @@ def _aligned(floats: int) -> NDArray[np.float32]:
     return room[first : first + floats]
 
 
-@_kernel
+@kernel
 def _additions(x: Any, times: int) -> None:
     a, b, c, d = load(x, 0), load(x, 16), load(x, 32), load(x, 48)
     e, f, g, h = load(x, 64), load(x, 80), load(x, 96), load(x, 112)
@@ -64,7 +63,7 @@ def _additions(x: Any, times: int) -> None:
     store(x, 0, ((a + b) + (c + d)) + ((e + f) + (g + h)))
 
 
-@_kernel
+@kernel
 def _multiply_adds(x: Any, times: int) -> None:
     a, b, c, d = load(x, 0), load(x, 16), load(x, 32), load(x, 48)
     e, f, g, h = load(x, 64), load(x, 80), load(x, 96), load(x, 112)
@@ -75,7 +74,7 @@ def _multiply_adds(x: Any, times: int) -> None:
     store(x, 0, ((a + b) + (c + d)) + ((e + f) + (g + h)))
 
 
-@_kernel
+@kernel
 def _exponentials(x: Any, times: int) -> None:
     half = len(x) // 2
     for _ in range(times):
@@ -83,7 +82,7 @@ def _exponentials(x: Any, times: int) -> None:
             store(x, half + i, exp2(load(x, i)))
 
 
-@_kernel
+@kernel
 def _loads(x: Any, times: int) -> None:
     a, b, c, d = load(x, 0), load(x, 16), load(x, 32), load(x, 48)
     for _ in range(times):

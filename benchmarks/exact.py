@@ -34,7 +34,7 @@ from benchmarks.published import faiss_neighbours, keops_scores, published_score
 from nda_index import Scale
 from nda_index.diffusion import NoisyImage, noisy_images
 from nda_index.exact import image_scores
-from nda_index.exact.cpu_kernels import ABREAST
+from nda_index.exact.cpu_distances import ABREAST
 from nda_index.exact.pairs import pair_plan
 from nda_index.exact.posterior import PosteriorSettings, score_views, views_of
 from nda_index.exact.simd import LANES

@@ -25,13 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.diffusion import NoisyImage
+from nda_index.exact.cpu_distances import Images
 from nda_index.exact.cpu_kernels import (
     BEST,
     NEAREST,
     ONTO_PIXELS,
     ONTO_TRAIN,
     SUM,
-    Images,
     Limits,
     Plan,
     Purpose,

@@ -123,7 +123,7 @@ class _Strip(NamedTuple):
 
 
 class _GridRows(NamedTuple):
-    """Of the rows of windows in a block: the first place on the query's and the training grid; whether it is on them."""
+    """The rows of windows in a block: the first place on the query's and the training grid; whether it is on them."""
 
     query: Integers
     train: Integers
@@ -331,7 +331,7 @@ def _write(results: Results, part: int, v: int, group: int, images: int, weigher
 @allocating_kernel
 def _sweep_group(
     images: Images, plan: Plan, limits: Limits, purpose: Purpose, results: Results, group: int, part: int
-) -> int:
+) -> None:
     """Compare all queries with sixteen images at a part of the vertical displacements."""
     queries, kind, k = images.queries, purpose.kind, purpose.k
     parts, targets = results.out.shape[0], results.out.shape[3]
@@ -347,7 +347,7 @@ def _sweep_group(
             for b0 in range(0, plan.columns.shape[0], ABREAST):
                 left_out += _sweep_strip(query, plan, a, b0, weigher, purpose.spans, buffers)
         _write(results, part, v, group, min(LANES, images.train.shape[0] - group * LANES), weigher)
-    return left_out
+    results.left_out[group * parts + part] = left_out
 
 
 @parallel_kernel
@@ -365,4 +365,5 @@ def sweep(images: Images, plan: Plan, limits: Limits, purpose: Purpose, results:
     """
     parts = results.out.shape[0]
     for item in numba.prange(results.left_out.shape[0]):
-        results.left_out[item] = _sweep_group(images, plan, limits, purpose, results, item // parts, item % parts)
+        # Nothing is written here: Numba drops what a parallel loop itself writes to a named tuple's array.
+        _sweep_group(images, plan, limits, purpose, results, item // parts, item % parts)

@@ -32,6 +32,7 @@ _OPTIONS: dict[str, Any] = {
     "cache": True,
     "error_model": "numpy",
 }
+_UNCOUNTED: dict[str, Any] = {**_OPTIONS, "_nrt": False}  # Numba's own name for it; no release documents another
 
 
 def kernel(function: Kernel) -> Kernel:
@@ -40,7 +41,7 @@ def kernel(function: Kernel) -> Kernel:
     It counts no references to its arrays, which its caller holds. Counting takes up to a third of the time of a
     function that is called often: each count is an atomic operation.
     """
-    return cast(Kernel, numba.njit(_nrt=False, **_OPTIONS)(function))
+    return cast(Kernel, numba.njit(**_UNCOUNTED)(function))
 
 
 def allocating_kernel(function: Kernel) -> Kernel:
