@@ -36,8 +36,9 @@ from nda_index.diffusion import NoisyImage, noisy_images
 from nda_index.exact import image_scores
 from nda_index.exact.cpu_distances import ABREAST
 from nda_index.exact.pairs import pair_plan
-from nda_index.exact.posterior import PosteriorSettings, score_views, views_of
+from nda_index.exact.posterior import PosteriorSettings, score_views
 from nda_index.exact.simd import LANES
+from nda_index.exact.views import views_of
 from nda_index.images import to_float
 from nda_index.scales import parse_scale
 

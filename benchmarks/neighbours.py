@@ -36,7 +36,8 @@ from nda_index.coarse.storage import open_coarse, write_segment
 from nda_index.coarse.trainer import KMEANS_ITERATIONS, train_encoder
 from nda_index.coarse.windows import QueryWindows, query_windows
 from nda_index.diffusion import NoiseSetting, noisy_images
-from nda_index.exact.posterior import PosteriorSettings, View, score_views
+from nda_index.exact.posterior import PosteriorSettings, score_views
+from nda_index.exact.views import View
 from nda_index.images import decode_image, to_float
 
 NEIGHBOURS = (64, 256)  # of each window of the query

@@ -24,7 +24,8 @@ from rich.console import Console
 from benchmarks.machine import RESULTS, SHARED, describe_machine
 from benchmarks.recall import FOUR_DRAWS, TIMESTEPS
 from nda_index.diffusion import NoisyImage, noisy_images
-from nda_index.exact.posterior import PosteriorSettings, score_views, views_of
+from nda_index.exact.posterior import PosteriorSettings, score_views
+from nda_index.exact.views import views_of
 from nda_index.images import decode_image, to_float
 from nda_index.indexing.request import DEFAULT_SCALES
 

@@ -26,7 +26,8 @@ from scipy.stats import spearmanr
 import nda_index as nda
 from benchmarks.machine import RESULTS, SHARED, describe_machine
 from nda_index.diffusion import NoiseSetting, noisy_images
-from nda_index.exact.posterior import PosteriorSettings, View, score_views
+from nda_index.exact.posterior import PosteriorSettings, score_views
+from nda_index.exact.views import View
 from nda_index.images import decode_image, to_float
 
 TIMESTEPS = (20, 50, 100, 200, 400)

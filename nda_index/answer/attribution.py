@@ -17,7 +17,7 @@ from nda_index.answer.forms import FORMS
 from nda_index.answer.report import as_html
 from nda_index.errors import AnswerFormatError, ConfigError
 from nda_index.exact.links import cell_links
-from nda_index.exact.posterior import views_of
+from nda_index.exact.views import views_of
 from nda_index.question import Question
 from nda_index.store.files import ending_of, write_atomically
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.errors import ConfigError
-from nda_index.exact.posterior import score_views, views_of
+from nda_index.exact.posterior import score_views
+from nda_index.exact.views import views_of
 from nda_index.images import to_float
 from nda_index.progress import quiet
 from nda_index.question import Options, as_question

@@ -9,7 +9,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from nda_index.exact.maps import on_pixels_matrix
-from nda_index.exact.posterior import PosteriorSettings, View, scales_of
+from nda_index.exact.posterior import PosteriorSettings
+from nda_index.exact.views import View, scales_of
 from nda_index.images import to_float
 from nda_index.scales import Scale, block_means
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.exact import cpu
-from nda_index.exact.posterior import PosteriorSettings, View, block_masses, scales_of
+from nda_index.exact.posterior import PosteriorSettings, block_masses
+from nda_index.exact.views import View, scales_of
 from nda_index.images import to_float
 from nda_index.scales import Scale
 

@@ -14,6 +14,7 @@ from nda_index.errors import ConfigError
 from nda_index.exact import cpu, gpu, reference
 from nda_index.exact.masses import Masses, merge_log_totals
 from nda_index.exact.pairs import border_is_negligible
+from nda_index.exact.views import View
 from nda_index.scales import Scale
 
 BACKENDS = ("auto", "reference", "cpu", "gpu")
@@ -43,20 +44,6 @@ class PosteriorSettings:
             raise ConfigError(f"per_image_topk is {self.per_image_topk}; it must be 1 or more, or None for all")
         if self.backend not in BACKENDS:
             raise ConfigError(f"backend is {self.backend!r}; it must be one of {', '.join(map(repr, BACKENDS))}")
-
-
-@dataclass(frozen=True)
-class View:
-    """One noisy version of the query at one scale; `factor` is its part in the sum of scores."""
-
-    noisy: NoisyImage
-    scale: Scale
-    factor: float
-
-    @property
-    def positions(self) -> int:
-        """Number of query positions."""
-        return self.scale.query_positions(*self.noisy.pixels.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -297,18 +284,3 @@ def _folded(masses: Masses, count: int) -> Masses:
     total = masses.total[:count] + masses.total[count:]
     counted = masses.counted[:count] + masses.counted[count:]
     return Masses(total, counted, masses.log_unit, masses.left_out, masses.backend)
-
-
-def views_of(noisy: Sequence[NoisyImage], scales: Sequence[Scale]) -> list[View]:
-    """All pairs of noisy images and scales: noisy images are averaged, scales are summed with their weights."""
-    return [View(image, scale, scale.weight / len(noisy)) for scale in scales for image in noisy]
-
-
-def total_score(views: Sequence[View]) -> float:
-    """What the scores of all training images sum to (without `per_image_topk`)."""
-    return sum(view.factor * view.positions for view in views)
-
-
-def scales_of(views: Sequence[View]) -> list[Scale]:
-    """The scales of views, each once, in the order of the views."""
-    return list(dict.fromkeys(view.scale for view in views))

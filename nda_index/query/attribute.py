@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nda_index.answer.attribution import Attribution
 from nda_index.exact.maps import evidence_maps
-from nda_index.exact.posterior import total_score
+from nda_index.exact.views import total_score
 from nda_index.images import to_float
 from nda_index.query.conversation import Collection, Conversation, converse
 from nda_index.query.gather import Scored, fetch_rows, score_images

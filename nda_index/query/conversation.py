@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.errors import ShardLostError
-from nda_index.exact.posterior import views_of
+from nda_index.exact.views import views_of
 from nda_index.query.protocol import ShardQuestion, Shards, ShardSession
 from nda_index.question import Query
 from nda_index.scales import Scale

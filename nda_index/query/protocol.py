@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nda_index.exact.posterior import View
+from nda_index.exact.views import View
 from nda_index.progress import Progress
 from nda_index.question import Question
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from nda_index.coarse.probe import CellVisit, Probe, sum_votes, visit_cells
 from nda_index.coarse.windows import query_windows
 from nda_index.exact.means import MeanSums, sum_mean
-from nda_index.exact.posterior import PosteriorSums, View, sum_posterior
+from nda_index.exact.posterior import PosteriorSums, sum_posterior
+from nda_index.exact.views import View
 from nda_index.images import to_float
 from nda_index.query.protocol import (
     Floats,

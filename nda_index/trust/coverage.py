@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nda_index.exact.posterior import PosteriorSettings, View, block_masses, total_score
+from nda_index.exact.posterior import PosteriorSettings, block_masses
+from nda_index.exact.views import View, total_score
 
 SAMPLE = 512  # images outside the shortlist that are scored
 UNIFORM = 0.1  # part of the mean vote that every image has when the sample is drawn

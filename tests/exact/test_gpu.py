@@ -18,7 +18,8 @@ from nda_index.diffusion import NoisyImage
 from nda_index.exact import gpu, image_scores
 from nda_index.exact.means import posterior_mean, sum_mean
 from nda_index.exact.pairs import pair_plan
-from nda_index.exact.posterior import PosteriorSettings, score_views, views_of
+from nda_index.exact.posterior import PosteriorSettings, score_views
+from nda_index.exact.views import views_of
 
 
 @pytest.fixture(autouse=True)

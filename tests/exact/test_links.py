@@ -9,7 +9,8 @@ from nda_index import Scale
 from nda_index.exact import reference
 from nda_index.exact.links import cell_links
 from nda_index.exact.maps import evidence_maps
-from nda_index.exact.posterior import PosteriorSettings, View, score_views
+from nda_index.exact.posterior import PosteriorSettings, score_views
+from nda_index.exact.views import View
 from nda_index.images import to_float
 from tests.exact.test_maps import SCALES, asked, smooth_bytes
 

@@ -11,7 +11,8 @@ from nda_index import Scale
 from nda_index.diffusion import NoisyImage
 from nda_index.exact import reference
 from nda_index.exact.maps import evidence_maps
-from nda_index.exact.posterior import PosteriorSettings, score_views, total_score, views_of
+from nda_index.exact.posterior import PosteriorSettings, score_views
+from nda_index.exact.views import total_score, views_of
 from nda_index.images import to_float
 
 SCALES = [Scale(5), Scale(6, 2, 0.5), Scale(4, query_stride=3, train_stride=2)]

@@ -13,7 +13,8 @@ from nda_index import ConfigError, Scale
 from nda_index.diffusion import NoisyImage
 from nda_index.exact import merge_log_totals, reference
 from nda_index.exact.means import pixel_spans, posterior_mean, sum_mean
-from nda_index.exact.posterior import PosteriorSettings, View, views_of
+from nda_index.exact.posterior import PosteriorSettings
+from nda_index.exact.views import View, views_of
 
 WHOLE = PosteriorSettings()
 SCALES = [Scale(5), Scale(6, 2, 0.5), Scale(4, query_stride=2, train_stride=2)]

@@ -16,7 +16,8 @@ from PIL import Image
 import nda_index as nda
 from nda_index.exact import reference
 from nda_index.exact.means import posterior_mean, sum_mean
-from nda_index.exact.posterior import PosteriorSettings, views_of
+from nda_index.exact.posterior import PosteriorSettings
+from nda_index.exact.views import views_of
 from nda_index.images import to_float
 from nda_index.query import shard
 from nda_index.query.local import LocalShards

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from nda_index import Scale
 from nda_index.diffusion import NoisyImage
-from nda_index.exact.posterior import PosteriorSettings, View, block_masses, score_views, total_score, views_of
+from nda_index.exact.posterior import PosteriorSettings, block_masses, score_views
+from nda_index.exact.views import View, total_score, views_of
 from nda_index.images import to_float
 from nda_index.trust.coverage import (
     SAMPLE,
