@@ -36,7 +36,7 @@ class NoisyImage:
 
 
 def noise_level(timestep: int) -> NoiseLevel:
-    """Signal and noise of DDPM's linear schedule (Ho et al. 2020, section 4) at a timestep.
+    """Return signal and noise of DDPM's linear schedule (Ho et al. 2020, section 4) at a timestep.
 
     Args:
         timestep: 0 (nearly clean) to 999 (nearly pure noise).
@@ -59,7 +59,7 @@ def noise_level(timestep: int) -> NoiseLevel:
 
 
 def draw_noise(shape: tuple[int, int, int], timestep: int, seed: int = 0) -> NDArray[np.float32]:
-    """Standard normal noise, the same for the same timestep and seed on every machine (torch's CPU generator).
+    """Draw standard normal noise, the same for the same timestep and seed on every machine (torch's CPU generator).
 
     The published code draws it this way, so its scores can be reproduced.
 
@@ -89,7 +89,7 @@ def noisy_images(
     draws: int = 8,
     temper: float = 1.0,
 ) -> list[NoisyImage]:
-    """The noisy versions of an image whose posteriors are averaged into its scores.
+    """Make the noisy versions of an image, whose posteriors are averaged into its scores.
 
     Args:
         image: float32 [C, H, W] in [-1, 1].

@@ -113,7 +113,7 @@ def masses(
     per_image_topk: int | None,
     floors: Sequence[NDArray[np.float64] | None],
 ) -> list[Masses]:
-    """Masses of clean training images [N, C, H, W] for several noisy queries.
+    """Compute the masses of clean training images [N, C, H, W] for several noisy queries.
 
     `floors` hold a lower bound of the log of each query's normaliser [P], from other images, or None.
     """
@@ -134,7 +134,7 @@ def masses(
 def train_maps(
     query: NoisyImage, train: Block, scale: Scale, log_normaliser: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """What `nda_index.exact.reference.train_map` gives for several images at `mask_value=inf`: [N, rows, columns]."""
+    """Compute what `nda_index.exact.reference.train_map` gives for several images at `mask_value=inf`: [N, rows, columns]."""
     setup = _sweep([query], train, scale, None)
     maps, _, _ = setup.run(ONTO_TRAIN, *_limits_known(setup, [log_normaliser]))
     return np.asarray(maps[0], np.float64).reshape(len(train), *setup.plan.train_shape)
@@ -147,7 +147,7 @@ def pixel_sums(
     log_normalisers: Sequence[NDArray[np.float64]],
     spans: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Weighted training pixels, summed over windows of equal overhang, images and queries; and the weights' sums.
+    """Sum weighted training pixels over windows of equal overhang, images and queries; and the weights' sums.
 
     Args:
         queries, train, scale: as for `masses`.

@@ -47,12 +47,12 @@ class TilePlan:
 
 
 def tile_plan(plan: PairPlan, scale: Scale, rows: int) -> TilePlan:
-    """Rows packed into tiles of `rows`, columns cut into chunks of about equal length."""
+    """Pack rows into tiles of `rows`, columns cut into chunks of about equal length."""
     return TilePlan(_tiles(plan, scale, rows), *_runs(plan, scale))
 
 
 def log_totals(queries: Sequence[NoisyImage], train: Tensor, scale: Scale) -> list[NDArray[np.float64]]:
-    """Log of the mass of all training images at every query position, [P] for each query.
+    """Compute the log of the mass of all training images at every query position, [P] for each query.
 
     Args:
         queries: noisy images.
@@ -75,7 +75,7 @@ def log_totals(queries: Sequence[NoisyImage], train: Tensor, scale: Scale) -> li
 def scores(
     queries: Sequence[NoisyImage], train: Tensor, scale: Scale, log_normalisers: Sequence[NDArray[np.float64]]
 ) -> list[NDArray[np.float64]]:
-    """Scores of the training images, float64 [N] for each query, at scale weight 1."""
+    """Score the training images: float64 [N] for each query, at scale weight 1."""
     launch = _Launch.prepare(queries, train, scale)
     normalisers = torch.from_numpy(np.stack(log_normalisers)).to(train.device)  # [V, P]
     reference = -normalisers / np.log(2) / launch.bits.double()[:, None]  # [V, P]
@@ -88,7 +88,7 @@ def scores(
 
 
 def available() -> bool:
-    """Whether there is a CUDA device, and Triton to make kernels for it."""
+    """Tell whether there is a CUDA device, and Triton to make kernels for it."""
     if not torch.cuda.is_available():
         return False
     try:

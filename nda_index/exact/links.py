@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from nda_index.exact.maps import on_pixels_matrix
+from nda_index.exact.maps import spread_matrix
 from nda_index.exact.posterior import PosteriorSettings
 from nda_index.exact.views import View, scales_of
 from nda_index.images import to_float
@@ -25,7 +25,7 @@ def cell_links(
     settings: PosteriorSettings,
     check: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float64]:
-    """How much of an image's score each cell of the query gets from each cell of the image.
+    """Compute how much of an image's score each cell of the query gets from each cell of the image.
 
     Windows are compared as for the scores, those of equal overhang only, and a window's weight stands at its centre, as
     on the evidence maps.
@@ -72,8 +72,8 @@ def _view_links(
             step = max(1, PAIRS // (wide * candidates.shape[0] * candidates.shape[1]))
             for some in (slice(i, min(i + step, rows.stop)) for i in range(rows.start, rows.stop, step)):
                 check()
-                asked, total = query[some, columns], log_total[some, columns]  # [i, j, D], [i, j]
-                weights = _weights(asked, candidates, total, noisy.sigma, topk)  # [i j, k, l]
+                queries, total = query[some, columns], log_total[some, columns]  # [i, j, D], [i, j]
+                weights = _weights(queries, candidates, total, noisy.sigma, topk)  # [i j, k, l]
                 there = train_rows[:, other_rows] @ (weights @ train_columns[:, other_columns].T)  # [i j, 8, 8]
                 there = there.reshape(-1, wide, GRID**2)  # [i, j, 64]
                 here = (query_columns[:, columns] @ there).reshape(-1, GRID**3)  # [i, 8 64]
@@ -82,11 +82,11 @@ def _view_links(
 
 
 def _weights(
-    asked: NDArray[np.float64], candidates: NDArray[np.float64], log_total: NDArray[np.float64], sigma: float,
+    queries: NDArray[np.float64], candidates: NDArray[np.float64], log_total: NDArray[np.float64], sigma: float,
     topk: int | None,
 ) -> NDArray[np.float64]:  # fmt: skip
     """Posterior weights of windows [i, j, D] and [k, l, D]: [i j, k, l]."""
-    here, there = asked.reshape(-1, asked.shape[2]), candidates.reshape(-1, candidates.shape[2])
+    here, there = queries.reshape(-1, queries.shape[2]), candidates.reshape(-1, candidates.shape[2])
     # Expanding the square is safe in float64: its rounding is below 1e-9 of sigma^2 at every timestep.
     distance = here @ there.T  # [P, Q]
     distance *= -2.0
@@ -132,4 +132,4 @@ def _cells(size: int, scale: Scale, stride: int, *, flipped: bool = False) -> ND
     """
     cells = np.zeros((GRID, size))
     cells[np.arange(size) * GRID // size, np.arange(size)] = 1.0
-    return (cells[:, ::-1] if flipped else cells) @ on_pixels_matrix(size, scale, stride)
+    return (cells[:, ::-1] if flipped else cells) @ spread_matrix(size, scale, stride)

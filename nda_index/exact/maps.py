@@ -1,4 +1,4 @@
-"""What a question rests on: its views at every scale and noise, where their scores come from, and what they miss."""
+"""Heat maps: where on the query, and where on each image, its score comes from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def evidence_maps(
     pixels: NDArray[np.uint8],
     settings: PosteriorSettings,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Where on the query, and where on each image, its score comes from.
+    """Map where on the query, and where on each image, its score comes from.
 
     Args:
         views: of the query.
@@ -41,26 +41,28 @@ def evidence_maps(
         scale, place = view.scale, scales.index(view.scale)
         counted = block_masses([view], train, settings, [normaliser])[0].weights(normaliser)  # [n, P]
         grid = counted.reshape(n, -1, len(range(0, scale.positions(width), scale.query_stride)))
-        on_query[place] += view.factor * _on_pixels(grid, scale, scale.query_stride, height, width)
+        on_query[place] += view.factor * _spread_weights(grid, scale, scale.query_stride, height, width)
         weights = cpu.train_maps(view.noisy, train, scale, normaliser)  # [n, rows, columns]
-        spread = _on_pixels(weights, scale, scale.train_stride, height, width)
+        spread = _spread_weights(weights, scale, scale.train_stride, height, width)
         if settings.mirror:
             flipped = cpu.train_maps(view.noisy, train[..., ::-1], scale, normaliser)
-            spread += _on_pixels(flipped, scale, scale.train_stride, height, width)[..., ::-1]
+            spread += _spread_weights(flipped, scale, scale.train_stride, height, width)[..., ::-1]
         if settings.per_image_topk is not None:
             spread *= (counted.sum(axis=1) / np.maximum(spread.sum(axis=(1, 2)), 1e-300))[:, None, None]
         on_train[place] += view.factor * spread
     return on_query.astype(np.float32), on_train.astype(np.float32)
 
 
-def _on_pixels(grid: NDArray[np.float64], scale: Scale, stride: int, height: int, width: int) -> NDArray[np.float64]:
+def _spread_weights(
+    grid: NDArray[np.float64], scale: Scale, stride: int, height: int, width: int
+) -> NDArray[np.float64]:
     """Weights at window positions [n, rows, columns] to pixels [n, H, W], sums kept."""
-    rows, columns = on_pixels_matrix(height, scale, stride), on_pixels_matrix(width, scale, stride)
+    rows, columns = spread_matrix(height, scale, stride), spread_matrix(width, scale, stride)
     return np.asarray(rows @ grid @ columns.T, np.float64)
 
 
-def on_pixels_matrix(size: int, scale: Scale, stride: int) -> NDArray[np.float64]:
-    """Matrix [pixels, positions]: a position's weight goes to its window's centre, and to the pixels up to the next."""
+def spread_matrix(size: int, scale: Scale, stride: int) -> NDArray[np.float64]:
+    """Return a matrix [pixels, positions]: a position's weight goes to its window's centre, and to the pixels up to the next."""
     matrix = np.zeros((size, len(range(0, scale.positions(size), stride))))
     for column, position in enumerate(range(0, scale.positions(size), stride)):
         for pixel in range(position, min(position + stride, scale.positions(size))):

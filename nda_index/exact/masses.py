@@ -40,7 +40,7 @@ class Masses:
             return np.asarray(self.log_unit + np.log(self.total.sum(axis=0, dtype=np.float64)), np.float64)
 
     def weights(self, log_normaliser: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Posterior weight of every image at every query position: float64 [N, P].
+        """Return the posterior weight of every image at every query position: float64 [N, P].
 
         Over all images each position sums to 1, or to 0 where no training window can match: with `mask_value=inf` and a
         train_stride above 1, a window at the border may find none that sticks out by the same amount.
@@ -48,7 +48,7 @@ class Masses:
         return np.asarray(self.counted * self._shares_of_a_unit(log_normaliser), np.float64)
 
     def scores(self, log_normaliser: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sum of an image's weights over the query positions: float64 [N]."""
+        """Sum an image's weights over the query positions: float64 [N]."""
         # Not a matrix product: its threads go on spinning while the next kernel wants the cores.
         return np.asarray(np.einsum("np,p->n", self.counted, self._shares_of_a_unit(log_normaliser)), np.float64)
 
@@ -59,7 +59,7 @@ class Masses:
 
 
 def merge_log_totals(log_totals: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """The normaliser of several blocks' images: log of the sum of their masses, float64 [P].
+    """Merge the normalisers of several blocks' images: log of the sum of their masses, float64 [P].
 
     Example:
         >>> merge_log_totals([np.array([0.0, -np.inf]), np.array([0.0, -np.inf])]).tolist()

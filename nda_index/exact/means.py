@@ -114,7 +114,7 @@ def posterior_mean(
 
 
 def pixel_spans(height: int, width: int, scale: Scale) -> NDArray[np.int64]:
-    """The pixels that take each window of a query.
+    """Find the pixels that take each window of a query.
 
     Returns:
         int64 [P, 4]: first row, end of rows, first column, end of columns; empty where another window is nearer.

@@ -25,14 +25,14 @@ class PairPlan:
     train_shape: tuple[int, int]
 
     def smallest(self, train_stride: int) -> PairPlan:
-        """The displacements of at most a pixel, or what it takes to reach a training position from any other."""
+        """Return the displacements of at most a pixel, or what it takes to reach a training position from any other."""
         reach = max(1, train_stride - 1)
         rows, columns = (axis[np.abs(axis[:, 0]) <= reach] for axis in (self.rows, self.columns))
         return PairPlan(rows, columns, self.query_shape, self.train_shape)
 
 
 def pair_plan(height: int, width: int, scale: Scale, matching_overhang: bool) -> PairPlan:
-    """The pairs of an image size and scale; with `matching_overhang` only windows that stick out alike."""
+    """Plan the pairs of an image size and scale; with `matching_overhang` only windows that stick out alike."""
     return PairPlan(
         rows=_axis_plan(height, scale, matching_overhang),
         columns=_axis_plan(width, scale, matching_overhang),
@@ -67,7 +67,7 @@ def border_is_negligible(
     mask_value: float,
     log_total: NDArray[np.float64],
 ) -> bool:
-    """Whether pairs with different overhang hold less than 2^-24 of every position's sum at this mask value.
+    """Tell whether pairs with different overhang hold less than 2^-24 of every position's sum at this mask value.
 
     Where overhangs differ along an axis, at least one line of blocks along the other axis holds `downscale` pixels more
     of the outside in one window than in the other. At most ceil(padding / downscale) of that line's blocks stick out

@@ -83,7 +83,7 @@ def block_masses(
     settings: PosteriorSettings,
     floors: Sequence[NDArray[np.float64] | None] | None = None,
 ) -> list[Masses]:
-    """Masses of a block of clean training images, floats [N, C, H, W] in [-1, 1], for each view.
+    """Compute the masses of a block of clean training images, floats [N, C, H, W] in [-1, 1], for each view.
 
     `floors` may hold what other images have at least added to each view's log normaliser, [P] each: it saves work.
     """
@@ -101,7 +101,7 @@ def block_masses(
             )
         found.update(zip(chosen, results, strict=True))
     ordered = [found[i] for i in range(len(views))]
-    return [_folded(masses, len(train)) for masses in ordered] if settings.mirror else ordered
+    return [_fold_mirrors(masses, len(train)) for masses in ordered] if settings.mirror else ordered
 
 
 def score_views(
@@ -177,12 +177,12 @@ def _sum_on_cpu(
 
     def score(normalisers: Sequence[NDArray[np.float64]]) -> ViewScores:
         if keep:
-            parts = [_view_scores(views, block, normalisers) for block in kept]
+            parts = [_score_block(views, block, normalisers) for block in kept]
             return ViewScores(np.concatenate([np.empty(0), *parts]), tuple(normalisers), left_out, backend)
         parts, missing, scored = [], left_out, count
         for train in map(on_cpu, blocks()):
             again = block_masses(views, train, settings, totals)
-            parts.append(_view_scores(views, again, normalisers))
+            parts.append(_score_block(views, again, normalisers))
             missing += max(part.left_out for part in again)
             scored += len(train)
             progress(scored, to_do)
@@ -246,7 +246,7 @@ def _sum_on_gpu(
 
 
 def on_cpu(train: Block) -> NDArray[np.floating]:
-    """A block as an array."""
+    """Bring a block to the CPU."""
     return train.cpu().numpy() if isinstance(train, torch.Tensor) else train
 
 
@@ -256,7 +256,7 @@ def _on_gpu(train: Block, mirror: bool) -> torch.Tensor:
     return torch.cat([pixels, pixels.flip(-1)]) if mirror else pixels
 
 
-def _view_scores(
+def _score_block(
     views: Sequence[View], block: Sequence[Masses], totals: Sequence[NDArray[np.float64]]
 ) -> NDArray[np.float64]:
     parts = [view.factor * part.scores(total) for view, part, total in zip(views, block, totals, strict=True)]
@@ -279,7 +279,7 @@ def _reference_masses(
     return Masses(np.exp(total.numpy() - unit), np.exp(counted.numpy() - unit), unit, 0.0, "reference")
 
 
-def _folded(masses: Masses, count: int) -> Masses:
+def _fold_mirrors(masses: Masses, count: int) -> Masses:
     """An image and its mirror image are two training images with one score."""
     total = masses.total[:count] + masses.total[count:]
     counted = masses.counted[:count] + masses.counted[count:]

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from nda_index import Scale
-from nda_index.exact import reference
+from nda_index.exact import links, reference
 from nda_index.exact.links import cell_links
 from nda_index.exact.maps import evidence_maps
 from nda_index.exact.posterior import PosteriorSettings, score_views
@@ -98,7 +98,7 @@ def test_work_in_pieces_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     train = smooth_bytes(8)
     views, result = asked(SCALES, PosteriorSettings(), train)
     whole = cell_links(views, result.log_normalisers, train[0], PosteriorSettings())
-    monkeypatch.setattr("nda_index.exact.links.PAIRS", 300)
+    monkeypatch.setattr(links, "PAIRS", 300)
     pieces = cell_links(views, result.log_normalisers, train[0], PosteriorSettings())
     np.testing.assert_allclose(pieces, whole, rtol=1e-12, atol=1e-15)
 
@@ -107,7 +107,7 @@ def test_the_work_ends_where_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> N
     class Enough(Exception):
         pass
 
-    monkeypatch.setattr("nda_index.exact.links.PAIRS", 300)
+    monkeypatch.setattr(links, "PAIRS", 300)
     train, calls = smooth_bytes(8), 0
 
     def check() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nda_index import ConfigError, Scale
 from nda_index.diffusion import NoisyImage
-from nda_index.exact import merge_log_totals, reference
+from nda_index.exact import merge_log_totals, posterior, reference
 from nda_index.exact.means import pixel_spans, posterior_mean, sum_mean
 from nda_index.exact.posterior import PosteriorSettings
 from nda_index.exact.views import View, views_of
@@ -139,7 +139,7 @@ def test_sums_of_parts_add_up() -> None:
 
 @pytest.mark.parametrize("kept", [1 << 30, 0])
 def test_progress_counts_both_passes(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nda_index.exact.posterior.KEPT_BYTES", kept)
+    monkeypatch.setattr(posterior, "KEPT_BYTES", kept)
     train = smooth_images(7, 6, 1, 9, 9)
     views = views_of([noisy_version(train[0], 0.3)], [Scale(3)])
     seen: list[tuple[int, int]] = []
