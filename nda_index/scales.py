@@ -106,7 +106,7 @@ class Scale:
 
 
 def parse_scale(text: str) -> Scale:
-    """Read a scale from its short form: "7" is `Scale(7)`, "14/2" is `Scale(14, downscale=2)`, "14/2*0.5" adds a weight.
+    """Read a scale's short form: "7" is `Scale(7)`, "14/2" is `Scale(14, downscale=2)`, "14/2*0.5" adds a weight.
 
     Raises:
         ConfigError: the text has another form.

@@ -134,7 +134,7 @@ def masses(
 def train_maps(
     query: NoisyImage, train: Block, scale: Scale, log_normaliser: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Compute what `nda_index.exact.reference.train_map` gives for several images at `mask_value=inf`: [N, rows, columns]."""
+    """Compute the maps of `nda_index.exact.reference.train_map` at `mask_value=inf`, for images: [N, rows, columns]."""
     setup = _sweep([query], train, scale, None)
     maps, _, _ = setup.run(ONTO_TRAIN, *_limits_known(setup, [log_normaliser]))
     return np.asarray(maps[0], np.float64).reshape(len(train), *setup.plan.train_shape)

@@ -56,13 +56,13 @@ def evidence_maps(
 def _spread_weights(
     grid: NDArray[np.float64], scale: Scale, stride: int, height: int, width: int
 ) -> NDArray[np.float64]:
-    """Weights at window positions [n, rows, columns] to pixels [n, H, W], sums kept."""
+    """Spread weights at window positions [n, rows, columns] over pixels [n, H, W]; sums are kept."""
     rows, columns = spread_matrix(height, scale, stride), spread_matrix(width, scale, stride)
     return np.asarray(rows @ grid @ columns.T, np.float64)
 
 
 def spread_matrix(size: int, scale: Scale, stride: int) -> NDArray[np.float64]:
-    """Return a matrix [pixels, positions]: a position's weight goes to its window's centre, and to the pixels up to the next."""
+    """Return a matrix [pixels, positions]: a weight goes to its window's centre, and to the pixels up to the next."""
     matrix = np.zeros((size, len(range(0, scale.positions(size), stride))))
     for column, position in enumerate(range(0, scale.positions(size), stride)):
         for pixel in range(position, min(position + stride, scale.positions(size))):
