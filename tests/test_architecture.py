@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -230,3 +231,16 @@ def test_the_tool_prints_the_rooms_and_exits_1_where_a_rule_is_broken(
     printed = capsys.readouterr().out
     assert code == int(any(results.values()))
     assert "store" in printed and ("BROKEN" in printed) == any(results.values())
+
+
+def test_every_module_has_tests_or_says_where_they_are() -> None:
+    root = Path(__file__).parents[1]
+    lacking = []
+    for path in sorted((root / "nda_index").rglob("*.py")):
+        module = path.relative_to(root / "nda_index").with_suffix("")
+        folder = root / "tests" / module.parent
+        page = folder / "__init__.py"
+        said = page.read_text() if page.exists() else ""
+        if module.name != "__init__" and not (folder / f"test_{module.name}.py").exists():
+            lacking += [] if re.search(rf"[.`]{module.name}(\.py)?`", said) else [str(module)]
+    assert lacking == []

@@ -58,7 +58,7 @@ def image_scores(
         (2, 64.0)
     """
     settings = PosteriorSettings(mask_value, per_image_topk, mirror, backend)
-    view, train = _checked(noisy, train, scale, signal, sigma)
+    view, train = _check_arguments(noisy, train, scale, signal, sigma)
     blocks = [train[i : i + BLOCK] for i in range(0, len(train), BLOCK)]
     return score_views([view], lambda: blocks, len(train), settings, lambda done, total: None).scores
 
@@ -106,13 +106,15 @@ def image_masses(
     settings = PosteriorSettings(mask_value, per_image_topk, mirror, backend)
     if backend == "gpu":
         raise ConfigError("backend is 'gpu', which keeps no masses of single positions; take 'cpu' or 'auto'")
-    view, train = _checked(noisy, train, scale, signal, sigma)
+    view, train = _check_arguments(noisy, train, scale, signal, sigma)
     if floor is not None and (np.shape(floor) != (view.positions,) or np.isnan(floor).any()):
         raise ConfigError(f"floor has shape {np.shape(floor)} or holds NaN; it must be {view.positions} numbers")
     return block_masses([view], train, settings, [floor])[0]
 
 
-def _checked(noisy: Any, train: Any, scale: Scale, signal: float, sigma: float) -> tuple[View, NDArray[np.floating]]:
+def _check_arguments(
+    noisy: Any, train: Any, scale: Scale, signal: float, sigma: float
+) -> tuple[View, NDArray[np.floating]]:
     for name, value in (("signal", signal), ("sigma", sigma)):
         if not 0.0 < value < np.inf:
             raise ConfigError(f"{name} is {value}; it must be a number above 0")
