@@ -23,8 +23,9 @@ class Scale:
         patch: side of the window in pixels, odd or even.
         downscale: side of the blocks of pixels that are averaged; it must divide `patch`.
         weight: factor of this scale's scores in the sum over scales (alpha in the paper).
-        query_stride: every how many pixels a patch of the query is taken. 1 is as published.
-        train_stride: the same for training images.
+        query_stride: distance in pixels between patches of the query. 1 is as published; more costs less
+            time, least where both strides are equal, and sees less of the query.
+        train_stride: the same for training images; more loses alignments, which matter at small timesteps.
 
     Raises:
         ConfigError: a value breaks a rule above.
@@ -69,7 +70,7 @@ class Scale:
         return (self.patch - 1) // 2
 
     def positions(self, size: int) -> int:
-        """Number of window positions along an axis of `size` pixels, before any stride.
+        """Return the number of window positions along an axis of `size` pixels, before any stride.
 
         Example:
             >>> Scale(7).positions(32), Scale(14, 2).positions(32)
@@ -78,7 +79,7 @@ class Scale:
         return size + 2 * self.padding - self.patch + 1
 
     def interior(self, size: int) -> range:
-        """The positions along an axis whose window does not stick out.
+        """Return the positions along an axis whose window does not stick out.
 
         Example:
             >>> Scale(7).interior(32)
@@ -87,7 +88,7 @@ class Scale:
         return range(self.padding, max(self.padding, size - self.patch + self.padding + 1))
 
     def query_positions(self, height: int, width: int) -> int:
-        """Number of patches of a query: its scores over all training images sum to `weight` times this.
+        """Return the number of patches of a query: its scores over all training images sum to `weight` times this.
 
         Example:
             >>> Scale(7).query_positions(32, 32)
@@ -106,7 +107,7 @@ class Scale:
 
 
 def parse_scale(text: str) -> Scale:
-    """A scale from its short form: "7" is `Scale(7)`, "14/2" is `Scale(14, downscale=2)`, "14/2*0.5" adds a weight.
+    """Read a scale in short form: "7" is `Scale(7)`, "14/2" is `Scale(14, downscale=2)`, "14/2*0.5" adds a weight.
 
     Raises:
         ConfigError: the text has another form.
@@ -126,7 +127,7 @@ def parse_scale(text: str) -> Scale:
 
 
 def block_means(images: NDArray[np.floating], downscale: int) -> NDArray[np.floating]:
-    """Mean of every r x r block times r (orthonormal rows), at every pixel: [..., H, W] -> [..., H-r+1, W-r+1].
+    """Average every r x r block and multiply by r (orthonormal rows): [..., H, W] -> [..., H-r+1, W-r+1].
 
     Example:
         >>> block_means(np.ones((4, 4)), 2).tolist()[0]

@@ -1,4 +1,4 @@
-"""What a question rests on: its views at every scale and noise, where their scores come from, and what they miss."""
+"""Evidence maps: where on the query, and where on a training image, a score comes from."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from nda_index.exact.views import View, scales_of
 from nda_index.images import to_float
 from nda_index.scales import Scale
 
+SMALLEST = 1e-300  # keeps the division finite where a map is empty
+
 
 def evidence_maps(
     views: Sequence[View],
@@ -20,7 +22,7 @@ def evidence_maps(
     pixels: NDArray[np.uint8],
     settings: PosteriorSettings,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Where on the query, and where on each image, its score comes from.
+    """Map where on the query, and where on each image, its score comes from.
 
     Args:
         views: of the query.
@@ -30,7 +32,7 @@ def evidence_maps(
 
     Returns:
         Two float32 [scales, n, H, W], in the order of the views' scales. Summed over scales, each map sums to the
-        image's score; a window's weight stands at its centre. With `per_image_topk` the second shows all windows,
+        image's score; a window's weight lies at its centre. With `per_image_topk` the second shows all windows,
         scaled to the score.
     """
     n, _, height, width = pixels.shape
@@ -41,26 +43,26 @@ def evidence_maps(
         scale, place = view.scale, scales.index(view.scale)
         counted = block_masses([view], train, settings, [normaliser])[0].weights(normaliser)  # [n, P]
         grid = counted.reshape(n, -1, len(range(0, scale.positions(width), scale.query_stride)))
-        on_query[place] += view.factor * _on_pixels(grid, scale, scale.query_stride, height, width)
+        on_query[place] += view.factor * _spread(grid, scale, scale.query_stride, height, width)
         weights = cpu.train_maps(view.noisy, train, scale, normaliser)  # [n, rows, columns]
-        spread = _on_pixels(weights, scale, scale.train_stride, height, width)
+        spread = _spread(weights, scale, scale.train_stride, height, width)
         if settings.mirror:
             flipped = cpu.train_maps(view.noisy, train[..., ::-1], scale, normaliser)
-            spread += _on_pixels(flipped, scale, scale.train_stride, height, width)[..., ::-1]
+            spread += _spread(flipped, scale, scale.train_stride, height, width)[..., ::-1]
         if settings.per_image_topk is not None:
-            spread *= (counted.sum(axis=1) / np.maximum(spread.sum(axis=(1, 2)), 1e-300))[:, None, None]
+            spread *= (counted.sum(axis=1) / np.maximum(spread.sum(axis=(1, 2)), SMALLEST))[:, None, None]
         on_train[place] += view.factor * spread
     return on_query.astype(np.float32), on_train.astype(np.float32)
 
 
-def _on_pixels(grid: NDArray[np.float64], scale: Scale, stride: int, height: int, width: int) -> NDArray[np.float64]:
-    """Weights at window positions [n, rows, columns] to pixels [n, H, W], sums kept."""
+def _spread(grid: NDArray[np.float64], scale: Scale, stride: int, height: int, width: int) -> NDArray[np.float64]:
+    """Move weights at window positions [n, rows, columns] to pixels [n, H, W], without changing their sums."""
     rows, columns = on_pixels_matrix(height, scale, stride), on_pixels_matrix(width, scale, stride)
     return np.asarray(rows @ grid @ columns.T, np.float64)
 
 
 def on_pixels_matrix(size: int, scale: Scale, stride: int) -> NDArray[np.float64]:
-    """Matrix [pixels, positions]: a position's weight goes to its window's centre, and to the pixels up to the next."""
+    """Return the matrix [pixels, positions] of where weights go: a window's centre and the pixels up to the next."""
     matrix = np.zeros((size, len(range(0, scale.positions(size), stride))))
     for column, position in enumerate(range(0, scale.positions(size), stride)):
         for pixel in range(position, min(position + stride, scale.positions(size))):

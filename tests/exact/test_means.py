@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nda_index import ConfigError, Scale
 from nda_index.diffusion import NoisyImage
-from nda_index.exact import merge_log_totals, reference
+from nda_index.exact import merge_log_totals, posterior, reference
 from nda_index.exact.means import pixel_spans, posterior_mean, sum_mean
 from nda_index.exact.posterior import PosteriorSettings
 from nda_index.exact.views import View, views_of
@@ -34,10 +34,10 @@ def silent(done: int, total: int) -> None:
 
 
 def mean_of(
-    views: Sequence[View], train: NDArray[np.float64], asked: PosteriorSettings = WHOLE
+    views: Sequence[View], train: NDArray[np.float64], options: PosteriorSettings = WHOLE
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     half = len(train) // 2
-    sums = sum_mean(views, lambda: [train[:half], train[half:]][half == 0 :], len(train), asked, silent)
+    sums = sum_mean(views, lambda: [train[:half], train[half:]][half == 0 :], len(train), options, silent)
     return posterior_mean(sums.pixels(sums.log_totals), list(dict.fromkeys(view.scale for view in views)))
 
 
@@ -139,7 +139,7 @@ def test_sums_of_parts_add_up() -> None:
 
 @pytest.mark.parametrize("kept", [1 << 30, 0])
 def test_progress_counts_both_passes(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nda_index.exact.posterior.KEPT_BYTES", kept)
+    monkeypatch.setattr(posterior, "KEPT_BYTES", kept)
     train = smooth_images(7, 6, 1, 9, 9)
     views = views_of([noisy_version(train[0], 0.3)], [Scale(3)])
     seen: list[tuple[int, int]] = []
