@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nda_index.errors import ConfigError
 
-TIMESTEPS = 1000
+TIMESTEPS = 1000  # these three are DDPM's (Ho et al. 2020, section 4)
 BETA_FIRST, BETA_LAST = 1e-4, 0.02
 
 NoiseSetting = Literal["draw", "average", "none"]
@@ -54,7 +54,7 @@ def noise_level(timestep: int) -> NoiseLevel:
     """
     if isinstance(timestep, bool) or not isinstance(timestep, int | np.integer) or not 0 <= timestep < TIMESTEPS:
         raise ConfigError(f"timestep is {timestep!r}; it must be an integer from 0 to {TIMESTEPS - 1}")
-    alpha_bar = _alpha_bars()[timestep]
+    alpha_bar = _make_alpha_bars()[timestep]
     return NoiseLevel(signal=float(np.sqrt(alpha_bar)), sigma=float(np.sqrt(1.0 - alpha_bar)))
 
 
@@ -89,14 +89,14 @@ def noisy_images(
     draws: int = 8,
     temper: float = 1.0,
 ) -> list[NoisyImage]:
-    """Make the noisy versions of an image, whose posteriors are averaged into its scores.
+    """Return the noisy versions of an image whose posteriors are averaged into its scores.
 
     Args:
         image: float32 [C, H, W] in [-1, 1].
         timestep: 0 to 999.
         noise: "draw" is one noise draw, as published; "average" is `draws` of them; "none" leaves the image clean.
         seed: the first draw's seed; "average" takes seed, seed + 1, ...
-        draws: number of draws of "average".
+        draws: number of draws of "average". More give a steadier ranking; time grows with them.
         temper: divides the logits: above 1 the posterior is broader. It is folded into `sigma`.
 
     Returns:
@@ -135,7 +135,7 @@ def noisy_images(
 
 
 @lru_cache(maxsize=1)
-def _alpha_bars() -> NDArray[np.float64]:
+def _make_alpha_bars() -> NDArray[np.float64]:
     # float32, as diffusion models are trained: the float64 product differs by 1e-6, which moves scores by up to 2e-3.
     betas = torch.linspace(BETA_FIRST, BETA_LAST, TIMESTEPS, dtype=torch.float32)
     alpha_bars: NDArray[np.float64] = torch.cumprod(1.0 - betas, dim=0).double().numpy()

@@ -23,8 +23,9 @@ class Scale:
         patch: side of the window in pixels, odd or even.
         downscale: side of the blocks of pixels that are averaged; it must divide `patch`.
         weight: factor of this scale's scores in the sum over scales (alpha in the paper).
-        query_stride: every how many pixels a patch of the query is taken. 1 is as published.
-        train_stride: the same for training images.
+        query_stride: distance in pixels between patches of the query. 1 is as published; more costs less
+            time, least where both strides are equal, and sees less of the query.
+        train_stride: the same for training images; more loses alignments, which matter at small timesteps.
 
     Raises:
         ConfigError: a value breaks a rule above.
@@ -106,7 +107,7 @@ class Scale:
 
 
 def parse_scale(text: str) -> Scale:
-    """Read a scale's short form: "7" is `Scale(7)`, "14/2" is `Scale(14, downscale=2)`, "14/2*0.5" adds a weight.
+    """Read a scale in short form: "7" is `Scale(7)`, "14/2" is `Scale(14, downscale=2)`, "14/2*0.5" adds a weight.
 
     Raises:
         ConfigError: the text has another form.
@@ -126,7 +127,7 @@ def parse_scale(text: str) -> Scale:
 
 
 def block_means(images: NDArray[np.floating], downscale: int) -> NDArray[np.floating]:
-    """Average every r x r block times r (orthonormal rows), at every pixel: [..., H, W] -> [..., H-r+1, W-r+1].
+    """Average every r x r block and multiply by r (orthonormal rows): [..., H, W] -> [..., H-r+1, W-r+1].
 
     Example:
         >>> block_means(np.ones((4, 4)), 2).tolist()[0]

@@ -18,7 +18,7 @@ def test_signal_and_sigma_share_the_variance() -> None:
 
 
 @pytest.mark.parametrize("timestep", [-1, 1000, 1.5, "100", True, None])
-def test_what_is_no_timestep_is_refused(timestep: object) -> None:
+def test_what_is_not_a_timestep_is_refused(timestep: object) -> None:
     with pytest.raises(ConfigError, match="integer from 0 to 999"):
         noise_level(timestep)  # type: ignore[arg-type]
 

@@ -38,10 +38,8 @@ APART = {  # a module, and the rooms and modules that it must not reach, however
     "client": ENGINE,
     "question": ENGINE,
 }
-LONG_FUNCTIONS: dict[str, str] = {  # functions that may be longer than FUNCTION_LINES, and why
-}
+LONG_FUNCTIONS: dict[str, str] = {}  # functions that may be longer than FUNCTION_LINES, and why
 MANY_PARAMETERS = {  # functions that may take more than POSITIONAL, and why
-    "exact.gpu_kernels._squared_difference": "a kernel: Triton is given a flat list of pointers and sizes",
     "exact.gpu_kernels.sweep": "a kernel: Triton is given a flat list of pointers and sizes",
     "cli.indexes.build_command": "options of the command line",
     "cli.questions.query_command": "options of the command line",

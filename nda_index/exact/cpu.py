@@ -46,8 +46,10 @@ from nda_index.scales import Scale, block_means
 SMALL_VARIANCE = 2e-3  # below it, distances are so large in units of sigma^2 that their float32 rounding shows
 LARGE_PENALTY = 1000.0  # logit of one pixel outside against one inside, above which float32 drowns the others
 OVERFLOW = 2.0**100  # a sum this large may have lost terms that `exp2` holds at 2^126
-SAMPLED = 32  # one in so many groups of images is compared in full by the first pass
-WORK_ITEMS = 8  # at least so many pieces of work, for the cores to share
+SAMPLED = 32  # the first pass compares one group of images in this many in full
+WORK_ITEMS = 8  # pieces of work, at least, for the cores to share
+LAST_BITS = 125.0  # the smallest weight that counts is 2^-125: `exp2` holds weights from 2^-126 on
+LEAST_EXPONENT = -1000.0  # a factor of 2^-1000 leaves nothing of a total, and `np.exp2` of its half is still a float64
 NO_SPANS = np.zeros((0, 4), np.int64)  # a purpose that fills no pixels
 
 Block = NDArray[np.floating]
@@ -77,7 +79,7 @@ class _Sweep:
         plan: PairPlan | None = None,
         spans: NDArray[np.int64] = NO_SPANS,
     ) -> tuple[Block, Block, int]:
-        """Sums or distances [V, N, targets], those over the k best, and how many vectors of pairs were left out.
+        """Return sums or distances [V, N, targets], those over the k best, and how many vectors of pairs are left out.
 
         Those that fill `spans` of pixels are sums over groups of images, [V, N / 16, targets].
         """
@@ -113,30 +115,30 @@ def masses(
     per_image_topk: int | None,
     floors: Sequence[NDArray[np.float64] | None],
 ) -> list[Masses]:
-    """Compute the masses of clean training images [N, C, H, W] for several noisy queries.
+    """Return the masses of clean training images [N, C, H, W] for several noisy queries.
 
     `floors` hold a lower bound of the log of each query's normaliser [P], from other images, or None.
     """
-    found: dict[int, Masses] = {}
+    masses_of: dict[int, Masses] = {}
     for precise in (False, True):
         chosen = [i for i, query in enumerate(queries) if _needs_float64(query, 0.0) == precise]
         if chosen:
             group = [queries[i] for i in chosen]
-            results = _masses(group, train, scale, None, per_image_topk, [floors[i] for i in chosen])
-            found.update(zip(chosen, results, strict=True))
+            results = _sum_masses(group, train, scale, None, per_image_topk, [floors[i] for i in chosen])
+            masses_of.update(zip(chosen, results, strict=True))
     if not np.isinf(mask_value):
         for i, query in enumerate(queries):
-            if not border_is_negligible(query, train, scale, mask_value, found[i].log_total):
-                found[i] = _masses([query], train, scale, mask_value, per_image_topk, [floors[i]])[0]
-    return [found[i] for i in range(len(queries))]
+            if not border_is_negligible(query, train, scale, mask_value, masses_of[i].log_total):
+                masses_of[i] = _sum_masses([query], train, scale, mask_value, per_image_topk, [floors[i]])[0]
+    return [masses_of[i] for i in range(len(queries))]
 
 
 def train_maps(
     query: NoisyImage, train: Block, scale: Scale, log_normaliser: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Compute the maps of `nda_index.exact.reference.train_map` at `mask_value=inf`, for images: [N, rows, columns]."""
-    setup = _sweep([query], train, scale, None)
-    maps, _, _ = setup.run(ONTO_TRAIN, *_limits_known(setup, [log_normaliser]))
+    """Return what `reference.train_map` does for several images at `mask_value=inf`: float64 [N, rows, columns]."""
+    setup = _prepare([query], train, scale, None)
+    maps, _, _ = setup.run(ONTO_TRAIN, *_limit_by_normalisers(setup, [log_normaliser]))
     return np.asarray(maps[0], np.float64).reshape(len(train), *setup.plan.train_shape)
 
 
@@ -147,7 +149,7 @@ def pixel_sums(
     log_normalisers: Sequence[NDArray[np.float64]],
     spans: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Sum weighted training pixels over windows of equal overhang, images and queries; and the weights' sums.
+    """Sum weighted training pixels, and the weights, over windows of equal overhang, images and queries.
 
     Args:
         queries, train, scale: as for `masses`.
@@ -163,14 +165,14 @@ def pixel_sums(
     for precise in (False, True):
         chosen = [i for i, query in enumerate(queries) if _needs_float64(query, 0.0) == precise]
         if chosen:
-            setup = _sweep([queries[i] for i in chosen], train, scale, None)
-            limits = _limits_known(setup, [log_normalisers[i] for i in chosen])
+            setup = _prepare([queries[i] for i in chosen], train, scale, None)
+            limits = _limit_by_normalisers(setup, [log_normalisers[i] for i in chosen])
             sums, _, _ = setup.run(ONTO_PIXELS, *limits, spans=spans)
             total += sums.sum(axis=(0, 1), dtype=np.float64).reshape(total.shape)
     return total
 
 
-def _masses(
+def _sum_masses(
     queries: Sequence[NoisyImage],
     train: Block,
     scale: Scale,
@@ -178,21 +180,21 @@ def _masses(
     per_image_topk: int | None,
     floors: Sequence[NDArray[np.float64] | None],
 ) -> list[Masses]:
-    """With a value `outside` the images every pair of windows is compared, without one those of equal overhang."""
-    setup = _sweep(queries, train, scale, outside)
+    """Compare every pair of windows where `outside` is a value, else those of equal overhang."""
+    setup = _prepare(queries, train, scale, outside)
     windows = setup.plan.train_shape[0] * setup.plan.train_shape[1]
     k = per_image_topk if per_image_topk is not None and per_image_topk < windows else 0
     purpose = BEST if k else SUM
-    match = _good_matches(setup, floors)
-    reference, cut = _limits(setup, match)
+    match = _find_matches(setup, floors)
+    reference, cut = _limit_by_matches(setup, match)
     total, best, skipped = setup.run(purpose, reference, cut, k)
     overflow = (~(total < OVERFLOW)).any(axis=(0, 2))
     if overflow.any():
         # Some image matches far better than the first pass saw. Take its distances, exactly this time.
         again = replace(setup, train=setup.train[overflow])
-        match = np.minimum(match, _nearest(again, again.plan).min(axis=1))
-        before, (reference, cut) = reference, _limits(setup, match)
-        exponent = np.maximum(reference - before, -1000.0)[:, None]  # [V, 1, P]
+        match = np.minimum(match, _find_nearest(again, again.plan).min(axis=1))
+        before, (reference, cut) = reference, _limit_by_matches(setup, match)
+        exponent = np.maximum(reference - before, LEAST_EXPONENT)[:, None]  # [V, 1, P]
         half = np.exp2(exponent / 2).astype(
             total.dtype
         )  # in two steps: the whole factor may be below the smallest float
@@ -210,59 +212,59 @@ def _masses(
     return [Masses(total[v], best[v] if k else total[v], log_unit[v], left_out, "cpu") for v in range(len(queries))]
 
 
-def _limits(setup: _Sweep, match: Block) -> tuple[Block, Block]:
-    """For each position, [V, P]: bits of a distance of weight 1; the distance of weight 2^-125, the last that counts.
+def _limit_by_matches(setup: _Sweep, match: Block) -> tuple[Block, Block]:
+    """Return for each position, [V, P], bits of a distance of weight 1; the distance of weight 2^-LAST_BITS.
 
     The good match itself weighs little, to leave room in the exponent for matches that the first pass has not seen.
     Bits are whole: a weight differs in its exponent alone by what it is relative to, so that sums do not depend on
     which images are computed together.
     """
-    left_out = _bits_left_out(setup)
+    left_out = _count_bits_left_out(setup)
     bits = setup.bits[:, None].astype(np.float64)
-    reference = np.floor(match * bits - max(0.0, 125.0 - left_out))
+    reference = np.floor(match * bits - max(0.0, LAST_BITS - left_out))
     return reference.astype(match.dtype), (match + left_out / bits).astype(match.dtype)
 
 
-def _limits_known(setup: _Sweep, log_normalisers: Sequence[NDArray[np.float64]]) -> tuple[Block, Block]:
-    """The same where the normalisers are known: a weight is a part of the whole."""
+def _limit_by_normalisers(setup: _Sweep, log_normalisers: Sequence[NDArray[np.float64]]) -> tuple[Block, Block]:
+    """Do the same where the normalisers are known: a weight is a part of the whole."""
     with np.errstate(invalid="ignore"):
         reference = (np.stack(log_normalisers) / -np.log(2)).astype(setup.queries.dtype)
     possible = np.isfinite(reference)
-    farthest = (reference + _bits_left_out(setup)) / setup.bits[:, None]
+    farthest = (reference + _count_bits_left_out(setup)) / setup.bits[:, None]
     cut = np.where(possible, farthest, -np.inf).astype(setup.queries.dtype)
     return np.where(possible, reference, 0).astype(setup.queries.dtype), cut
 
 
-def _bits_left_out(setup: _Sweep) -> float:
+def _count_bits_left_out(setup: _Sweep) -> float:
     pairs = len(setup.train) * setup.plan.train_shape[0] * setup.plan.train_shape[1]
     return LEFT_OUT_BITS + 1 + float(np.log2(pairs))
 
 
-def _good_matches(setup: _Sweep, floors: Sequence[NDArray[np.float64] | None]) -> Block:
-    """A distance at every query position that some pair has, or 0 where there is no pair: [V, P].
+def _find_matches(setup: _Sweep, floors: Sequence[NDArray[np.float64] | None]) -> Block:
+    """Return a distance at every query position that some pair has, or 0 where there is no pair: [V, P].
 
     A floor counts as one: the distance at which a single pair would sum to it.
     """
-    nearest = _nearest(setup, setup.plan.smallest(setup.scale.train_stride)).min(axis=1)
-    if len(setup.train) >= SAMPLED * LANES:  # one group of images in full, where that is little work beside the rest
+    nearest = _find_nearest(setup, setup.plan.smallest(setup.scale.train_stride)).min(axis=1)
+    if len(setup.train) >= SAMPLED * LANES:  # one group of images in full: little work compared with the rest
         sample = replace(setup, train=setup.train[:: len(setup.train) // LANES][:LANES])
-        nearest = np.minimum(nearest, _nearest(sample, setup.plan).min(axis=1))
+        nearest = np.minimum(nearest, _find_nearest(sample, setup.plan).min(axis=1))
     if np.isinf(nearest).any():
-        nearest = _nearest(setup, setup.plan).min(axis=1)
+        nearest = _find_nearest(setup, setup.plan).min(axis=1)
     for v, floor in enumerate(floors):
         if floor is not None:
             nearest[v] = np.minimum(nearest[v], -floor / np.log(2) / setup.bits[v])
     return np.where(np.isinf(nearest), 0, nearest).astype(nearest.dtype)
 
 
-def _nearest(setup: _Sweep, plan: PairPlan) -> Block:
-    """Smallest distance at each query position over the windows of each image: [V, N, P]."""
+def _find_nearest(setup: _Sweep, plan: PairPlan) -> Block:
+    """Return the smallest distance at each query position over the windows of each image: [V, N, P]."""
     everything = np.full((len(setup.queries), setup.positions), np.inf, setup.queries.dtype)
     return setup.run(NEAREST, everything, everything, plan=plan)[0]
 
 
-def _sweep(queries: Sequence[NoisyImage], train: Block, scale: Scale, outside: float | None) -> _Sweep:
-    """Queries that share one float type."""
+def _prepare(queries: Sequence[NoisyImage], train: Block, scale: Scale, outside: float | None) -> _Sweep:
+    """Set up a sweep for queries that share one float type."""
     dtype = np.float64 if _needs_float64(queries[0], outside or 0.0) else np.float32
     pad = ((0, 0), (scale.padding,) * 2, (scale.padding,) * 2)
     means = []

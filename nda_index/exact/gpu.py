@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,13 +24,16 @@ from nda_index.errors import MissingDependencyError
 from nda_index.exact.pairs import PairPlan, pair_plan
 from nda_index.scales import Scale
 
-SMALL_VARIANCE = 2e-3  # below it rounding shows
+SMALL_VARIANCE = 2e-3  # sigma^2 below which the rounding of squares to whole numbers shows
 LARGEST_SUM = 2.0**30  # of a row of squares; sums of `taps` rows are floats
 ROWS = 32  # rows of a tile
 IMAGES = 64  # images of a program
 CHUNKS = 8  # programs that share a tile's horizontal displacements
-NEAREST, TOTALS, SCORES = 0, 1, 2
 DEVICE = "cuda"
+OVERFLOW = 2.0**100  # a sum this large may have lost terms: the kernel holds weights at 2^126
+NO_WEIGHT = -1e30  # the reference of a position that nothing matches: all its weights are 0
+
+Purpose = Literal["nearest", "totals", "scores"]
 
 
 @dataclass(frozen=True)
@@ -42,17 +45,17 @@ class TilePlan:
     limits: Tensor
 
     def on(self, device: torch.device) -> TilePlan:
-        """The same on a device."""
+        """Return the same on a device."""
         return TilePlan(self.tiles.to(device), self.runs.to(device), self.limits.to(device))
 
 
 def tile_plan(plan: PairPlan, scale: Scale, rows: int) -> TilePlan:
-    """Pack rows into tiles of `rows`, columns cut into chunks of about equal length."""
-    return TilePlan(_tiles(plan, scale, rows), *_runs(plan, scale))
+    """Pack rows into tiles of `rows`, and cut columns into chunks of about equal length."""
+    return TilePlan(_pack_tiles(plan, scale, rows), *_cut_runs(plan, scale))
 
 
 def log_totals(queries: Sequence[NoisyImage], train: Tensor, scale: Scale) -> list[NDArray[np.float64]]:
-    """Compute the log of the mass of all training images at every query position, [P] for each query.
+    """Return the log of the mass of all training images at every query position, [P] for each query.
 
     Args:
         queries: noisy images.
@@ -64,7 +67,7 @@ def log_totals(queries: Sequence[NoisyImage], train: Tensor, scale: Scale) -> li
     if not torch.isfinite(nearest).all():
         nearest = launch.nearest(launch.plan)
     totals = launch.totals(nearest)
-    if not (totals < 2.0**100).all():  # some match is far better than those at the smallest displacements
+    if not (totals < OVERFLOW).all():  # some match is far better than those at the smallest displacements
         nearest = launch.nearest(launch.plan)
         totals = launch.totals(nearest)
     nearest = torch.where(torch.isfinite(nearest), nearest, 0.0)  # [V, P]
@@ -75,20 +78,20 @@ def log_totals(queries: Sequence[NoisyImage], train: Tensor, scale: Scale) -> li
 def scores(
     queries: Sequence[NoisyImage], train: Tensor, scale: Scale, log_normalisers: Sequence[NDArray[np.float64]]
 ) -> list[NDArray[np.float64]]:
-    """Score the training images: float64 [N] for each query, at scale weight 1."""
+    """Return the scores of the training images, float64 [N] for each query, at scale weight 1."""
     launch = _Launch.prepare(queries, train, scale)
     normalisers = torch.from_numpy(np.stack(log_normalisers)).to(train.device)  # [V, P]
     reference = -normalisers / np.log(2) / launch.bits.double()[:, None]  # [V, P]
-    reference = torch.where(torch.isfinite(reference), reference, -1e30)  # [V, P]
+    reference = torch.where(torch.isfinite(reference), reference, NO_WEIGHT)  # [V, P]
     tiling = tile_plan(launch.plan, scale, launch.rows).on(train.device)
     parts = len(tiling.tiles) * (len(tiling.limits) - 1)
     out = torch.zeros(len(queries), parts, launch.padded, device=train.device)  # [V, T * chunks, N]
-    launch.run(SCORES, tiling, reference.float(), out)
+    launch.run("scores", tiling, reference.float(), out)
     return list(out.double().sum(dim=1)[:, : launch.count].cpu().numpy())
 
 
 def available() -> bool:
-    """Tell whether there is a CUDA device, and Triton to make kernels for it."""
+    """Return whether there is a CUDA device, and Triton to make kernels for it."""
     if not torch.cuda.is_available():
         return False
     try:
@@ -118,8 +121,8 @@ class _Launch:
     def prepare(queries: Sequence[NoisyImage], train: Tensor, scale: Scale) -> _Launch:
         device, height, width = train.device, train.shape[2], train.shape[3]
         noisy = torch.stack([torch.from_numpy(np.array(q.pixels, np.float64) / q.signal) for q in queries])
-        query = _blocks(noisy.to(device), scale)  # [V, C, H', W']
-        means = _blocks(train.float(), scale)  # [N, C, H', W']
+        query = _average_blocks(noisy.to(device), scale)  # [V, C, H', W']
+        means = _average_blocks(train.float(), scale)  # [N, C, H', W']
         largest = (float(query.abs().max()) + float(means.abs().max())) or 1.0
         grain = np.sqrt(LARGEST_SUM / scale.taps / train.shape[1]) / largest
         padded = -(-len(train) // IMAGES) * IMAGES
@@ -133,22 +136,22 @@ class _Launch:
         )  # fmt: skip
 
     def nearest(self, plan: PairPlan) -> Tensor:
-        """Smallest distance at every position, float [V, P], inf where no pair is planned."""
+        """Return the smallest distance at every position, float [V, P], inf where no pair is planned."""
         positions = self.plan.query_shape[0] * self.plan.query_shape[1]
         infinite = torch.full((len(self.query), positions), torch.inf, device=self.query.device)  # [V, P]
         out = infinite.view(torch.int32)  # of numbers above 0 the bits are in the numbers' order
-        self.run(NEAREST, tile_plan(plan, self.scale, self.rows).on(out.device), infinite, out)
+        self.run("nearest", tile_plan(plan, self.scale, self.rows).on(out.device), infinite, out)
         return out.view(torch.float32)
 
     def totals(self, reference: Tensor) -> Tensor:
-        """Weights relative to `reference` summed over everything, float [V, P]."""
+        """Sum weights relative to `reference` over everything, float [V, P]."""
         out = torch.zeros_like(reference)  # [V, P]
         tiling = tile_plan(self.plan, self.scale, self.rows).on(out.device)
-        self.run(TOTALS, tiling, torch.where(torch.isfinite(reference), reference, 0.0), out)
+        self.run("totals", tiling, torch.where(torch.isfinite(reference), reference, 0.0), out)
         return out
 
-    def run(self, purpose: int, tiling: TilePlan, reference: Tensor, out: Tensor) -> None:
-        kernels = _kernels()
+    def run(self, purpose: Purpose, tiling: TilePlan, reference: Tensor, out: Tensor) -> None:
+        kernels = _import_kernels()
         views, _, channels, width = self.query.shape
         chunks = len(tiling.limits) - 1
         grid = (self.padded // IMAGES, len(tiling.tiles) * chunks, views)
@@ -160,7 +163,7 @@ class _Launch:
         )  # fmt: skip
 
 
-def _kernels() -> Any:
+def _import_kernels() -> Any:
     try:
         from nda_index.exact import gpu_kernels
     except ImportError as error:
@@ -170,17 +173,17 @@ def _kernels() -> Any:
     return gpu_kernels
 
 
-def _blocks(images: Tensor, scale: Scale) -> Tensor:
-    """Padded block means: [N, C, H, W] to [N, C, H', W']."""
+def _average_blocks(images: Tensor, scale: Scale) -> Tensor:
+    """Average padded blocks: [N, C, H, W] to [N, C, H', W']."""
     padded = F.pad(images, (scale.padding,) * 4)  # [N, C, H + 2 pad, W + 2 pad]
     return F.avg_pool2d(padded, scale.downscale, stride=1) * scale.downscale  # [N, C, H', W']
 
 
-def _tiles(plan: PairPlan, scale: Scale, rows: int) -> Tensor:
-    """int32 [T, 3, rows]: pieces of at most `rows` rows, the longest first into the first tile with room."""
+def _pack_tiles(plan: PairPlan, scale: Scale, rows: int) -> Tensor:
+    """Return int32 [T, 3, rows]: pieces of at most `rows` rows, the longest first into the first tile with room."""
     r, taps, columns = scale.downscale, scale.taps, plan.query_shape[1]
     pieces = []
-    for dy, start, length, period, place, step in _axis_runs(plan.rows, scale):
+    for dy, start, length, period, place, step in _list_axis_runs(plan.rows, scale):
         most = rows - taps + 1
         for first in range(0, length, most):
             rest = min(most, length - first)
@@ -208,15 +211,15 @@ def _tiles(plan: PairPlan, scale: Scale, rows: int) -> Tensor:
     return torch.from_numpy(full)
 
 
-def _runs(plan: PairPlan, scale: Scale) -> tuple[Tensor, Tensor]:
-    runs = [(run[1], run[0], *run[2:]) for run in _axis_runs(plan.columns, scale)]
+def _cut_runs(plan: PairPlan, scale: Scale) -> tuple[Tensor, Tensor]:
+    runs = [(run[1], run[0], *run[2:]) for run in _list_axis_runs(plan.columns, scale)]
     work = np.cumsum([0] + [length + scale.taps - 1 for _, _, length, *_ in runs])
     limits = np.searchsorted(work, np.linspace(0, work[-1], min(CHUNKS, len(runs)) + 1))
     return torch.tensor(runs, dtype=torch.int32), torch.from_numpy(limits.astype(np.int32))
 
 
-def _axis_runs(axis: NDArray[np.int64], scale: Scale) -> list[tuple[int, int, int, int, int, int]]:
-    """Windows a block apart: displacement, first position, number, every how many is on the grid, its place, step."""
+def _list_axis_runs(axis: NDArray[np.int64], scale: Scale) -> list[tuple[int, int, int, int, int, int]]:
+    """List windows a block apart: displacement, first position, number, every how many is on the grid, place, step."""
     r, stride, runs = scale.downscale, scale.query_stride, []
     for d, first, end, step in axis.tolist():
         shared = gcd(step, r)

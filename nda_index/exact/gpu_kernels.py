@@ -12,21 +12,19 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-NEAREST, TOTALS, SCORES = 0, 1, 2
-
 
 @triton.jit
-def _squared_difference(
-    query, train, query_row, train_row, x, y, images,
-    query_width, train_width, count, inside, CHANNELS: tl.constexpr,
-):  # fmt: skip
-    """Of one column of a tile, summed over channels: int32 [ROWS, IMAGES]; pixels come scaled to whole numbers."""
-    total = tl.zeros((query_row.shape[0], images.shape[0]), tl.float32)  # [ROWS, IMAGES]
+def _squared_difference(query, train, images, query_step, train_step, inside, CHANNELS: tl.constexpr):
+    """Square the differences of one column of a tile, summed over channels: int32 [ROWS, IMAGES].
+
+    Pixels come scaled to whole numbers. query and train [ROWS] point at the first channel, train at the first image;
+    the steps lead to the next channel.
+    """
+    total = tl.zeros((inside.shape[0], images.shape[0]), tl.float32)  # [ROWS, IMAGES]
     for c in tl.static_range(CHANNELS):
-        a = tl.load(query + (query_row * CHANNELS + c) * query_width + x, mask=inside, other=0.0)  # [ROWS]
-        row = ((train_row * CHANNELS + c) * train_width + y).to(tl.int64)  # [ROWS]
-        b = tl.load(train + row[:, None] * count + images[None, :], mask=inside[:, None], other=0.0)  # [ROWS, IMAGES]
-        difference = a[:, None] - b  # [ROWS, IMAGES]
+        a = tl.load(query + c * query_step, mask=inside, other=0.0)  # [ROWS]
+        at = (train + c * train_step)[:, None] + images[None, :]  # [ROWS, IMAGES]
+        difference = a[:, None] - tl.load(at, mask=inside[:, None], other=0.0)  # [ROWS, IMAGES]
         total += difference * difference  # [ROWS, IMAGES]
     return (total + 0.5).to(tl.int32)  # [ROWS, IMAGES]
 
@@ -38,14 +36,14 @@ def sweep(
     PURPOSE: tl.constexpr, CHANNELS: tl.constexpr, TAPS: tl.constexpr, DOWNSCALE: tl.constexpr,
     ROWS: tl.constexpr, IMAGES: tl.constexpr,
 ):  # fmt: skip
-    """One tile, one block of images, one chunk of runs along the columns, one query.
+    """Sweep one tile, one block of images, one chunk of runs along the columns, for one query.
 
     query [V, H', C, W'] and train [H', C, W', count] in units in which a squared difference is a whole number; tiles
     [T, 3, ROWS]: u, v and the first index of the grid row of the window that starts at u (-1: none); runs [R, 6]: x,
     dx, number of positions, every how many of them counts, column of the first, columns between them; limits
     [chunks + 1]: the runs of a chunk; bits [V]; reference [V, P].
-    NEAREST: out int32 [V, P], the smallest distance's bits. TOTALS: out [V, P], the weights 2 ** ((reference[p] - D) *
-    bits) summed over images and windows. SCORES: out [V, T * chunks, count], summed over both windows.
+    "nearest": out int32 [V, P], the smallest distance's bits. "totals": out [V, P], the weights 2 ** ((reference[p] -
+    D) * bits) summed over images and windows. "scores": out [V, T * chunks, count], summed over both windows.
     """
     block, part, view = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     tile, chunk = part // chunks, part % chunks
@@ -59,7 +57,9 @@ def sweep(
     below = slot[None, :] - slot[:, None]  # [ROWS, ROWS]
     band = ((below >= 0) & (below < TAPS)).to(tl.float32)  # [ROWS, ROWS]
     unit = tl.load(bits + view)
-    query += view * query_size
+    query_at = query + view * query_size + query_row * CHANNELS * query_width  # [ROWS]
+    train_at = train + (train_row * CHANNELS * train_width).to(tl.int64) * count  # [ROWS]
+    train_step = (tl.zeros((), tl.int64) + train_width) * count
     score = tl.zeros((IMAGES,), tl.float32)  # [IMAGES]
     for run in range(tl.load(limits + chunk), tl.load(limits + chunk + 1)):
         x0, dx = tl.load(runs + run * 6), tl.load(runs + run * 6 + 1)
@@ -68,31 +68,28 @@ def sweep(
         sums = tl.zeros((ROWS, IMAGES), tl.int32)  # [ROWS, IMAGES]
         for j in range(length + TAPS - 1):
             x = x0 + j * DOWNSCALE
-            sums += _squared_difference(
-                query, train, query_row, train_row, x, x + dx, images, query_width, train_width, count, inside, CHANNELS
-            )  # [ROWS, IMAGES]
+            here, there = query_at + x, train_at + (x + dx).to(tl.int64) * count  # [ROWS]
+            sums += _squared_difference(here, there, images, query_width, train_step, inside, CHANNELS)
             if j >= TAPS:
-                old = x - TAPS * DOWNSCALE
-                sums -= _squared_difference(
-                    query, train, query_row, train_row, old, old + dx, images,
-                    query_width, train_width, count, inside, CHANNELS,
-                )  # [ROWS, IMAGES]  # fmt: skip
+                here -= TAPS * DOWNSCALE  # [ROWS]
+                there -= count * (TAPS * DOWNSCALE)  # [ROWS]
+                sums -= _squared_difference(here, there, images, query_width, train_step, inside, CHANNELS)
             place = j - (TAPS - 1)
             if (place >= 0) & (place % period == 0):
                 # 3 x tf32 splits each sum in parts of 11 bits; the band is exact in one.
                 distance = tl.dot(band, sums.to(tl.float32), input_precision="tf32x3")  # [ROWS, IMAGES]
                 p = view * positions + grid_row + column + place // period * columns  # [ROWS]
-                if PURPOSE == 0:
+                if PURPOSE == "nearest":
                     nearest = tl.min(tl.where(matters, distance, float("inf")), axis=1)  # [ROWS]
                     tl.atomic_min(out + p, nearest.to(tl.int32, bitcast=True), mask=starts)
                 else:
                     near = tl.load(reference + p, mask=starts, other=0.0)  # [ROWS]
                     weight = tl.exp2(tl.minimum((near[:, None] - distance) * unit, 126.0))  # [ROWS, IMAGES]
                     weight = tl.where(matters, weight, 0.0)  # [ROWS, IMAGES]
-                    if PURPOSE == 1:
+                    if PURPOSE == "totals":
                         tl.atomic_add(out + p, tl.sum(weight, axis=1), mask=starts)
                     else:
                         score += tl.sum(weight, axis=0)  # [IMAGES]
-    if PURPOSE == 2:
+    if PURPOSE == "scores":
         parts = tl.num_programs(1)
         tl.store(out + (view * parts + part).to(tl.int64) * count + images, score)

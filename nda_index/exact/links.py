@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from nda_index.exact.maps import spread_matrix
+from nda_index.exact.maps import on_pixels_matrix
 from nda_index.exact.posterior import PosteriorSettings
 from nda_index.exact.views import View, scales_of
 from nda_index.images import to_float
@@ -25,17 +25,17 @@ def cell_links(
     settings: PosteriorSettings,
     check: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float64]:
-    """Compute how much of an image's score each cell of the query gets from each cell of the image.
+    """Sum the posterior weights between cells of the query and cells of a training image.
 
-    Windows are compared as for the scores, those of equal overhang only, and a window's weight stands at its centre, as
-    on the evidence maps.
+    They say how much of the image's score each cell of the query gets from each cell of the image. Windows are compared
+    as for the scores, only those of equal overhang, and a window's weight lies at its centre, as on the evidence maps.
 
     Args:
         views: of the query.
         log_normalisers: float64 [P] each, from `score_views`.
         pixels: uint8 [C, H, W], one training image.
         settings: as for the scores; only the K largest weights count where `per_image_topk` says so.
-        check: is called before each piece of the work, which ends where it raises: all pairs of windows take long.
+        check: is called before each piece of the work, and ends it by raising: all pairs of windows take long.
 
     Returns:
         float64 [scales, 64, 64], in the order of the views' scales: from cell row * 8 + column of the query to that of
@@ -48,32 +48,34 @@ def cell_links(
     for view, normaliser in zip(views, log_normalisers, strict=True):
         place = scales.index(view.scale)
         for flipped in (False, True) if settings.mirror else (False,):
-            links[place] += view.factor * _view_links(view, normaliser, train, topk, check, flipped=flipped)
+            links[place] += view.factor * _link_view(view, normaliser, train, topk, check, flipped=flipped)
     return links
 
 
-def _view_links(
+def _link_view(
     view: View, normaliser: NDArray[np.float64], train: NDArray[np.float64], topk: int | None,
     check: Callable[[], None], *, flipped: bool,
 ) -> NDArray[np.float64]:  # fmt: skip
     scale, noisy = view.scale, view.noisy
     height, width = train.shape[1:]
-    query = _windows(noisy.pixels.astype(np.float64), scale, scale.query_stride)  # [rows, columns, D]
-    others = _windows((train[..., ::-1] if flipped else train) * noisy.signal, scale, scale.train_stride)
+    query = _take_windows(noisy.pixels.astype(np.float64), scale, scale.query_stride)  # [rows, columns, D]
+    others = _take_windows((train[..., ::-1] if flipped else train) * noisy.signal, scale, scale.train_stride)
     log_total = normaliser.reshape(query.shape[:2])
-    query_rows, query_columns = (_cells(size, scale, scale.query_stride) for size in (height, width))  # [8, positions]
-    train_rows = _cells(height, scale, scale.train_stride)
-    train_columns = _cells(width, scale, scale.train_stride, flipped=flipped)
+    query_rows, query_columns = (
+        _assign_cells(size, scale, scale.query_stride) for size in (height, width)
+    )  # [8, positions]
+    train_rows = _assign_cells(height, scale, scale.train_stride)
+    train_columns = _assign_cells(width, scale, scale.train_stride, flipped=flipped)
     links = np.zeros((GRID, GRID, GRID**2))
-    for rows, other_rows in _alike(height, scale):
-        for columns, other_columns in _alike(width, scale):
+    for rows, other_rows in _match_overhangs(height, scale):
+        for columns, other_columns in _match_overhangs(width, scale):
             candidates = others[other_rows, other_columns]  # [k, l, D]
             wide = columns.stop - columns.start
             step = max(1, PAIRS // (wide * candidates.shape[0] * candidates.shape[1]))
             for some in (slice(i, min(i + step, rows.stop)) for i in range(rows.start, rows.stop, step)):
                 check()
-                queries, total = query[some, columns], log_total[some, columns]  # [i, j, D], [i, j]
-                weights = _weights(queries, candidates, total, noisy.sigma, topk)  # [i j, k, l]
+                windows, total = query[some, columns], log_total[some, columns]  # [i, j, D], [i, j]
+                weights = _weigh(windows, candidates, total, noisy.sigma, topk)  # [i j, k, l]
                 there = train_rows[:, other_rows] @ (weights @ train_columns[:, other_columns].T)  # [i j, 8, 8]
                 there = there.reshape(-1, wide, GRID**2)  # [i, j, 64]
                 here = (query_columns[:, columns] @ there).reshape(-1, GRID**3)  # [i, 8 64]
@@ -81,12 +83,12 @@ def _view_links(
     return links.reshape(GRID**2, GRID**2)
 
 
-def _weights(
-    queries: NDArray[np.float64], candidates: NDArray[np.float64], log_total: NDArray[np.float64], sigma: float,
+def _weigh(
+    windows: NDArray[np.float64], candidates: NDArray[np.float64], log_total: NDArray[np.float64], sigma: float,
     topk: int | None,
 ) -> NDArray[np.float64]:  # fmt: skip
-    """Posterior weights of windows [i, j, D] and [k, l, D]: [i j, k, l]."""
-    here, there = queries.reshape(-1, queries.shape[2]), candidates.reshape(-1, candidates.shape[2])
+    """Return the posterior weights of windows [i, j, D] and [k, l, D]: [i j, k, l]."""
+    here, there = windows.reshape(-1, windows.shape[2]), candidates.reshape(-1, candidates.shape[2])
     # Expanding the square is safe in float64: its rounding is below 1e-9 of sigma^2 at every timestep.
     distance = here @ there.T  # [P, Q]
     distance *= -2.0
@@ -101,8 +103,8 @@ def _weights(
     return np.asarray(weights.reshape(-1, *candidates.shape[:2]), np.float64)
 
 
-def _windows(image: NDArray[np.float64], scale: Scale, stride: int) -> NDArray[np.float64]:
-    """The windows at a grid of positions of an image [C, H, W]: [rows, columns, D]."""
+def _take_windows(image: NDArray[np.float64], scale: Scale, stride: int) -> NDArray[np.float64]:
+    """Return the windows at a grid of positions of an image [C, H, W]: [rows, columns, D]."""
     r, pad = scale.downscale, scale.padding
     blocks = block_means(np.pad(image, ((0, 0), (pad, pad), (pad, pad))), r)  # [C, H', W']
     side = (scale.taps - 1) * r + 1
@@ -111,25 +113,25 @@ def _windows(image: NDArray[np.float64], scale: Scale, stride: int) -> NDArray[n
     return np.asarray(windows.reshape(*windows.shape[:2], -1), np.float64)
 
 
-def _alike(size: int, scale: Scale) -> list[tuple[slice, slice]]:
-    """Along an axis, places on the query's and on the training grid whose windows stick out alike."""
+def _match_overhangs(size: int, scale: Scale) -> list[tuple[slice, slice]]:
+    """Return along an axis the places on the query's and the training grid whose windows have equal overhang."""
     here = range(0, scale.positions(size), scale.query_stride)
     there = range(0, scale.positions(size), scale.train_stride)
     interior = scale.interior(size)
     inside = [[i for i, p in enumerate(grid) if p in interior] for grid in (here, there)]
-    alike = [(slice(inside[0][0], inside[0][-1] + 1), slice(inside[1][0], inside[1][-1] + 1))] if all(inside) else []
+    pairs = [(slice(inside[0][0], inside[0][-1] + 1), slice(inside[1][0], inside[1][-1] + 1))] if all(inside) else []
     for i, p in enumerate(here):
         if p not in interior and p in there:
-            alike.append((slice(i, i + 1), slice(there.index(p), there.index(p) + 1)))
-    return alike
+            pairs.append((slice(i, i + 1), slice(there.index(p), there.index(p) + 1)))
+    return pairs
 
 
-def _cells(size: int, scale: Scale, stride: int, *, flipped: bool = False) -> NDArray[np.float64]:
-    """Matrix [8, positions]: which cells along an axis a window's weight goes to.
+def _assign_cells(size: int, scale: Scale, stride: int, *, flipped: bool = False) -> NDArray[np.float64]:
+    """Return the matrix [8, positions] of the cells along an axis that a window's weight goes to.
 
-    The windows of a flipped image go to the cells of the image as it is. It is pixels that are turned round, not cells:
-    cells are of different widths where 8 does not divide the size.
+    The windows of a flipped image go to the cells of the image as it is. Pixels are turned round, not cells: cells
+    have different widths where 8 does not divide the size.
     """
     cells = np.zeros((GRID, size))
     cells[np.arange(size) * GRID // size, np.arange(size)] = 1.0
-    return (cells[:, ::-1] if flipped else cells) @ spread_matrix(size, scale, stride)
+    return (cells[:, ::-1] if flipped else cells) @ on_pixels_matrix(size, scale, stride)

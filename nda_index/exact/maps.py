@@ -1,4 +1,4 @@
-"""Heat maps: where on the query, and where on each image, its score comes from."""
+"""Evidence maps: where on the query, and where on a training image, a score comes from."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from nda_index.exact.posterior import PosteriorSettings, block_masses
 from nda_index.exact.views import View, scales_of
 from nda_index.images import to_float
 from nda_index.scales import Scale
+
+SMALLEST = 1e-300  # keeps the division finite where a map is empty
 
 
 def evidence_maps(
@@ -30,7 +32,7 @@ def evidence_maps(
 
     Returns:
         Two float32 [scales, n, H, W], in the order of the views' scales. Summed over scales, each map sums to the
-        image's score; a window's weight stands at its centre. With `per_image_topk` the second shows all windows,
+        image's score; a window's weight lies at its centre. With `per_image_topk` the second shows all windows,
         scaled to the score.
     """
     n, _, height, width = pixels.shape
@@ -41,28 +43,26 @@ def evidence_maps(
         scale, place = view.scale, scales.index(view.scale)
         counted = block_masses([view], train, settings, [normaliser])[0].weights(normaliser)  # [n, P]
         grid = counted.reshape(n, -1, len(range(0, scale.positions(width), scale.query_stride)))
-        on_query[place] += view.factor * _spread_weights(grid, scale, scale.query_stride, height, width)
+        on_query[place] += view.factor * _spread(grid, scale, scale.query_stride, height, width)
         weights = cpu.train_maps(view.noisy, train, scale, normaliser)  # [n, rows, columns]
-        spread = _spread_weights(weights, scale, scale.train_stride, height, width)
+        spread = _spread(weights, scale, scale.train_stride, height, width)
         if settings.mirror:
             flipped = cpu.train_maps(view.noisy, train[..., ::-1], scale, normaliser)
-            spread += _spread_weights(flipped, scale, scale.train_stride, height, width)[..., ::-1]
+            spread += _spread(flipped, scale, scale.train_stride, height, width)[..., ::-1]
         if settings.per_image_topk is not None:
-            spread *= (counted.sum(axis=1) / np.maximum(spread.sum(axis=(1, 2)), 1e-300))[:, None, None]
+            spread *= (counted.sum(axis=1) / np.maximum(spread.sum(axis=(1, 2)), SMALLEST))[:, None, None]
         on_train[place] += view.factor * spread
     return on_query.astype(np.float32), on_train.astype(np.float32)
 
 
-def _spread_weights(
-    grid: NDArray[np.float64], scale: Scale, stride: int, height: int, width: int
-) -> NDArray[np.float64]:
-    """Spread weights at window positions [n, rows, columns] over pixels [n, H, W]; sums are kept."""
-    rows, columns = spread_matrix(height, scale, stride), spread_matrix(width, scale, stride)
+def _spread(grid: NDArray[np.float64], scale: Scale, stride: int, height: int, width: int) -> NDArray[np.float64]:
+    """Move weights at window positions [n, rows, columns] to pixels [n, H, W], without changing their sums."""
+    rows, columns = on_pixels_matrix(height, scale, stride), on_pixels_matrix(width, scale, stride)
     return np.asarray(rows @ grid @ columns.T, np.float64)
 
 
-def spread_matrix(size: int, scale: Scale, stride: int) -> NDArray[np.float64]:
-    """Return a matrix [pixels, positions]: a weight goes to its window's centre, and to the pixels up to the next."""
+def on_pixels_matrix(size: int, scale: Scale, stride: int) -> NDArray[np.float64]:
+    """Return the matrix [pixels, positions] of where weights go: a window's centre and the pixels up to the next."""
     matrix = np.zeros((size, len(range(0, scale.positions(size), stride))))
     for column, position in enumerate(range(0, scale.positions(size), stride)):
         for pixel in range(position, min(position + stride, scale.positions(size))):

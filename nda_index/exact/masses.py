@@ -17,7 +17,7 @@ LEFT_OUT_BITS = 24  # the weights that a block leaves out are together below 2^-
 
 @dataclass(frozen=True)
 class Masses:
-    """Posterior masses of N training images at P query positions, not yet normalised.
+    """Posterior masses of N training images at P query positions, before the normaliser divides them.
 
     Attributes:
         total: float [N, P], over all windows of an image: what the normaliser is made of. In units of exp(log_unit).
@@ -45,21 +45,21 @@ class Masses:
         Over all images each position sums to 1, or to 0 where no training window can match: with `mask_value=inf` and a
         train_stride above 1, a window at the border may find none that sticks out by the same amount.
         """
-        return np.asarray(self.counted * self._shares_of_a_unit(log_normaliser), np.float64)
+        return np.asarray(self.counted * self._normalise_unit(log_normaliser), np.float64)
 
     def scores(self, log_normaliser: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sum an image's weights over the query positions: float64 [N]."""
+        """Sum each image's weights over the query positions: float64 [N]."""
         # Not a matrix product: its threads go on spinning while the next kernel wants the cores.
-        return np.asarray(np.einsum("np,p->n", self.counted, self._shares_of_a_unit(log_normaliser)), np.float64)
+        return np.asarray(np.einsum("np,p->n", self.counted, self._normalise_unit(log_normaliser)), np.float64)
 
-    def _shares_of_a_unit(self, log_normaliser: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _normalise_unit(self, log_normaliser: NDArray[np.float64]) -> NDArray[np.float64]:
         possible = np.isfinite(log_normaliser)
         with np.errstate(under="ignore", over="ignore"):
             return np.where(possible, np.exp(self.log_unit - np.where(possible, log_normaliser, 0.0)), 0.0)
 
 
 def merge_log_totals(log_totals: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Merge the normalisers of several blocks' images: log of the sum of their masses, float64 [P].
+    """Return the normaliser of several blocks' images: log of the sum of their masses, float64 [P].
 
     Example:
         >>> merge_log_totals([np.array([0.0, -np.inf]), np.array([0.0, -np.inf])]).tolist()

@@ -114,7 +114,7 @@ def posterior_mean(
 
 
 def pixel_spans(height: int, width: int, scale: Scale) -> NDArray[np.int64]:
-    """Find the pixels that take each window of a query.
+    """Return the pixels that take each window of a query.
 
     Returns:
         int64 [P, 4]: first row, end of rows, first column, end of columns; empty where another window is nearer.
@@ -127,13 +127,13 @@ def pixel_spans(height: int, width: int, scale: Scale) -> NDArray[np.int64]:
         [0, 2, 0, 2]
     """
     plan = pair_plan(height, width, scale, matching_overhang=True)
-    rows, columns = _spans(plan.rows, height, scale), _spans(plan.columns, width, scale)
+    rows, columns = _span_axis(plan.rows, height, scale), _span_axis(plan.columns, width, scale)
     whole = np.broadcast_arrays(rows[:, None, :1], rows[:, None, 1:], columns[None, :, :1], columns[None, :, 1:])
     return np.concatenate(whole, axis=2).reshape(-1, 4)
 
 
-def _spans(axis: NDArray[np.int64], size: int, scale: Scale) -> NDArray[np.int64]:
-    """Along an axis with a plan of displacements, the first pixel and the end of those that take each window."""
+def _span_axis(axis: NDArray[np.int64], size: int, scale: Scale) -> NDArray[np.int64]:
+    """Return along an axis the first pixel and the end of those that take each window."""
     grid = np.arange(0, scale.positions(size), scale.query_stride)
     compared = np.isin(grid, np.concatenate([np.arange(first, end, step) for _, first, end, step in axis]))
     place = np.arange(size)[:, None] - grid  # [pixels, windows], from the window's centre, or what comes before it

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.diffusion import NoisyImage
+from nda_index.exact.masses import LEFT_OUT_BITS
 from nda_index.scales import Scale
 
 
@@ -32,21 +33,21 @@ class PairPlan:
 
 
 def pair_plan(height: int, width: int, scale: Scale, matching_overhang: bool) -> PairPlan:
-    """Plan the pairs of an image size and scale; with `matching_overhang` only windows that stick out alike."""
+    """Plan the pairs of an image size and scale; with `matching_overhang` only those of equal overhang."""
     return PairPlan(
-        rows=_axis_plan(height, scale, matching_overhang),
-        columns=_axis_plan(width, scale, matching_overhang),
-        query_shape=_grid(height, width, scale, scale.query_stride),
-        train_shape=_grid(height, width, scale, scale.train_stride),
+        rows=_plan_axis(height, scale, matching_overhang),
+        columns=_plan_axis(width, scale, matching_overhang),
+        query_shape=_count_positions(height, width, scale, scale.query_stride),
+        train_shape=_count_positions(height, width, scale, scale.train_stride),
     )
 
 
-def _grid(height: int, width: int, scale: Scale, stride: int) -> tuple[int, int]:
+def _count_positions(height: int, width: int, scale: Scale, stride: int) -> tuple[int, int]:
     return len(range(0, scale.positions(height), stride)), len(range(0, scale.positions(width), stride))
 
 
-def _axis_plan(size: int, scale: Scale, matching_overhang: bool) -> NDArray[np.int64]:
-    """Both p and p + d must lie on their grids. Windows with the same overhang: any two interior ones, or d = 0."""
+def _plan_axis(size: int, scale: Scale, matching_overhang: bool) -> NDArray[np.int64]:
+    """Plan an axis: p and p + d must lie on their grids. Windows of equal overhang: two interior ones, or d = 0."""
     positions, interior = range(scale.positions(size)), scale.interior(size)
     step = int(np.lcm(scale.query_stride, scale.train_stride))
     plan = []
@@ -67,7 +68,7 @@ def border_is_negligible(
     mask_value: float,
     log_total: NDArray[np.float64],
 ) -> bool:
-    """Tell whether pairs with different overhang hold less than 2^-24 of every position's sum at this mask value.
+    """Return whether pairs of different overhang hold less than 2^-24 of every position's sum at this mask value.
 
     Where overhangs differ along an axis, at least one line of blocks along the other axis holds `downscale` pixels more
     of the outside in one window than in the other. At most ceil(padding / downscale) of that line's blocks stick out
@@ -86,4 +87,4 @@ def border_is_negligible(
         return False
     distance = noisy.pixels.shape[0] * blocks * gap**2
     pairs = len(train) * scale.positions(noisy.pixels.shape[1]) * scale.positions(noisy.pixels.shape[2])
-    return bool(np.log(pairs) - distance / (2 * noisy.sigma**2) < log_total.min() - 24 * np.log(2))
+    return bool(np.log(pairs) - distance / (2 * noisy.sigma**2) < log_total.min() - LEFT_OUT_BITS * np.log(2))

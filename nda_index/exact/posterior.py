@@ -21,7 +21,6 @@ BACKENDS = ("auto", "reference", "cpu", "gpu")
 BORDER_OBSTACLE = "windows of different overhang may matter at this mask_value, which only the CPU computes"
 KEPT_BYTES = 1 << 30  # above it the masses of all images are computed twice instead of being kept
 
-
 Block = NDArray[np.floating] | torch.Tensor  # clean training images, floats [N, C, H, W]
 
 
@@ -83,25 +82,25 @@ def block_masses(
     settings: PosteriorSettings,
     floors: Sequence[NDArray[np.float64] | None] | None = None,
 ) -> list[Masses]:
-    """Compute the masses of a block of clean training images, floats [N, C, H, W] in [-1, 1], for each view.
+    """Return the masses of a block of clean training images, floats [N, C, H, W] in [-1, 1], for each view.
 
     `floors` may hold what other images have at least added to each view's log normaliser, [P] each: it saves work.
     """
     block = np.concatenate([train, train[..., ::-1]]) if settings.mirror else train
     floors = floors if floors is not None else [None] * len(views)
-    found: dict[int, Masses] = {}
+    masses: dict[int, Masses] = {}
     for scale in dict.fromkeys(view.scale for view in views):
         chosen = [i for i, view in enumerate(views) if view.scale == scale]
         queries = [views[i].noisy for i in chosen]
         if settings.backend == "reference":
-            results = [_reference_masses(query, block, scale, settings) for query in queries]
+            results = [_sum_by_definition(query, block, scale, settings) for query in queries]
         else:
             results = cpu.masses(
                 queries, block, scale, settings.mask_value, settings.per_image_topk, [floors[i] for i in chosen]
             )
-        found.update(zip(chosen, results, strict=True))
-    ordered = [found[i] for i in range(len(views))]
-    return [_fold_mirrors(masses, len(train)) for masses in ordered] if settings.mirror else ordered
+        masses.update(zip(chosen, results, strict=True))
+    ordered = [masses[i] for i in range(len(views))]
+    return [_fold_mirror_images(part, len(train)) for part in ordered] if settings.mirror else ordered
 
 
 def score_views(
@@ -143,7 +142,7 @@ def sum_posterior(
         ConfigError: the backend is "gpu" and the GPU cannot compute this, or there is none.
     """
     if settings.backend == "gpu" or (settings.backend == "auto" and gpu.available()):
-        obstacle = _gpu_obstacle(views, settings)
+        obstacle = _find_gpu_obstacle(views, settings)
         sums = None if obstacle else _sum_on_gpu(views, blocks, count, settings, progress)
         if sums is not None:
             return sums
@@ -191,8 +190,8 @@ def _sum_on_cpu(
     return PosteriorSums(totals, score)
 
 
-def _gpu_obstacle(views: Sequence[View], settings: PosteriorSettings) -> str | None:
-    """Why the GPU cannot compute this, None if it can."""
+def _find_gpu_obstacle(views: Sequence[View], settings: PosteriorSettings) -> str | None:
+    """Return why the GPU cannot compute this, None if it can."""
     if not gpu.available():
         return "there is no CUDA device with Triton"
     if settings.per_image_topk is not None:
@@ -217,7 +216,7 @@ def _sum_on_gpu(
     totals = [np.full(view.positions, -np.inf) for view in views]
     done = 0
     for train in blocks():
-        pixels = _on_gpu(train, settings.mirror)
+        pixels = _move_to_gpu(train, settings.mirror)
         for scale in scales:
             parts = gpu.log_totals(queries[scale], pixels, scale)
             for i, part in zip(chosen[scale], parts, strict=True):
@@ -232,7 +231,7 @@ def _sum_on_gpu(
     def score(normalisers: Sequence[NDArray[np.float64]]) -> ViewScores:
         scores, first = np.zeros(count), 0
         for train in blocks():
-            pixels = _on_gpu(train, settings.mirror)
+            pixels = _move_to_gpu(train, settings.mirror)
             for scale in scales:
                 parts = gpu.scores(queries[scale], pixels, scale, [normalisers[i] for i in chosen[scale]])
                 for i, part in zip(chosen[scale], parts, strict=True):
@@ -246,11 +245,11 @@ def _sum_on_gpu(
 
 
 def on_cpu(train: Block) -> NDArray[np.floating]:
-    """Bring a block to the CPU."""
+    """Return a block as an array."""
     return train.cpu().numpy() if isinstance(train, torch.Tensor) else train
 
 
-def _on_gpu(train: Block, mirror: bool) -> torch.Tensor:
+def _move_to_gpu(train: Block, mirror: bool) -> torch.Tensor:
     pixels = torch.as_tensor(np.ascontiguousarray(train, np.float32) if isinstance(train, np.ndarray) else train)
     pixels = pixels.to(gpu.DEVICE, torch.float32)  # [N, C, H, W]
     return torch.cat([pixels, pixels.flip(-1)]) if mirror else pixels
@@ -263,7 +262,7 @@ def _score_block(
     return np.asarray(sum(parts[1:], parts[0]), np.float64)
 
 
-def _reference_masses(
+def _sum_by_definition(
     query: NoisyImage, train: NDArray[np.floating], scale: Scale, settings: PosteriorSettings
 ) -> Masses:
     total, counted = reference.log_masses(
@@ -279,8 +278,8 @@ def _reference_masses(
     return Masses(np.exp(total.numpy() - unit), np.exp(counted.numpy() - unit), unit, 0.0, "reference")
 
 
-def _fold_mirrors(masses: Masses, count: int) -> Masses:
-    """An image and its mirror image are two training images with one score."""
+def _fold_mirror_images(masses: Masses, count: int) -> Masses:
+    """Give an image and its mirror image, two training images, one mass."""
     total = masses.total[:count] + masses.total[count:]
     counted = masses.counted[:count] + masses.counted[count:]
     return Masses(total, counted, masses.log_unit, masses.left_out, masses.backend)

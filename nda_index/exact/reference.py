@@ -27,14 +27,14 @@ def log_masses(
     mask_value: float,
     per_image_topk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Log of each training image's unnormalised posterior mass, at every query position.
+    """Return the log of each training image's posterior mass before normalisation, at every query position.
 
     Args:
         noisy: float64 [C, H, W], the noisy query.
         train: float64 [N, C, H, W], the training images times `signal`.
         scale: patch and strides.
         sigma: standard deviation of the noise.
-        mask_value: what stands outside the image. `inf`: windows match only those that stick out by the same amount.
+        mask_value: value of the pixels outside the image. `inf`: windows match only those of equal overhang.
         per_image_topk: K of the second result.
 
     Returns:
@@ -62,7 +62,7 @@ def log_masses(
 def train_map(
     noisy: Tensor, image: Tensor, scale: Scale, log_normaliser: Tensor, *, sigma: float, mask_value: float
 ) -> Tensor:
-    """Posterior mass of every window of one training image, summed over query positions.
+    """Sum the posterior mass of every window of one training image over query positions.
 
     Args:
         noisy, scale, sigma, mask_value: as in `log_masses`.
@@ -86,7 +86,7 @@ def train_map(
 
 
 def posterior_mean(noisy: Tensor, train: Tensor, scale: Scale, *, sigma: float) -> Tensor:
-    """Mean of the training pixels at the same place in the window as each pixel of the query, by posterior weights.
+    """Average the training pixels at the same place in the window as each pixel of the query, by posterior weights.
 
     A pixel takes the window whose centre is nearest to it, of those that can match any; the mean of several.
 
@@ -102,18 +102,18 @@ def posterior_mean(noisy: Tensor, train: Tensor, scale: Scale, *, sigma: float) 
     distance = torch.cdist(query, candidates, compute_mode="donot_use_mm_for_euclid_dist").square()  # [N, P, Q]
     query_overhang = _overhangs(height, width, scale, scale.query_stride)  # [P, 2]
     train_overhang = _overhangs(height, width, scale, scale.train_stride)  # [Q, 2]
-    alike = (query_overhang[:, None] == train_overhang[None]).all(dim=-1)  # [P, Q]
-    logits = (-distance / (2 * sigma**2)).masked_fill(~alike, -torch.inf).transpose(0, 1)  # [P, N, Q]
+    equal = (query_overhang[:, None] == train_overhang[None]).all(dim=-1)  # [P, Q]
+    logits = (-distance / (2 * sigma**2)).masked_fill(~equal, -torch.inf).transpose(0, 1)  # [P, N, Q]
     weights = logits.flatten(1).softmax(dim=1).reshape(logits.shape)  # [P, N, Q]
     here, there = (_places(height, width, scale, stride) for stride in (scale.query_stride, scale.train_stride))
     centres = here + (scale.patch - 1) / 2 - scale.padding  # [P, 2]
     mean = torch.zeros_like(noisy)  # [C, H, W]
     for pixel in torch.cartesian_prod(torch.arange(height), torch.arange(width)):
-        away = (pixel - centres).square().sum(dim=1).masked_fill(~alike.any(dim=1), torch.inf)  # [P]
+        away = (pixel - centres).square().sum(dim=1).masked_fill(~equal.any(dim=1), torch.inf)  # [P]
         nearest = torch.nonzero(away == away.min())[:, 0]
         for p in nearest:
-            y, x = (there[alike[p]] + pixel - here[p]).unbind(dim=1)  # [Q of the same overhang] each
-            mean[:, pixel[0], pixel[1]] += (weights[p][:, alike[p]] * train[:, :, y, x].transpose(0, 1)).sum(
+            y, x = (there[equal[p]] + pixel - here[p]).unbind(dim=1)  # [Q of the same overhang] each
+            mean[:, pixel[0], pixel[1]] += (weights[p][:, equal[p]] * train[:, :, y, x].transpose(0, 1)).sum(
                 dim=(1, 2)
             ) / len(nearest)  # [C]
     return mean
@@ -137,7 +137,7 @@ def _patches(images: Tensor, scale: Scale, stride: int, mask_value: float) -> Te
 
 
 def _overhangs(height: int, width: int, scale: Scale, stride: int) -> Tensor:
-    """By how much each window sticks out: down or right positive, up or left negative, distinct if on both sides."""
+    """Return a number for each window's overhang: 0 inside, else one that no window of other overhang has, [P, 2]."""
     rows, columns = (
         torch.tensor([_overhang(p, size, scale) for p in range(0, scale.positions(size), stride)])
         for size in (height, width)

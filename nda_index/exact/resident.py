@@ -12,14 +12,14 @@ from torch import Tensor
 
 
 class ResidentPixels:
-    """The first images of a collection, kept on a device once they have been asked for, up to a number of bytes.
+    """The first images of a collection, kept on a device once they have been read, up to a number of bytes.
 
     Args:
         read: gives the pixels of image ids, uint8 [n, C, H, W].
         count: number of images in the collection.
         shape: (C, H, W) of an image.
         device: where the pixels stay, as torch names it.
-        budget: bytes they may take there. Images beyond it are read every time.
+        budget: bytes they may take there. Images beyond it are read every time, so less costs time.
 
     Example:
         >>> collection = np.arange(24, dtype=np.uint8).reshape(2, 3, 2, 2)
@@ -42,12 +42,12 @@ class ResidentPixels:
         self._known = np.zeros(room, np.bool_)
 
     def take(self, ids: NDArray[np.int64]) -> Tensor:
-        """Pixels of images in [-1, 1], float32 [n, C, H, W] on the device, in the order asked for."""
+        """Return pixels of images in [-1, 1], float32 [n, C, H, W] on the device, in the order of `ids`."""
         room = len(self._known)
         fits = ids < room
         missing = np.unique(ids[fits][~self._known[ids[fits]]])
         if len(missing):
-            self._kept[torch.from_numpy(missing).to(self._kept.device)] = self._on_device(missing)
+            self._kept[torch.from_numpy(missing).to(self._kept.device)] = self._fetch(missing)
             self._known[missing] = True
         taken = torch.empty(
             len(ids), *self._kept.shape[1:], dtype=torch.uint8, device=self._kept.device
@@ -55,8 +55,18 @@ class ResidentPixels:
         place = torch.from_numpy(fits).to(taken.device)  # [n]
         taken[place] = self._kept[torch.from_numpy(ids[fits]).to(taken.device)]
         if not fits.all():
-            taken[~place] = self._on_device(ids[~fits])
-        return taken.float() / 127.5 - 1.0  # [n, C, H, W]
+            taken[~place] = self._fetch(ids[~fits])
+        return to_unit_range(taken)  # [n, C, H, W]
 
-    def _on_device(self, ids: NDArray[np.int64]) -> Tensor:
+    def _fetch(self, ids: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(self._read(ids))).to(self._kept.device)  # [n, C, H, W]
+
+
+def to_unit_range(pixels: Tensor) -> Tensor:
+    """Return bytes as float32 in [-1, 1], on their device: `nda_index.images.to_float` for tensors.
+
+    Example:
+        >>> to_unit_range(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist()
+        [-1.0, -0.6000000238418579, 1.0]
+    """
+    return pixels.float() / 127.5 - 1.0

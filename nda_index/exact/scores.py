@@ -29,7 +29,7 @@ def image_scores(
     mirror: bool = False,
     backend: str = "auto",
 ) -> NDArray[np.float64]:
-    """Scores of training images for one noisy query (arXiv 2510.14269, section 3).
+    """Return the scores of training images for one noisy query (arXiv 2510.14269, section 3).
 
     Args:
         noisy: floats [C, H, W], the query `signal * x_0 + sigma * noise`. Arrays or tensors.
@@ -37,10 +37,13 @@ def image_scores(
         scale: patch, downscale, weight and strides.
         signal: factor of the clean image in the noisy one, above 0.
         sigma: standard deviation of the noise, above 0.
-        mask_value: what stands outside the images, in both. `inf`: windows that stick out of the image match only those
-            that stick out by the same amount; a finite value of 10 or more is the same in effect.
-        per_image_topk: for each query position only an image's K largest weights count, after the softmax over all.
-        mirror: the mirror images of the training images belong to the training set too, with one score an image.
+        mask_value: value of the pixels outside the images, in both. `inf`: windows that stick out of the
+            image match only those that stick out by the same amount; a finite value of 10 or more is the same in
+            effect.
+        per_image_topk: for each query position only an image's K largest weights count, after the softmax over all. It
+            takes memory for positions x K, and time that grows with K.
+        mirror: the mirror images of the training images belong to the training set too, with one score an image. It
+            doubles the time.
         backend: "reference" (float64 torch, slow), "cpu", "gpu" (Triton; not with `per_image_topk`, nor where sigma^2
             is below 0.002), or "auto": the GPU where there is one that can, else the CPU.
 
@@ -58,7 +61,7 @@ def image_scores(
         (2, 64.0)
     """
     settings = PosteriorSettings(mask_value, per_image_topk, mirror, backend)
-    view, train = _check_arguments(noisy, train, scale, signal, sigma)
+    view, train = _check_input(noisy, train, scale, signal, sigma)
     blocks = [train[i : i + BLOCK] for i in range(0, len(train), BLOCK)]
     return score_views([view], lambda: blocks, len(train), settings, lambda done, total: None).scores
 
@@ -76,7 +79,7 @@ def image_masses(
     backend: str = "auto",
     floor: NDArray[np.float64] | None = None,
 ) -> Masses:
-    """What a block of training images adds to the posterior, for collections in parts or on many machines.
+    """Return what a block of training images adds to the posterior, for collections in parts or on many machines.
 
     Parts merge exactly: the normaliser of the whole is `merge_log_totals` of the parts' `log_total`, and
     `Masses.scores(normaliser)` are the scores of a part's images in the whole (`scale.weight` is not applied).
@@ -84,8 +87,8 @@ def image_masses(
     Args:
         noisy, train, scale, signal, sigma, mask_value, per_image_topk, mirror: as for `image_scores`.
         backend: "reference", "cpu" or "auto". (The GPU keeps no masses of single positions.)
-        floor: the merged `log_total` of other parts, float64 [P], where it is known: what cannot matter beside it is
-            not computed.
+        floor: the merged `log_total` of other parts, float64 [P], where it is known: what is too small to matter
+            next to it is not computed, which saves time.
 
     Returns:
         The masses of the N images at the P query positions.
@@ -96,6 +99,7 @@ def image_masses(
     Example:
         >>> rng = np.random.default_rng(0)
         >>> train = rng.uniform(-1, 1, (5, 3, 8, 8))
+        >>> from nda_index.exact import merge_log_totals
         >>> options = {"signal": 1.0, "sigma": 0.1}
         >>> parts = [image_masses(train[2], part, Scale(3), **options) for part in (train[:3], train[3:])]
         >>> normaliser = merge_log_totals([part.log_total for part in parts])
@@ -106,13 +110,13 @@ def image_masses(
     settings = PosteriorSettings(mask_value, per_image_topk, mirror, backend)
     if backend == "gpu":
         raise ConfigError("backend is 'gpu', which keeps no masses of single positions; take 'cpu' or 'auto'")
-    view, train = _check_arguments(noisy, train, scale, signal, sigma)
+    view, train = _check_input(noisy, train, scale, signal, sigma)
     if floor is not None and (np.shape(floor) != (view.positions,) or np.isnan(floor).any()):
         raise ConfigError(f"floor has shape {np.shape(floor)} or holds NaN; it must be {view.positions} numbers")
     return block_masses([view], train, settings, [floor])[0]
 
 
-def _check_arguments(
+def _check_input(
     noisy: Any, train: Any, scale: Scale, signal: float, sigma: float
 ) -> tuple[View, NDArray[np.floating]]:
     for name, value in (("signal", signal), ("sigma", sigma)):

@@ -102,8 +102,8 @@ def test_a_mean_takes_its_normalisers_from_the_gpu() -> None:
     blocks = [torch.from_numpy(part).to(gpu.DEVICE) for part in (train[:2], train[2:])]
     means = []
     for backend in ("gpu", "cpu"):
-        asked = PosteriorSettings(mirror=True, backend=backend)
-        sums = sum_mean(views, lambda: blocks, 5, asked, lambda done, total: None)
+        options = PosteriorSettings(mirror=True, backend=backend)
+        sums = sum_mean(views, lambda: blocks, 5, options, lambda done, total: None)
         means.append(posterior_mean(sums.pixels(sums.log_totals), [Scale(3), Scale(4, 2, 0.5)])[1])
     np.testing.assert_allclose(means[0], means[1], atol=1e-5)
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nda_index import ConfigError, Scale, exact
-from nda_index.exact import image_scores, posterior
+from nda_index import ConfigError, Scale
+from nda_index.exact import image_scores, posterior, scores
 
 
 def smooth_images(rng: np.random.Generator, *shape: int) -> NDArray[np.float64]:
@@ -117,7 +117,7 @@ def test_more_images_than_a_block_still_share_one_softmax(monkeypatch: pytest.Mo
     train = smooth_images(rng, 40, 1, 9, 9)
     noisy = train[30] + 0.2 * rng.normal(size=train[30].shape)
     whole = image_scores(noisy, train, Scale(3), signal=1.0, sigma=0.2)
-    monkeypatch.setattr(exact, "BLOCK", 7)
+    monkeypatch.setattr(scores, "BLOCK", 7)
     np.testing.assert_allclose(image_scores(noisy, train, Scale(3), signal=1.0, sigma=0.2), whole, rtol=1e-5)
     monkeypatch.setattr(posterior, "KEPT_BYTES", 0)
     np.testing.assert_allclose(image_scores(noisy, train, Scale(3), signal=1.0, sigma=0.2), whole, rtol=1e-5)

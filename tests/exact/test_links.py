@@ -12,13 +12,13 @@ from nda_index.exact.maps import evidence_maps
 from nda_index.exact.posterior import PosteriorSettings, score_views
 from nda_index.exact.views import View
 from nda_index.images import to_float
-from tests.exact.test_maps import SCALES, asked, smooth_bytes
+from tests.exact.test_maps import SCALES, score, smooth_bytes
 
 INFINITE = float("inf")
 
 
 def pair_weights(view: View, normaliser: NDArray[np.float64], image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The weight of every pair of windows by the definition, [P, Q]: the reference, asked about one position at a time.
+    """The weight of every pair of windows by the definition, [P, Q]: the reference, one position at a time.
 
     At all positions but one the normaliser is infinite, so that only that position has weights.
     """
@@ -28,8 +28,8 @@ def pair_weights(view: View, normaliser: NDArray[np.float64], image: NDArray[np.
     for position in range(view.positions):
         only = torch.full((view.positions,), INFINITE, dtype=torch.float64)
         only[position] = normaliser[position]
-        found = reference.train_map(noisy, train, view.scale, only, sigma=view.noisy.sigma, mask_value=INFINITE)
-        rows.append(found.numpy().reshape(-1))
+        weights = reference.train_map(noisy, train, view.scale, only, sigma=view.noisy.sigma, mask_value=INFINITE)
+        rows.append(weights.numpy().reshape(-1))
     return np.stack(rows)
 
 
@@ -57,7 +57,7 @@ def cells_of(scale: Scale, stride: int, height: int, width: int, *, turned: bool
 def test_links_are_sums_of_the_reference_weights(scale: Scale, topk: int | None, mirror: bool) -> None:
     train = smooth_bytes(8)
     settings = PosteriorSettings(per_image_topk=topk, mirror=mirror)
-    (view,), result = asked([scale], settings, train)
+    (view,), result = score([scale], settings, train)
     here = cells_of(scale, scale.query_stride, 14, 12)
     there = cells_of(scale, scale.train_stride, 14, 12)
     turned = cells_of(scale, scale.train_stride, 14, 12, turned=True)
@@ -68,8 +68,8 @@ def test_links_are_sums_of_the_reference_weights(scale: Scale, topk: int | None,
             if topk is not None:
                 weights[weights < np.sort(weights, axis=1)[:, -topk, None]] = 0
             expected += view.factor * here @ weights @ onto.T
-        links = cell_links([view], result.log_normalisers, train[image], settings)
-        np.testing.assert_allclose(links[0], expected, rtol=1e-6, atol=1e-14)
+        cells = cell_links([view], result.log_normalisers, train[image], settings)
+        np.testing.assert_allclose(cells[0], expected, rtol=1e-6, atol=1e-14)
         assert expected.sum() > 1e-12
 
 
@@ -79,24 +79,24 @@ def test_links_are_sums_of_the_reference_weights(scale: Scale, topk: int | None,
 )
 def test_links_sum_to_the_maps(settings: PosteriorSettings) -> None:
     train = smooth_bytes(12)
-    views, result = asked(SCALES, settings, train)
+    views, result = score(SCALES, settings, train)
     on_query, on_train = evidence_maps(views, result.log_normalisers, train[:3], settings)
     rows, columns = np.arange(14) * 8 // 14, np.arange(12) * 8 // 12
-    cells = (rows[:, None] * 8 + columns).reshape(-1)
+    cell_of = (rows[:, None] * 8 + columns).reshape(-1)
     for image in range(3):
-        links = cell_links(views, result.log_normalisers, train[image], settings)
-        assert links.shape == (3, 64, 64)
+        cells = cell_links(views, result.log_normalisers, train[image], settings)
+        assert cells.shape == (3, 64, 64)
         for place in range(3):
-            query_cells = np.bincount(cells, on_query[place, image].reshape(-1), 64)
-            np.testing.assert_allclose(links[place].sum(axis=1), query_cells, rtol=1e-3, atol=1e-5)
+            query_cells = np.bincount(cell_of, on_query[place, image].reshape(-1), 64)
+            np.testing.assert_allclose(cells[place].sum(axis=1), query_cells, rtol=1e-3, atol=1e-5)
             if settings.per_image_topk is None:
-                train_cells = np.bincount(cells, on_train[place, image].reshape(-1), 64)
-                np.testing.assert_allclose(links[place].sum(axis=0), train_cells, rtol=1e-3, atol=1e-5)
+                train_cells = np.bincount(cell_of, on_train[place, image].reshape(-1), 64)
+                np.testing.assert_allclose(cells[place].sum(axis=0), train_cells, rtol=1e-3, atol=1e-5)
 
 
 def test_work_in_pieces_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     train = smooth_bytes(8)
-    views, result = asked(SCALES, PosteriorSettings(), train)
+    views, result = score(SCALES, PosteriorSettings(), train)
     whole = cell_links(views, result.log_normalisers, train[0], PosteriorSettings())
     monkeypatch.setattr(links, "PAIRS", 300)
     pieces = cell_links(views, result.log_normalisers, train[0], PosteriorSettings())
@@ -116,7 +116,7 @@ def test_the_work_ends_where_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> N
         if calls == 5:
             raise Enough
 
-    views, result = asked(SCALES, PosteriorSettings(), train)
+    views, result = score(SCALES, PosteriorSettings(), train)
     with pytest.raises(Enough):
         cell_links(views, result.log_normalisers, train[0], PosteriorSettings(), check)
     assert calls == 5
@@ -126,9 +126,9 @@ def test_a_copied_piece_links_where_it_was_put_and_where_it_was() -> None:
     train = smooth_bytes(10)
     query = smooth_bytes(1, seed=9)[0]
     query[:, 7:14, 5:12] = train[4][:, 2:9, 1:8]
-    asked_about = np.concatenate([train, query[None]])
-    views, _ = asked([Scale(5)], PosteriorSettings(), asked_about, image=10)
+    everything = np.concatenate([train, query[None]])
+    views, _ = score([Scale(5)], PosteriorSettings(), everything, image=10)
     result = score_views(views, lambda: [to_float(train)], 10, PosteriorSettings(), lambda done, total: None)
-    links = cell_links(views, result.log_normalisers, train[4], PosteriorSettings())[0]
+    cells = cell_links(views, result.log_normalisers, train[4], PosteriorSettings())[0]
     # Window centres (9..11, 7..9) of the query come from (4..6, 3..5) of the image.
-    assert links[5 * 8 + 5, 2 * 8 + 2 : 2 * 8 + 4].sum() > 0.9 * links[5 * 8 + 5].sum() > 0
+    assert cells[5 * 8 + 5, 2 * 8 + 2 : 2 * 8 + 4].sum() > 0.9 * cells[5 * 8 + 5].sum() > 0

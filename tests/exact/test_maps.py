@@ -23,7 +23,7 @@ def smooth_bytes(count: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.clip(128 + np.cumsum(steps, axis=3), 0, 255).astype(np.uint8)
 
 
-def asked(scales: list[Scale], settings: PosteriorSettings, train: NDArray[np.uint8], image: int = 1) -> Any:
+def score(scales: list[Scale], settings: PosteriorSettings, train: NDArray[np.uint8], image: int = 1) -> Any:
     views = views_of([NoisyImage(to_float(train[image]), 0.95, 0.3)], scales)
     return views, score_views(
         views, lambda: [to_float(train[:7]), to_float(train[7:])], len(train), settings, lambda done, total: None
@@ -36,7 +36,7 @@ def asked(scales: list[Scale], settings: PosteriorSettings, train: NDArray[np.ui
 )
 def test_maps_sum_to_the_scores(scale: Scale, settings: PosteriorSettings) -> None:
     train = smooth_bytes(12)
-    views, result = asked([scale], settings, train)
+    views, result = score([scale], settings, train)
     on_query, on_train = evidence_maps(views, result.log_normalisers, train[:5], settings)
     assert on_query.shape == on_train.shape == (1, 5, 14, 12)
     np.testing.assert_allclose(on_query[0].sum(axis=(1, 2)), result.scores[:5], rtol=1e-4, atol=1e-5)
@@ -45,7 +45,7 @@ def test_maps_sum_to_the_scores(scale: Scale, settings: PosteriorSettings) -> No
 
 def test_maps_of_scales_are_those_of_each_alone() -> None:
     train = smooth_bytes(12)
-    views, result = asked(SCALES, PosteriorSettings(), train)
+    views, result = score(SCALES, PosteriorSettings(), train)
     together = evidence_maps(views, result.log_normalisers, train[:5], PosteriorSettings())
     for place, view in enumerate(views):
         alone = evidence_maps([view], [result.log_normalisers[place]], train[:5], PosteriorSettings())
@@ -56,7 +56,7 @@ def test_maps_of_scales_are_those_of_each_alone() -> None:
 def test_train_map_is_that_of_the_reference() -> None:
     train = smooth_bytes(9)
     scale = Scale(5)
-    views, result = asked([scale], PosteriorSettings(), train)
+    views, result = score([scale], PosteriorSettings(), train)
     _, on_train = evidence_maps(views, result.log_normalisers, train, PosteriorSettings())
     for image in range(9):
         expected = reference.train_map(
@@ -85,5 +85,5 @@ def test_maps_point_at_the_copied_region() -> None:
 
 def test_scores_of_all_images_sum_to_the_total() -> None:
     train = smooth_bytes(12)
-    views, result = asked(SCALES, PosteriorSettings(), train)
+    views, result = score(SCALES, PosteriorSettings(), train)
     assert result.scores.sum() == pytest.approx(total_score(views), rel=1e-5)

@@ -34,10 +34,10 @@ def silent(done: int, total: int) -> None:
 
 
 def mean_of(
-    views: Sequence[View], train: NDArray[np.float64], asked: PosteriorSettings = WHOLE
+    views: Sequence[View], train: NDArray[np.float64], options: PosteriorSettings = WHOLE
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     half = len(train) // 2
-    sums = sum_mean(views, lambda: [train[:half], train[half:]][half == 0 :], len(train), asked, silent)
+    sums = sum_mean(views, lambda: [train[:half], train[half:]][half == 0 :], len(train), options, silent)
     return posterior_mean(sums.pixels(sums.log_totals), list(dict.fromkeys(view.scale for view in views)))
 
 

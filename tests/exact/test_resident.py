@@ -14,13 +14,13 @@ COLLECTION = np.random.default_rng(0).integers(0, 256, (10, 3, 4, 5), np.uint8)
     ("room", "reads"), [(10, [[2, 7], [9]]), (5, [[2], [7, 7], [7, 9, 7]]), (0, [[7, 2, 7], [2, 7, 9, 7]])]
 )
 def test_what_fits_is_read_once_and_the_rest_each_time(room: int, reads: list[list[int]]) -> None:
-    asked: list[list[int]] = []
+    calls: list[list[int]] = []
 
     def read(ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        asked.append(ids.tolist())
+        calls.append(ids.tolist())
         return COLLECTION[ids]
 
     pixels = ResidentPixels(read, 10, (3, 4, 5), "cpu", room * 60 + 59)
     for ids in ([7, 2, 7], [2, 7, 9, 7]):
         np.testing.assert_array_equal(pixels.take(np.array(ids)).numpy(), to_float(COLLECTION[ids]))
-    assert asked == reads
+    assert calls == reads

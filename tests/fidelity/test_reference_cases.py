@@ -13,6 +13,7 @@ from nda_index import Scale
 from nda_index.diffusion import draw_noise, noisy_images
 from nda_index.exact import image_scores
 from nda_index.exact.masses import LEFT_OUT_BITS
+from nda_index.images import to_float
 from tests.shared_data import shared_file
 
 CASES = [("cifar", case) for case in range(8)] + [("gray", case) for case in range(2)]
@@ -22,10 +23,7 @@ def load(name: str) -> tuple[Any, NDArray[np.float32], NDArray[np.float32]]:
     archive = np.load(shared_file(f"reference/nda_reference_{name}.npz"))
     if name == "gray":
         return archive, archive["train"], archive["query"]
-    train, query = (
-        archive[part].transpose(0, 3, 1, 2) / np.float32(127.5) - np.float32(1)
-        for part in ("train_uint8", "query_uint8")
-    )
+    train, query = (to_float(archive[part].transpose(0, 3, 1, 2)) for part in ("train_uint8", "query_uint8"))
     return archive, train, query
 
 

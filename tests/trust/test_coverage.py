@@ -21,7 +21,7 @@ from nda_index.trust.coverage import (
     estimate_mass_covered,
     weigh_outside,
 )
-from tests.exact.test_maps import SCALES, asked, smooth_bytes
+from tests.exact.test_maps import SCALES, score, smooth_bytes
 
 SETTINGS = PosteriorSettings()
 
@@ -61,7 +61,7 @@ def test_images_are_drawn_by_their_votes_and_stand_for_all() -> None:
 
 def test_a_complete_sample_is_the_truth() -> None:
     train = smooth_bytes(40)
-    views, everything = asked(SCALES, SETTINGS, train)
+    views, everything = score(SCALES, SETTINGS, train)
     part = score_views(views, lambda: [to_float(train[:15])], 15, SETTINGS, lambda done, total: None)
     sample = draw_outside(np.arange(15, 40), np.ones(40), seed=0)
     held = [unknown(view) for view in views]
