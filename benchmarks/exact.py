@@ -34,8 +34,8 @@ from benchmarks.published import faiss_neighbours, keops_scores, published_score
 from nda_index import Scale
 from nda_index.diffusion import NoisyImage, noisy_images
 from nda_index.exact import image_scores
+from nda_index.exact.borders import pair_plan
 from nda_index.exact.cpu_distances import ABREAST
-from nda_index.exact.pairs import pair_plan
 from nda_index.exact.posterior import PosteriorSettings, score_views
 from nda_index.exact.simd import LANES
 from nda_index.exact.views import views_of

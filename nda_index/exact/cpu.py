@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.diffusion import NoisyImage
+from nda_index.exact.borders import PairPlan, border_is_negligible, pair_plan
 from nda_index.exact.cpu_distances import Images
 from nda_index.exact.cpu_kernels import (
     BEST,
@@ -39,7 +40,6 @@ from nda_index.exact.cpu_kernels import (
     sweep,
 )
 from nda_index.exact.masses import LEFT_OUT_BITS, Masses
-from nda_index.exact.pairs import PairPlan, border_is_negligible, pair_plan
 from nda_index.exact.simd import LANES
 from nda_index.scales import Scale, block_means
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from nda_index.diffusion import NoisyImage
 from nda_index.errors import MissingDependencyError
-from nda_index.exact.pairs import PairPlan, pair_plan
+from nda_index.exact.borders import PairPlan, pair_plan
 from nda_index.scales import Scale
 
 SMALL_VARIANCE = 2e-3  # sigma^2 below which the rounding of squares to whole numbers shows

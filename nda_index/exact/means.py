@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from nda_index.errors import ConfigError
 from nda_index.exact import cpu
-from nda_index.exact.pairs import pair_plan
+from nda_index.exact.borders import pair_plan
 from nda_index.exact.posterior import Block, PosteriorSettings, on_cpu, sum_posterior
 from nda_index.exact.views import View, scales_of
 from nda_index.scales import Scale

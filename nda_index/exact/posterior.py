@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from nda_index.diffusion import NoisyImage
 from nda_index.errors import ConfigError
 from nda_index.exact import cpu, gpu, reference
+from nda_index.exact.borders import border_is_negligible
 from nda_index.exact.masses import Masses, merge_log_totals
-from nda_index.exact.pairs import border_is_negligible
 from nda_index.exact.views import View
 from nda_index.scales import Scale
 

@@ -14,10 +14,10 @@ from nda_index.coarse.trainer import read_encoder
 from nda_index.errors import ConfigError, SourceError
 from nda_index.indexing import plan
 from nda_index.indexing.edits import EditSummary, OpenedIndex, commit_edit, next_segment, open_for_edit
+from nda_index.indexing.encoding import encode_segment
 from nda_index.indexing.ingest import read_checked, write_failures
 from nda_index.indexing.plan import images_per_segment
 from nda_index.indexing.request import Request, check_request
-from nda_index.indexing.segments import encode_segment
 from nda_index.progress import Progress, quiet
 from nda_index.scales import Scale
 from nda_index.sources import Failure, Source

@@ -1,6 +1,6 @@
 """The exact posterior.
 
 Tested elsewhere: `exact.posterior`, `exact.scores`, `exact.cpu`, `exact.cpu_kernels`, `exact.cpu_distances` and
-`exact.reference` in test_image_scores.py and tests/fidelity, `exact.pairs` in test_image_scores.py and test_gpu.py,
+`exact.reference` in test_image_scores.py and tests/fidelity, `exact.borders` in test_image_scores.py and test_gpu.py,
 `exact.gpu_kernels` in test_gpu.py, `exact.views` in test_maps.py.
 """

@@ -16,8 +16,8 @@ import nda_index as nda
 from nda_index import ConfigError, Scale
 from nda_index.diffusion import NoisyImage
 from nda_index.exact import gpu, image_scores
+from nda_index.exact.borders import pair_plan
 from nda_index.exact.means import posterior_mean, sum_mean
-from nda_index.exact.pairs import pair_plan
 from nda_index.exact.posterior import PosteriorSettings, score_views
 from nda_index.exact.views import views_of
 
