@@ -17,7 +17,7 @@ REPEATS = 5
 
 def ceilings(threads: int) -> dict[str, float]:
     """Billions of vectors a second: additions, fused multiply-adds, exponentials, loads from each cache."""
-    found = {}
+    rates = {}
     for name, work, kib, operations in (
         ("additions", _additions, 4, 8),
         ("multiply-adds", _multiply_adds, 4, 8),
@@ -26,8 +26,8 @@ def ceilings(threads: int) -> dict[str, float]:
         ("loads, second cache", _loads, 512, 1),
         ("loads, third cache", _loads, 6 * 1024, 1),
     ):
-        found[name] = _measure(work, kib * 1024 // 4, operations, threads)
-    return found
+        rates[name] = _measure(work, kib * 1024 // 4, operations, threads)
+    return rates
 
 
 def _measure(work: Callable[..., None], floats: int, operations: float, threads: int) -> float:

@@ -1,4 +1,4 @@
-"""The posterior mean on CIFAR-10: what it costs beside the scores, and what the shortlist and the best images change.
+"""The posterior mean on CIFAR-10: its cost, and what the shortlist and the best images change.
 
     python -m benchmarks.denoise
 
@@ -53,9 +53,9 @@ def main() -> None:
 
 
 def measure(index: nda.Index, query: bytes, timestep: int) -> dict[str, float]:
-    """One query: times of the scores and of the mean over all images, and distances from the picture."""
-    scores, scoring = timed(lambda: index.scores([query], timestep)[0])
-    exact, averaging = timed(lambda: index.denoise(query, timestep, mode="exact"))
+    """Measure one query: times of the scores and of the mean over all images, and distances from the picture."""
+    scores, scoring = time_call(lambda: index.scores([query], timestep)[0])
+    exact, averaging = time_call(lambda: index.denoise(query, timestep, mode="exact"))
     shortlist = index.denoise(query, timestep, candidates=CANDIDATES)
     best = np.argsort(-scores)[:REMOVED]
     others = np.random.default_rng(timestep).choice(np.setdiff1d(np.arange(IMAGES), best), REMOVED, replace=False)
@@ -70,15 +70,15 @@ def measure(index: nda.Index, query: bytes, timestep: int) -> dict[str, float]:
     }
 
 
-def timed(call: Callable[[], Any]) -> tuple[Any, float]:
-    """A result and the seconds it took."""
+def time_call(call: Callable[[], Any]) -> tuple[Any, float]:
+    """Call a function: return its result and the seconds it took."""
     start = time.perf_counter()
     result = call()
     return result, time.perf_counter() - start
 
 
 def as_markdown(results: dict[str, Any]) -> str:
-    """The page."""
+    """Write the results page."""
     lines = [
         "# The posterior mean",
         "",
@@ -86,7 +86,7 @@ def as_markdown(results: dict[str, Any]) -> str:
         "",
         f"{IMAGES:,} CIFAR-10 images, {QUERIES} test images, patches 7 and 14/2. Distances are root mean squares of",
         "pixels from -1 to 1, means over the queries. Times are medians and include reading the images; scores and",
-        "mean are timed right after each other, so that their ratio holds beside other work too, as the times do not.",
+        "mean are timed right after each other, so their ratio holds while other work runs; the times do not.",
         "",
         "| t | scores, ms an image | mean, ms an image | ratio | picture to mean "
         f"| picture to mean of {CANDIDATES} candidates | between these means "

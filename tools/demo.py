@@ -1,4 +1,4 @@
-"""A first look: index photographs, ask where pictures come from whose sources are known, and write a report.
+"""A first look: index photographs, query pictures whose sources are known, and write a report.
 
 Without arguments the photographs are those inside scikit-image, cut into a few thousand tiles at several zooms.
 """
@@ -42,7 +42,7 @@ class Question:
 
 
 def main() -> int:
-    """Run the demo; the exit code is 1 if a source that the demo vouches for was not found."""
+    """Run the demo; the exit code is 1 if a known source is not among the first 10."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, help="your own folder of images")
     parser.add_argument("--query", type=Path, help="your own picture to explain")
@@ -61,16 +61,16 @@ def main() -> int:
 
 def explain_own(images: Path, query: Path, output: Path) -> int:
     """Index a folder and explain one picture."""
-    index = build(str(images), fresh(output))
+    index = build(str(images), clear_index(output))
     write_report(index, query, index.attribute(query, timestep=TIMESTEP), output)
     return 0
 
 
 def explain_known(output: Path) -> int:
-    """Index the tiles, ask questions whose answers are known, and say which were found."""
+    """Index the tiles, ask questions whose answers are known, and print the ranks of the sources."""
     tiles, keys = photograph_tiles()
     source = output / "tiles.npz"
-    folder = fresh(output)
+    folder = clear_index(output)
     np.savez(source, images=tiles, keys=np.array(keys), photograph=np.array([key.split("/")[0] for key in keys]))
     index = build(str(source), folder)
     table = Table("picture", "made of", "rank", "share", "found")
@@ -91,7 +91,7 @@ def explain_known(output: Path) -> int:
 
 
 def photograph_tiles() -> tuple[NDArray[np.uint8], list[str]]:
-    """Squares of the photographs at several zooms, half overlapping, as uint8 [N, 64, 64, 3], and their names."""
+    """Cut the photographs into squares at several zooms, half overlapping: uint8 [N, 64, 64, 3], and their names."""
     tiles, keys = [], []
     for name in PHOTOGRAPHS:
         photograph = Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
@@ -105,7 +105,7 @@ def photograph_tiles() -> tuple[NDArray[np.uint8], list[str]]:
 
 
 def questions(tiles: NDArray[np.uint8], keys: list[str]) -> list[Question]:
-    """Pictures made of tiles: pasted together, re-lit, blurred, noisy, cropped."""
+    """Make pictures of tiles: pasted together, darker, blurred, cropped, noisy."""
     rng = np.random.default_rng(7)
     busy = np.flatnonzero(tiles.astype(float).std(axis=(1, 2, 3)) > 45)  # an empty sky could come from anywhere
     chosen = [int(i) for i in rng.choice(busy, 10, replace=False)]
@@ -121,15 +121,15 @@ def questions(tiles: NDArray[np.uint8], keys: list[str]) -> list[Question]:
         "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(1)),
         "cropped": lambda image: image.crop((3, 3, SIZE - 3, SIZE - 3)).resize((SIZE, SIZE), Image.Resampling.LANCZOS),
     }
-    asked = [
+    pictures = [
         Question("two halves", collage, (left, right)),
         Question("three pieces", quarters, (chosen[2], chosen[3], chosen[4])),
     ]
     for (name, edit), i in zip(edits.items(), chosen[5:], strict=False):
-        asked.append(Question(name, np.asarray(edit(Image.fromarray(tiles[i]))), (i,)))
+        pictures.append(Question(name, np.asarray(edit(Image.fromarray(tiles[i]))), (i,)))
     noisy = tiles[chosen[8]] + rng.normal(0, 15, tiles[0].shape)
-    asked.append(Question("noisy", noisy.clip(0, 255).astype(np.uint8), (chosen[8],)))
-    return asked
+    pictures.append(Question("noisy", noisy.clip(0, 255).astype(np.uint8), (chosen[8],)))
+    return pictures
 
 
 def build(source: str, folder: Path) -> nda.Index:
@@ -145,8 +145,8 @@ def build(source: str, folder: Path) -> nda.Index:
         return nda.build_index(source, folder, image_size=SIZE, scales=SCALES, progress=report)
 
 
-def fresh(output: Path) -> Path:
-    """The demo's index folder, without what an earlier demo left there."""
+def clear_index(output: Path) -> Path:
+    """Delete the index that an earlier demo left in `output`, and return its folder."""
     folder = output / "demo.nda"
     shutil.rmtree(folder, ignore_errors=True)
     output.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
-"""Counterfactuals: what becomes of a picture when a model is trained without the images that a method names.
+"""Counterfactuals: how a picture changes when a model is trained without the images that a method ranks first.
 
     python -m benchmarks.lds.counterfactual FOLDER --pictures 6
 
 One file in FOLDER for each model, that of all images too, so that a run goes on from what is there. For each of
-the first generated pictures and each method the best tenth of the training images is left out, a model is trained anew,
+the first generated pictures and each method the best tenth of the training images is left out; a new model is trained,
 and makes its picture from the same noise. The same change is then predicted from the posterior mean, without training.
 Writes benchmarks/results/counterfactual.md and .json. A model takes two to three minutes on a core.
 """
@@ -25,7 +25,7 @@ from scipy.stats import spearmanr
 
 import nda_index as nda
 from benchmarks.lds.model import generate, load_model, to_tensor
-from benchmarks.lds.rescore import AVERAGE, BEST, DEFAULT, DRAWS, MOST, MOST_DRAWS, NOISY, kept_study
+from benchmarks.lds.rescore import AVERAGE, BEST, DEFAULT, DRAWS, MOST, MOST_DRAWS, NOISY, load_study
 from benchmarks.lds.setting import SMALL
 from benchmarks.lds.train import train_missing
 from benchmarks.machine import RESULTS, describe_machine
@@ -49,28 +49,30 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=6)
     parser.add_argument("--workers", type=int, default=2, help="models trained at a time, each on one core")
     arguments = parser.parse_args()
-    study = kept_study()
+    study = load_study()
     pictures = study.queries["generated"][: arguments.pictures]
     removals = {
         f"{method}-{number}": np.argsort(-row, kind="stable")[:REMOVED]
-        for method, scores in methods(study, pictures).items()
+        for method, scores in score_methods(study, pictures).items()
         for number, row in enumerate(scores)
     }
-    files = {name: arguments.folder / f"without-{digest(removed)}.safetensors" for name, removed in removals.items()}
+    files = {
+        name: arguments.folder / f"without-{hash_removed(removed)}.safetensors" for name, removed in removals.items()
+    }
     full = arguments.folder / "full-0.safetensors"
-    jobs = [(files[name], kept_images(removed), 0) for name, removed in removals.items()]
+    jobs = [(files[name], mask_kept(removed), 0) for name, removed in removals.items()]
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    train_missing(SMALL, [(full, kept_images(np.empty(0, np.int64)), 0), *jobs], arguments.workers)
-    rows = [measured(name, files[name], pictures) for name in removals]
-    predictions = predicted(study, pictures, removals, files, full)
+    train_missing(SMALL, [(full, mask_kept(np.empty(0, np.int64)), 0), *jobs], arguments.workers)
+    rows = [measure_change(name, files[name], pictures) for name in removals]
+    predictions = predict_changes(study, pictures, removals, files, full)
     results = {"machine": describe_machine(), "removed": REMOVED, "rows": rows, "predictions": predictions}
     (RESULTS / "counterfactual.json").write_text(json.dumps(results, indent=1) + "\n")
     (RESULTS / "counterfactual.md").write_text(as_markdown(results))
     console.print(as_markdown(results))
 
 
-def methods(study: Study, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
-    """Scores of every training image for every picture, [Q, N], by method."""
+def score_methods(study: Study, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
+    """Score every training image for every picture, [Q, N], by each method."""
     return {
         f"posterior, {MOST} draws": posterior_scores(study.train, pictures, DEFAULT, BEST, **MOST_DRAWS),
         f"posterior, {DRAWS} draws": posterior_scores(study.train, pictures, DEFAULT, NOISY, **AVERAGE),
@@ -80,47 +82,56 @@ def methods(study: Study, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.f
     }
 
 
-def kept_images(removed: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which images are left, bool [N]."""
+def mask_kept(removed: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Mark the images that are left, bool [N]."""
     kept = np.ones(SMALL.images, np.bool_)
     kept[removed] = False
     return kept
 
 
-def digest(removed: NDArray[np.int64]) -> str:
-    """A name for what is left out, so that a model of other images is never taken for it."""
+def hash_removed(removed: NDArray[np.int64]) -> str:
+    """Name a file by the images that are left out, so that no other model is taken for it."""
     return hashlib.sha256(np.sort(removed).tobytes()).hexdigest()[:16]
 
 
-def measured(name: str, file: Path, pictures: NDArray[np.uint8]) -> dict[str, Any]:
-    """How much a picture changed."""
+def measure_change(name: str, file: Path, pictures: NDArray[np.uint8]) -> dict[str, Any]:
+    """Measure how much a picture changed."""
     method, _, number = name.rpartition("-")
     seed = int(number)
     made = generate(load_model(SMALL, file), SMALL, range(seed, seed + 1))
-    found = change(pictures[seed : seed + 1], made)
-    return {"method": method, "picture": seed, "distance": float(found.distance[0]), "ssim": float(found.likeness[0])}
+    changed = change(pictures[seed : seed + 1], made)
+    return {
+        "method": method,
+        "picture": seed,
+        "distance": float(changed.distance[0]),
+        "ssim": float(changed.likeness[0]),
+    }
 
 
-def predicted(
+def predict_changes(
     study: Study,
     pictures: NDArray[np.uint8],
     removals: dict[str, NDArray[np.int64]],
     files: dict[str, Path],
     full: Path,
 ) -> list[dict[str, Any]]:
-    """How what a model makes of a noisy picture changes, and how the posterior mean says, by removal and timestep."""
+    """Compare the change of what a model makes of a noisy picture with that of the posterior mean.
+
+    Returns:
+        A row for each removal and timestep.
+    """
     model, rows = load_model(SMALL, full), []
     with tempfile.TemporaryDirectory() as path:
         index = nda.build_index(study.train, Path(path) / "x.nda", image_size=SMALL.size, scales=DEFAULT, null=0)
         for timestep in PREDICTED:
             before = [index.denoise(each, timestep, noise="draw", mode="exact").image for each in pictures]
-            models = [denoised_by(model, each, timestep) for each in pictures]
+            models = [denoise_with(model, each, timestep) for each in pictures]
             for name, removed in removals.items():
                 method, _, number = name.rpartition("-")
                 picture = int(number)
                 after = index.denoise(pictures[picture], timestep, noise="draw", mode="exact", without=removed).image
                 ours = after - before[picture]
-                real = denoised_by(load_model(SMALL, files[name]), pictures[picture], timestep) - models[picture]
+                real = denoise_with(load_model(SMALL, files[name]), pictures[picture], timestep) - models[picture]
                 rows.append(
                     {
                         "timestep": timestep,
@@ -135,24 +146,24 @@ def predicted(
 
 
 @torch.inference_mode()
-def denoised_by(model: torch.nn.Module, picture: NDArray[np.uint8], timestep: int) -> NDArray[np.float32]:
-    """What a model makes of the noisy picture, float32 [H, W, C]: the clean picture that its noise leaves."""
+def denoise_with(model: torch.nn.Module, picture: NDArray[np.uint8], timestep: int) -> NDArray[np.float32]:
+    """Denoise the noisy picture with a model: float32 [H, W, C], the picture less the noise that it predicts."""
     level = noise_level(timestep)
     clean = to_tensor(picture[None])
     noisy = level.signal * clean + level.sigma * torch.from_numpy(draw_noise((3, SMALL.size, SMALL.size), timestep))
-    found = (noisy - level.sigma * model(noisy, timestep).sample) / level.signal  # [1, C, H, W]
-    return np.asarray(found[0].permute(1, 2, 0).numpy())
+    denoised = (noisy - level.sigma * model(noisy, timestep).sample) / level.signal  # [1, C, H, W]
+    return np.asarray(denoised[0].permute(1, 2, 0).numpy())
 
 
 def as_markdown(results: dict[str, Any]) -> str:
-    """The results page."""
+    """Write the results page."""
     rows, predictions = results["rows"], results["predictions"]
     names = list(dict.fromkeys(row["method"] for row in rows))
     pictures = len({row["picture"] for row in rows})
     command = f"python -m benchmarks.lds.counterfactual FOLDER --pictures {pictures}"
     lines = ["# Counterfactuals", "", f"`{command}` on {results['machine']}."]
     lines += [f"The small setting of the [LDS](lds.md), {pictures} generated pictures; {results['removed']} of"]
-    lines += [f"{SMALL.images:,} images are left out, and a model trained anew makes its picture of the same noise."]
+    lines += [f"{SMALL.images:,} images are left out, and a new model makes its picture from the same noise."]
     lines += ["", "## How much the picture changes", ""]
     lines += [
         "More is better: a longer distance, a lower SSIM. `random` is what any other training does; on the right,"

@@ -1,11 +1,11 @@
-"""Are the trained models patch posteriors at all? Their losses beside those of the posterior of the same halves.
+"""Are the trained models patch posteriors at all? Their losses against those of the posterior of the same halves.
 
     python -m benchmarks.lds.denoisers
 
-Scores sum to what a model of a half knows of a picture, if it is the patch posterior of that half. Here the posterior
-mean of each half itself is asked, on the very noisy pictures that the trained models were asked about, and its loss is
-compared with theirs: no sum of scores, only what a posterior can say. Reads ../shared/data and benchmarks/lds/data;
-five minutes on two cores. Writes benchmarks/results/denoisers.md and .json.
+If a model of a half is the patch posterior of that half, scores sum to what it knows of a picture. Here the posterior
+mean of each half denoises the same noisy pictures as the trained models, and its loss is compared with theirs. No
+scores are summed. Reads ../shared/data and benchmarks/lds/data; takes five minutes on two cores. Writes
+benchmarks/results/denoisers.md and .json.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rich.progress import track
 from scipy.stats import spearmanr
 
 from benchmarks.lds.model import query_noises, to_tensor
-from benchmarks.lds.rescore import DATA, GROUPS, kept_study
+from benchmarks.lds.rescore import DATA, GROUPS, load_study
 from benchmarks.lds.setting import SMALL
 from benchmarks.machine import RESULTS, describe_machine
 from nda_index.diffusion import noise_level
@@ -38,7 +38,7 @@ console = Console(width=200)
 
 def main() -> None:
     """Compare, then write."""
-    study = kept_study()
+    study = load_study()
     train = to_tensor(study.train)
     masks = torch.from_numpy(study.masks.T.astype(np.float64))  # [N, M]
     chosen = np.concatenate([np.arange(PICTURES), SMALL.queries + np.arange(PICTURES)])
@@ -47,7 +47,7 @@ def main() -> None:
     kept = np.load(DATA / "small.npz")["losses"].mean(axis=0)[:, chosen]  # [M, 2 Q, timesteps]
     rows = []
     for patch in PATCHES:
-        windows = windows_of(train, patch)
+        windows = cut_windows(train, patch)
         for timestep in TIMESTEPS:
             column = SMALL.timesteps.index(timestep)
             level = noise_level(timestep)
@@ -55,15 +55,15 @@ def main() -> None:
             for place, q in enumerate(track(chosen, f"patch {patch}, t = {timestep}")):
                 for noise in noises[timestep]:
                     noisy = clean[q] + level.sigma / level.signal * noise[q]
-                    found = losses_of_halves(clean[q], noisy, train, windows, masks, timestep)
-                    losses[:, place] += found / SMALL.noises
+                    of_halves = measure_halves(clean[q], noisy, train, windows, masks, timestep)
+                    losses[:, place] += of_halves / SMALL.noises
             for number, group in enumerate(GROUPS):
                 part = slice(number * PICTURES, (number + 1) * PICTURES)
                 real = kept[:, part, column]
                 row = {"patch": patch, "timestep": timestep, "group": group}
                 row |= {"posterior": float(losses[:, part].mean()), "real": float(real.mean())}
-                row |= {"at": agreement(losses[:, part], real)}
-                row |= {"mean": agreement(losses[:, part], kept[:, part].mean(axis=2))}
+                row |= {"at": correlate(losses[:, part], real)}
+                row |= {"mean": correlate(losses[:, part], kept[:, part].mean(axis=2))}
                 rows.append(row)
     results = {"machine": describe_machine(), "pictures": PICTURES, "rows": rows}
     (RESULTS / "denoisers.json").write_text(json.dumps(results, indent=1) + "\n")
@@ -71,8 +71,8 @@ def main() -> None:
     console.print(as_markdown(results))
 
 
-def windows_of(images: torch.Tensor, patch: int) -> torch.Tensor:
-    """The window about each pixel with a channel that says what is outside: [n, C, H, W] to [n H W, (C + 1) k^2]."""
+def cut_windows(images: torch.Tensor, patch: int) -> torch.Tensor:
+    """Cut the window about each pixel, with a channel for what is outside: [n, C, H, W] to [n H W, (C + 1) k^2]."""
     inside = torch.zeros_like(images[:, :1])
     outside = torch.nn.functional.pad(inside, (patch // 2,) * 4, value=OUTSIDE)
     padded = torch.cat([torch.nn.functional.pad(images, (patch // 2,) * 4), outside], dim=1)
@@ -80,7 +80,7 @@ def windows_of(images: torch.Tensor, patch: int) -> torch.Tensor:
     return windows.reshape(-1, windows.shape[2])
 
 
-def losses_of_halves(
+def measure_halves(
     clean: torch.Tensor,
     noisy: torch.Tensor,
     train: torch.Tensor,
@@ -88,7 +88,7 @@ def losses_of_halves(
     masks: torch.Tensor,
     timestep: int,
 ) -> NDArray[np.float64]:
-    """Loss of each half's posterior mean as a model's is measured, in squared noise: float64 [M].
+    """Measure the loss of each half's posterior mean as that of a model, in squared noise: float64 [M].
 
     Args:
         clean, noisy: the picture [C, H, W]; the noisy one divided by the signal.
@@ -99,9 +99,11 @@ def losses_of_halves(
     """
     level, count = noise_level(timestep), len(train)
     patch = math.isqrt(windows.shape[1] // (clean.shape[0] + 1))
-    asked = windows_of(noisy[None], patch)  # [P, D]
-    distances = torch.addmm(windows.square().sum(dim=1)[None], asked, windows.T, alpha=-2)  # [P, N P], up to a constant
-    logits = distances.mul_(-(level.signal**2) / (2 * level.sigma**2)).reshape(len(asked), count, -1)  # [P, N, P]
+    of_query = cut_windows(noisy[None], patch)  # [P, D]
+    distances = torch.addmm(
+        windows.square().sum(dim=1)[None], of_query, windows.T, alpha=-2
+    )  # [P, N P], up to a constant
+    logits = distances.mul_(-(level.signal**2) / (2 * level.sigma**2)).reshape(len(of_query), count, -1)  # [P, N, P]
     best = logits.amax(dim=2, keepdim=True)  # [P, N, 1]
     weights = logits.sub_(best).exp_()  # [P, N, P]
     parts = (best - best.amax(dim=1, keepdim=True))[..., 0].double().exp()  # [P, N]
@@ -112,14 +114,14 @@ def losses_of_halves(
     return np.asarray(wrong.square().mean(dim=(0, 1)).numpy() * (level.signal / level.sigma) ** 2)
 
 
-def agreement(ours: NDArray[np.floating], theirs: NDArray[np.floating]) -> str:
-    """Mean over pictures of the rank correlation over halves [M, Q], with its interval."""
-    found = [spearmanr(a, b).statistic for a, b in zip(ours.T, theirs.T, strict=True)]
-    return str(mean_with_interval(np.array(found)))
+def correlate(ours: NDArray[np.floating], theirs: NDArray[np.floating]) -> str:
+    """Correlate the ranks of losses [M, Q] over halves: the mean over pictures with its interval."""
+    by_picture = [spearmanr(a, b).statistic for a, b in zip(ours.T, theirs.T, strict=True)]
+    return str(mean_with_interval(np.array(by_picture)))
 
 
 def as_markdown(results: dict[str, Any]) -> str:
-    """The results page."""
+    """Write the results page."""
     lines = ["# Trained models and patch posteriors", ""]
     lines += [f"`python -m benchmarks.lds.denoisers` on {results['machine']}."]
     lines += [

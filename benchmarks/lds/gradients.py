@@ -13,11 +13,11 @@ SETTING-gradients.json: how they were made and how long it took.
     d-trak-LAMBDA      D-TRAK (Zheng et al., arXiv 2311.00500): the same with the squared norm of the predicted noise
     ekfac-LAMBDA       influence functions with EK-FAC (Mlodozeniec et al., arXiv 2410.13850)
 
-EK-FAC needs kronfluence, which is not in the group bench, as it brings torchvision and with it another torch:
+EK-FAC needs kronfluence. It is not in the group bench, since it brings torchvision and with it another torch:
 `pip install --no-deps kronfluence accelerate einops einconv opt_einsum psutil`.
 
-The papers choose lambda by the score that it gives; here are several, each in units of the matrix's mean eigenvalue.
-Holds the gradients of every image: 3 GiB in the small setting, too much for any machine in the full one.
+The papers choose lambda by the score that it gives. Here there are several, in units of the matrix's mean eigenvalue.
+The gradients of every image are in memory: 3 GiB in the small setting, too much for any machine in the full one.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch.utils.data import TensorDataset
 
-from benchmarks.lds.influence import Factors, ekfac_scores, layer_gradients, ridge_scores
+from benchmarks.lds.influence import Factors, ekfac_scores, ridge_scores, split_by_layer
 from benchmarks.lds.model import load_model, to_tensor
 from benchmarks.lds.rescore import CHOSEN
-from benchmarks.lds.setting import SETTINGS, held_out_images, training_images
-from benchmarks.lds.train import DATA, generated_pictures
+from benchmarks.lds.setting import SETTINGS, load_held_out_images, load_training_images
+from benchmarks.lds.train import DATA, load_or_generate
 from benchmarks.machine import describe_machine
 from nda_index.diffusion import TIMESTEPS, noise_level
 
@@ -62,33 +62,35 @@ def main() -> None:
     arguments = parser.parse_args()
     setting, folder = SETTINGS[arguments.setting], arguments.folder
     model = load_model(setting, folder / "full-0.safetensors")
-    images = training_images(setting)
-    generated, further = generated_pictures(setting, folder)
-    queries = np.concatenate([held_out_images(setting), generated, held_out_images(setting, further=True), further])
+    images = load_training_images(setting)
+    generated, further = load_or_generate(setting, folder)
+    queries = np.concatenate(
+        [load_held_out_images(setting), generated, load_held_out_images(setting, further=True), further]
+    )
     everything = to_tensor(np.concatenate([images, queries]))
     scores: dict[str, torch.Tensor] = {}
     seconds: dict[str, float] = {}
-    with timed(seconds, "gradients of loss and norm"):
+    with note_seconds(seconds, "gradients of loss and norm"):
         timesteps = torch.tensor(setting.timesteps).repeat(setting.noises)
-        of_loss, of_norm = mean_gradients(model, everything, timesteps)
-    with timed(seconds, "gradient, trak"):
+        of_loss, of_norm = compute_gradients(model, everything, timesteps)
+    with note_seconds(seconds, "gradient, trak"):
         gram, cross = inner_products(of_loss, len(images))
         scores["gradient"] = cross
         scores["gradient-cosine"] = cross / gram.diagonal().sqrt() / of_loss[len(images) :].norm(dim=1, keepdim=True)
         scores |= {f"trak-{ratio:g}": ridge_scores(gram, cross, ratio) for ratio in RATIOS}
-    with timed(seconds, "d-trak"):
+    with note_seconds(seconds, "d-trak"):
         gram, cross = inner_products(of_norm, len(images))
         scores |= {f"d-trak-{ratio:g}": ridge_scores(gram, cross, ratio) for ratio in RATIOS}
-    with timed(seconds, "factors of ekfac"):
+    with note_seconds(seconds, "factors of ekfac"):
         factors = fit_factors(load_model(setting, folder / "full-0.safetensors"), to_tensor(images))
-    with timed(seconds, "ekfac"):
-        train = layer_gradients(model, of_loss[: len(images)])
-        found = ekfac_scores(train, layer_gradients(model, of_loss[len(images) :]), factors, RATIOS)
-        scores |= {f"ekfac-{ratio:g}": part for ratio, part in zip(RATIOS, found, strict=True)}
+    with note_seconds(seconds, "ekfac"):
+        train = split_by_layer(model, of_loss[: len(images)])
+        by_ratio = ekfac_scores(train, split_by_layer(model, of_loss[len(images) :]), factors, RATIOS)
+        scores |= {f"ekfac-{ratio:g}": part for ratio, part in zip(RATIOS, by_ratio, strict=True)}
 
     DATA.mkdir(exist_ok=True)
     first = 2 * setting.queries
-    arrays: dict[str, Any] = {name: halved(part if name in CHOSEN else part[:first]) for name, part in scores.items()}
+    arrays: dict[str, Any] = {name: to_half(part if name in CHOSEN else part[:first]) for name, part in scores.items()}
     np.savez_compressed(DATA / f"{setting.name}-gradients.npz", **arrays)
     made = {
         "command": f"python -m benchmarks.lds.gradients FOLDER {' '.join(sys.argv[2:])}".rstrip(),
@@ -106,17 +108,17 @@ def main() -> None:
 
 
 @contextmanager
-def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+def note_seconds(seconds: dict[str, float], name: str) -> Iterator[None]:
     """Note how long the block takes."""
     start = time.perf_counter()
     yield
     seconds[name] = round(time.perf_counter() - start, 1)
 
 
-def mean_gradients(
+def compute_gradients(
     model: torch.nn.Module, images: torch.Tensor, timesteps: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients of each image's loss and of the squared norm of the noise that is predicted for it.
+    """Compute the gradients of each image's loss and of the squared norm of the noise that is predicted for it.
 
     Both are means over timesteps, noise draws and pixels, as in Zheng et al. (arXiv 2311.00500, section 3). A mean's
     gradient is one backward pass over all the draws of an image, so nothing has to be kept for each draw.
@@ -134,23 +136,23 @@ def mean_gradients(
     of_norm = torch.empty_like(of_loss)
     generator = torch.Generator().manual_seed(0)
     for row, image in enumerate(track(images, "gradients")):
-        noisy, noise = noised(image.expand(len(timesteps), *image.shape), timesteps, generator)
+        noisy, noise = add_noise(image.expand(len(timesteps), *image.shape), timesteps, generator)
         predicted = model(noisy, timesteps).sample
         loss, norm = (predicted - noise).square().mean(), predicted.square().mean()
         for value, rows in ((loss, of_loss), (norm, of_norm)):
-            found = torch.autograd.grad(value, parameters, retain_graph=value is loss)
-            rows[row] = torch.cat([part.flatten() for part in found])
+            gradients = torch.autograd.grad(value, parameters, retain_graph=value is loss)
+            rows[row] = torch.cat([part.flatten() for part in gradients])
     return of_loss, of_norm
 
 
 def inner_products(gradients: torch.Tensor, images: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of gradients [N + Q, P], those of the N training images first, with these: [N, N] and [Q, N]."""
+    """Multiply gradients [N + Q, P], those of the N training images first, by those of the images: [N, N], [Q, N]."""
     train = gradients[:images]
     return torch.mm(train, train.T), torch.mm(gradients[images:], train.T)
 
 
 class Denoising(kronfluence.Task):  # type: ignore[misc]  # kronfluence has no types
-    """What kronfluence needs to know of a diffusion model: its loss, and how to draw a target from its prediction."""
+    """A diffusion model for kronfluence: its loss, and how to draw a target from its prediction."""
 
     def __init__(self) -> None:
         self.generator = torch.Generator().manual_seed(0)
@@ -172,15 +174,15 @@ class Denoising(kronfluence.Task):  # type: ignore[misc]  # kronfluence has no t
         return loss
 
     def compute_measurement(self, batch: list[torch.Tensor], model: torch.nn.Module) -> torch.Tensor:
-        """The loss: what a query is asked about."""
+        """Return the loss of a query."""
         return self.compute_train_loss(batch, model)
 
 
 def fit_factors(model: torch.nn.Module, images: torch.Tensor) -> dict[str, Factors]:
-    """EK-FAC factors of the Gauss-Newton matrix of the loss, by kronfluence.
+    """Fit the EK-FAC factors of the Gauss-Newton matrix of the loss, by kronfluence.
 
     Args:
-        model: that is wrapped, and useless for anything else afterwards.
+        model: is wrapped by this; do not use it for anything else.
         images: [N, C, H, W] in [-1, 1], each at `DRAWS` random timesteps.
 
     Returns:
@@ -188,7 +190,7 @@ def fit_factors(model: torch.nn.Module, images: torch.Tensor) -> dict[str, Facto
     """
     generator = torch.Generator().manual_seed(0)
     timesteps = torch.randint(TIMESTEPS, (DRAWS * len(images),), generator=generator)
-    noisy, noise = noised(images.repeat(DRAWS, 1, 1, 1), timesteps, generator)
+    noisy, noise = add_noise(images.repeat(DRAWS, 1, 1, 1), timesteps, generator)
     with TemporaryDirectory() as folder:
         task = Denoising()
         analyzer = Analyzer("", prepare_model(model, task), task, cpu=True, disable_tqdm=True, output_dir=folder)
@@ -205,7 +207,7 @@ def fit_factors(model: torch.nn.Module, images: torch.Tensor) -> dict[str, Facto
     }
 
 
-def noised(
+def add_noise(
     images: torch.Tensor, timesteps: torch.Tensor, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Images [n, C, H, W] with noise at timesteps [n], and that noise."""
@@ -216,7 +218,7 @@ def noised(
     return signal * images + sigma * noise, noise
 
 
-def halved(scores: torch.Tensor) -> NDArray[np.float16]:
+def to_half(scores: torch.Tensor) -> NDArray[np.float16]:
     """Scores [Q, N] in half precision, each query's scaled to at most 1; only subsets nearly alike can change ranks."""
     scaled = scores / scores.abs().amax(dim=1, keepdim=True)
     return np.asarray(scaled.numpy(), np.float16)

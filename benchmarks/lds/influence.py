@@ -8,8 +8,8 @@ memory, and invert Phi^T Phi + lambda I, where a row of Phi is g^T P. By the ide
 
 the scores need nothing but inner products of gradients. P only approximates these, and with fewer images than columns
 it costs more than they do; so the scores here are those that the papers' tend to as P gets wider. That makes each
-method a line of linear algebra, shorter than what traker or dattri need to be told about a diffusion model; dattri's
-EK-FAC knows no convolutions besides.
+method a line of linear algebra, shorter than the description of a diffusion model that traker or dattri needs. Also,
+dattri's EK-FAC has no convolutions.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Factors(NamedTuple):
 
 
 def ridge_scores(gram: torch.Tensor, cross: torch.Tensor, ratio: float) -> torch.Tensor:
-    """TRAK's scores q^T (Phi^T Phi + lambda I)^-1 g, with lambda relative to the gradients' size.
+    """Compute TRAK's scores q^T (Phi^T Phi + lambda I)^-1 g, with lambda relative to the gradients' size.
 
     Park et al. (arXiv 2303.14186, section 3) without the weights of a classifier's loss, which are constant for a
     squared error; D-TRAK (Zheng et al., arXiv 2311.00500, section 3) is the same with gradients of another function.
@@ -54,8 +54,8 @@ def ridge_scores(gram: torch.Tensor, cross: torch.Tensor, ratio: float) -> torch
     return solved.T
 
 
-def layer_gradients(model: torch.nn.Module, gradients: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The gradients of each linear and each convolutional layer, for EK-FAC; other parameters are left out.
+def split_by_layer(model: torch.nn.Module, gradients: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Split gradients by linear and convolutional layer, for EK-FAC; other parameters are left out.
 
     Args:
         model: with P parameters.
@@ -82,7 +82,7 @@ def ekfac_scores(
     factors: Mapping[str, Factors],
     ratios: Sequence[float],
 ) -> list[torch.Tensor]:
-    """Influence functions q^T (H + lambda I)^-1 g, where H is the EK-FAC approximation of the Gauss-Newton matrix.
+    """Compute influences q^T (H + lambda I)^-1 g, where H is the EK-FAC approximation of the Gauss-Newton matrix.
 
     Mlodozeniec et al., *Influence Functions for Scalable Data Attribution in Diffusion Models* (arXiv 2410.13850,
     section 3).
@@ -100,8 +100,8 @@ def ekfac_scores(
     scores = [torch.zeros(()) for _ in ratios]
     for layer, factor in factors.items():
         rotated = factor.outputs.T @ train[layer] @ factor.inputs
-        asked = factor.outputs.T @ queries[layer] @ factor.inputs
+        of_queries = factor.outputs.T @ queries[layer] @ factor.inputs
         for place, ratio in enumerate(ratios):
-            damped = asked / (factor.eigenvalues + ratio * mean)
+            damped = of_queries / (factor.eigenvalues + ratio * mean)
             scores[place] = scores[place] + damped.flatten(1) @ rotated.flatten(1).T
     return scores

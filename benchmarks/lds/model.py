@@ -1,4 +1,4 @@
-"""A diffusion model of the evaluation: made, trained, asked for its loss, and for pictures."""
+"""A diffusion model of the evaluation: how it is made and trained, its losses, and its pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nda_index.diffusion import TIMESTEPS, noise_level
 
 
 def new_model(setting: Setting) -> UNet2DModel:
-    """A U-Net with attention at the lowest resolution."""
+    """Make a U-Net with attention at the lowest resolution."""
     deeper = len(setting.widths) - 1
     return UNet2DModel(
         sample_size=setting.size,
@@ -56,7 +56,7 @@ def train_model(setting: Setting, images: NDArray[np.uint8], seed: int) -> UNet2
 
 @torch.inference_mode()
 def denoising_losses(model: UNet2DModel, setting: Setting, queries: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Mean squared error of the predicted noise, float32 [Q, timesteps]; the noise is the same for every model."""
+    """Measure the squared error of the predicted noise, float32 [Q, timesteps]; all models get the same noise."""
     clean = to_tensor(queries)
     signal, sigma = _levels()
     losses = torch.zeros(len(clean), len(setting.timesteps))
@@ -69,7 +69,7 @@ def denoising_losses(model: UNet2DModel, setting: Setting, queries: NDArray[np.u
 
 
 def query_noises(setting: Setting, shape: Sequence[int]) -> Iterator[tuple[int, list[torch.Tensor]]]:
-    """Each timestep at which losses are measured, and the noise of all queries: tensors of their shape."""
+    """Draw the noise of all queries, tensors of their shape, for each timestep at which losses are measured."""
     generator = torch.Generator().manual_seed(0)
     for timestep in setting.timesteps:
         yield timestep, [torch.randn(shape, generator=generator) for _ in range(setting.noises)]
@@ -77,7 +77,7 @@ def query_noises(setting: Setting, shape: Sequence[int]) -> Iterator[tuple[int, 
 
 @torch.inference_mode()
 def generate(model: UNet2DModel, setting: Setting, seeds: range) -> NDArray[np.uint8]:
-    """Pictures from the noise of each seed, by DDIM (Song et al. 2021): uint8 [n, H, W, C]."""
+    """Generate a picture from the noise of each seed, by DDIM (Song et al. 2021): uint8 [n, H, W, C]."""
     shape = (3, setting.size, setting.size)
     noisy = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
     scheduler = DDIMScheduler(num_train_timesteps=TIMESTEPS)
@@ -96,14 +96,14 @@ def save_model(model: UNet2DModel, path: Path) -> None:
 
 
 def load_model(setting: Setting, path: Path) -> UNet2DModel:
-    """A model from its weights."""
+    """Read a model from its weights."""
     model = new_model(setting)
     model.load_state_dict(load_file(path))
     return model.eval()
 
 
 def to_tensor(images: NDArray[np.uint8]) -> torch.Tensor:
-    """Bytes [n, H, W, C] to float32 [n, C, H, W] in [-1, 1]."""
+    """Convert bytes [n, H, W, C] to float32 [n, C, H, W] in [-1, 1]."""
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float() / 127.5 - 1
 
 

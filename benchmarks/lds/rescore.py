@@ -3,10 +3,10 @@
     python -m benchmarks.lds.rescore
 
 Reads ../shared/data and benchmarks/lds/data, takes a minute or two on two cores, and prints the same figures to the
-last digit every time. Writes benchmarks/results/lds.md, .json and .png. Or else
+last digit every time. Writes benchmarks/results/lds.md, .json and .png. Options:
 
     --grid     scores many patch sizes, timesteps and noise settings, in half an hour: lds-grid.md and .json
-    --confirm  asks what was chosen on these pictures about others, in some minutes: lds-confirm.md and .json
+    --confirm  scores other pictures with what was chosen on these, in some minutes: lds-confirm.md and .json
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 import nda_index as nda
-from benchmarks.lds.setting import SMALL, held_out_images, masks_of, training_images
+from benchmarks.lds.setting import SMALL, draw_masks, load_held_out_images, load_training_images
 from benchmarks.machine import RESULTS, describe_machine
 from nda_index.evaluate.comparison import Row, as_markdown, baseline_rows, judge_scores, posterior_rows
 from nda_index.evaluate.lds import linear_datamodeling_scores
@@ -63,22 +63,22 @@ def main() -> None:
     name = parser.parse_args().page or "lds"
     start = time.perf_counter()
     if name == "lds-confirm":
-        rows = confirming_rows(kept_study(further=True))
+        rows = confirm_rows(load_study(further=True))
     else:
-        rows = (grid_rows if name == "lds-grid" else main_rows)(kept_study())
+        rows = (grid_rows if name == "lds-grid" else main_rows)(load_study())
     seconds = time.perf_counter() - start
     made = json.loads((DATA / "small.json").read_text())
     results = {"machine": describe_machine(), "seconds": seconds, "made": made, "rows": [row.to_dict() for row in rows]}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
-    (RESULTS / f"{name}.md").write_text(page(rows, made, seconds, name))
+    (RESULTS / f"{name}.md").write_text(write_page(rows, made, seconds, name))
     if name == "lds":
         draw_bars(rows)
     console.print((RESULTS / f"{name}.md").read_text())
 
 
-def kept_study(*, further: bool = False) -> Study:
-    """The small setting's images, and the losses and gradient scores that were kept of its models.
+def load_study(*, further: bool = False) -> Study:
+    """Read the small setting's images, and the losses and gradient scores that were kept of its models.
 
     Args:
         further: the pictures that had no part in choosing settings, and the last seed's models alone.
@@ -90,9 +90,9 @@ def kept_study(*, further: bool = False) -> Study:
     else:
         generated, losses, first = kept["generated"], kept["losses"].mean(axis=(0, 3)), 0
     return Study(
-        training_images(SMALL),
-        masks_of(SMALL)[: len(losses)],
-        dict(zip(GROUPS, (held_out_images(SMALL, further=further), generated), strict=True)),
+        load_training_images(SMALL),
+        draw_masks(SMALL)[: len(losses)],
+        dict(zip(GROUPS, (load_held_out_images(SMALL, further=further), generated), strict=True)),
         dict(zip(GROUPS, (losses[:, :half], losses[:, half:]), strict=True)),  # [M, 2 Q]: means over timesteps, seeds
         {
             name: {group: gradients[name][first + i * half :][:half] for i, group in enumerate(GROUPS)}
@@ -103,21 +103,21 @@ def kept_study(*, further: bool = False) -> Study:
 
 
 def main_rows(study: Study) -> list[Row]:
-    """Baselines, the posterior, its noise settings, and shortlists beside all images."""
+    """Make rows of baselines, the posterior, its noise settings, and shortlists next to all images."""
     rows = baseline_rows(study)
     rows += posterior_rows(study, DEFAULT, TIMESTEPS)
-    rows += named(posterior_rows(study, DEFAULT, NOISY, noise="draw"), "one draw")
-    rows += named(posterior_rows(study, DEFAULT, NOISY, **AVERAGE), f"average of {DRAWS} draws")
+    rows += label_rows(posterior_rows(study, DEFAULT, NOISY, noise="draw"), "one draw")
+    rows += label_rows(posterior_rows(study, DEFAULT, NOISY, **AVERAGE), f"average of {DRAWS} draws")
     return rows + list(shortlist_rows(study, [("t = 100", 100, {})]))
 
 
-def named(rows: Sequence[Row], label: str) -> list[Row]:
-    """Rows with a setting in their names."""
+def label_rows(rows: Sequence[Row], label: str) -> list[Row]:
+    """Add a setting to the names of rows."""
     return [replace(row, method=f"{row.method}, {label}") for row in rows]
 
 
 def shortlist_rows(study: Study, settings: Sequence[tuple[str, int, Options]]) -> Iterator[Row]:
-    """Scores of a shortlist, where all other images have 0.
+    """Make rows of shortlists, where all other images have score 0.
 
     Args:
         study: models and their losses.
@@ -126,17 +126,17 @@ def shortlist_rows(study: Study, settings: Sequence[tuple[str, int, Options]]) -
     name = " + ".join(scale.name for scale in DEFAULT)
     with tempfile.TemporaryDirectory() as folder:
         index = nda.build_index(study.train, Path(folder) / "x.nda", image_size=SMALL.size, scales=DEFAULT, null=0)
-        for label, timestep, given in settings:
-            options: Options = {**given, "mode": "ann"}
+        for label, timestep, setting in settings:
+            options: Options = {**setting, "mode": "ann"}
             start = time.perf_counter()
             scores = {group: index.scores(queries, timestep, **options) for group, queries in study.queries.items()}
-            length = np.mean([(found > 0).sum(axis=1).mean() for found in scores.values()])
+            length = np.mean([(of_group > 0).sum(axis=1).mean() for of_group in scores.values()])
             seconds = time.perf_counter() - start
             yield judge_scores(study, f"{name}, {label}, shortlist of {length:.0f}", scores, seconds)
 
 
 def grid_rows(study: Study) -> list[Row]:
-    """Patch sizes and timesteps without noise; then more and more draws, tempers, and what else changes scores."""
+    """Make rows of patch sizes and timesteps without noise; then of draws, tempers, and what else changes scores."""
     rows = baseline_rows(study) + posterior_rows(study, GRID, GRID_TIMESTEPS)
     noises: dict[str, Options] = {
         **{f"average of {draws} draws": {"noise": "average", "draws": draws} for draws in GRID_DRAWS},
@@ -146,30 +146,30 @@ def grid_rows(study: Study) -> list[Row]:
         "mirrored": {"mirror": True},
     }
     for label, options in noises.items():
-        rows += named(posterior_rows(study, DEFAULT, NOISY, **options), label)
+        rows += label_rows(posterior_rows(study, DEFAULT, NOISY, **options), label)
     average = f"average of {DRAWS} draws"
-    rows += named(posterior_rows(study, [GRID_SMALLER], [*NOISY, *GRID_OTHERS], **AVERAGE), average)
-    rows += named(posterior_rows(study, DEFAULT, GRID_OTHERS, **AVERAGE), average)
+    rows += label_rows(posterior_rows(study, [GRID_SMALLER], [*NOISY, *GRID_OTHERS], **AVERAGE), average)
+    rows += label_rows(posterior_rows(study, DEFAULT, GRID_OTHERS, **AVERAGE), average)
     for draws in GRID_MORE:
         more: Options = {"noise": "average", "draws": draws}
-        rows += named(posterior_rows(study, [GRID_FASTEST], BEST, **more), f"average of {draws} draws")
+        rows += label_rows(posterior_rows(study, [GRID_FASTEST], BEST, **more), f"average of {draws} draws")
     for timestep in GRID_BETWEEN:
-        rows += named(posterior_rows(study, [GRID_FASTEST], [timestep], **MOST_DRAWS), f"average of {MOST} draws")
+        rows += label_rows(posterior_rows(study, [GRID_FASTEST], [timestep], **MOST_DRAWS), f"average of {MOST} draws")
     short: Options = {"candidates": 50}
     both: Options = {**AVERAGE, "candidates": 50}
     return rows + list(shortlist_rows(study, [("t = 100", 100, short), (f"t = 400, {average}", 400, both)]))
 
 
-def confirming_rows(study: Study) -> list[Row]:
-    """Baselines, the default, one draw, and the averages that did best on the first pictures."""
+def confirm_rows(study: Study) -> list[Row]:
+    """Make rows of baselines, the default, one draw, and the averages that did best on the first pictures."""
     rows = baseline_rows(study) + posterior_rows(study, DEFAULT, TIMESTEPS[:1])
-    rows += named(posterior_rows(study, DEFAULT, NOISY, noise="draw"), "one draw")
-    rows += named(posterior_rows(study, DEFAULT, NOISY, **AVERAGE), f"average of {DRAWS} draws")
-    return rows + named(posterior_rows(study, DEFAULT, BEST, **MOST_DRAWS), f"average of {MOST} draws")
+    rows += label_rows(posterior_rows(study, DEFAULT, NOISY, noise="draw"), "one draw")
+    rows += label_rows(posterior_rows(study, DEFAULT, NOISY, **AVERAGE), f"average of {DRAWS} draws")
+    return rows + label_rows(posterior_rows(study, DEFAULT, BEST, **MOST_DRAWS), f"average of {MOST} draws")
 
 
 def seeds_agree(losses: NDArray[np.floating], masks: NDArray[np.bool_]) -> list[float]:
-    """How well one seed's losses rank the subsets as another's, by group; nothing where there is one seed.
+    """Measure how well one seed's losses rank the subsets as another's, by group; nothing where there is one seed.
 
     Args:
         losses: [seeds, M, 2 Q, timesteps].
@@ -180,12 +180,12 @@ def seeds_agree(losses: NDArray[np.floating], masks: NDArray[np.bool_]) -> list[
     by_seed = losses.mean(axis=3)  # [seeds, M, 2 Q]
     # A query's scores are any that sum to its losses over subsets: the other seed's, through the masks' pseudo-inverse.
     scores = -(np.linalg.pinv(masks.astype(np.float64)) @ by_seed[0]).T  # [2 Q, N]
-    found = linear_datamodeling_scores(scores, masks, by_seed[1])
-    return [float(part.mean()) for part in np.split(found, 2)]
+    by_picture = linear_datamodeling_scores(scores, masks, by_seed[1])
+    return [float(part.mean()) for part in np.split(by_picture, 2)]
 
 
-def page(rows: Sequence[Row], made: dict[str, Any], seconds: float, name: str) -> str:
-    """The results page."""
+def write_page(rows: Sequence[Row], made: dict[str, Any], seconds: float, name: str) -> str:
+    """Write the results page."""
     setting, option = made["setting"], name.removeprefix("lds").replace("-", " --", 1)
     further = name == "lds-confirm"
     places = made["machines"][-1:] if further else made["machines"]
@@ -205,17 +205,17 @@ def page(rows: Sequence[Row], made: dict[str, Any], seconds: float, name: str) -
         lines += ["Neither these pictures nor these models had a part in choosing any setting of a method.", ""]
     else:
         losses = np.load(DATA / "small.npz")["losses"]
-        agree = seeds_agree(losses, masks_of(SMALL)[: losses.shape[1]])
+        agree = seeds_agree(losses, draw_masks(SMALL)[: losses.shape[1]])
         if agree:
             both = " and ".join(f"{mean:.3f} ({group})" for mean, group in zip(agree, GROUPS, strict=True))
             lines += [f"So measured, the losses of one seed's models agree with another's to {both}.", ""]
     if name == "lds":
         lines += ["![Linear datamodeling scores](lds.png)", ""]
-    return "\n".join([*lines, paired(rows), as_markdown(rows)])
+    return "\n".join([*lines, compare_pairs(rows), as_markdown(rows)])
 
 
-def paired(rows: Sequence[Row]) -> str:
-    """Differences on the same pictures between methods that a reader will want to compare, where both are there."""
+def compare_pairs(rows: Sequence[Row]) -> str:
+    """Write the differences on the same pictures between methods that a reader will want to compare."""
     by_name = {row.method: row for row in rows}
     scales = " + ".join(scale.name for scale in DEFAULT)
     noisy, best = (", ".join(map(str, timesteps)) for timesteps in (NOISY, BEST))
@@ -232,7 +232,7 @@ def paired(rows: Sequence[Row]) -> str:
 
 
 def draw_bars(rows: Sequence[Row]) -> None:
-    """Scores of the methods, best at the top, both groups beside one another."""
+    """Draw the scores of the methods, best at the top, both groups side by side."""
     try:
         import matplotlib
     except ImportError as error:

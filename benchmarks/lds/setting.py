@@ -55,18 +55,18 @@ FULL = Setting("full", 5000, 32, subsets=64, epochs=200, batch=128, widths=(128,
 SETTINGS = {setting.name: setting for setting in (SMALL, FULL)}
 
 
-def training_images(setting: Setting) -> NDArray[np.uint8]:
-    """The training images, automobiles first: uint8 [N, H, W, C]."""
+def load_training_images(setting: Setting) -> NDArray[np.uint8]:
+    """Read the training images, automobiles first: uint8 [N, H, W, C]."""
     return _of_both_classes("train", setting.images, setting.size)
 
 
-def held_out_images(setting: Setting, *, further: bool = False) -> NDArray[np.uint8]:
-    """Pictures of the same classes that no model has seen, the first ones or those after them: uint8 [Q, H, W, C]."""
+def load_held_out_images(setting: Setting, *, further: bool = False) -> NDArray[np.uint8]:
+    """Read pictures of the same classes that no model has seen, the first ones or the next: uint8 [Q, H, W, C]."""
     return _of_both_classes("test", setting.queries, setting.size, skipped=setting.queries if further else 0)
 
 
-def masks_of(setting: Setting) -> NDArray[np.bool_]:
-    """Which images are in which subset: bool [subsets, N]."""
+def draw_masks(setting: Setting) -> NDArray[np.bool_]:
+    """Draw which images are in which subset: bool [subsets, N]."""
     return subset_masks(setting.images, setting.subsets, seed=0)
 
 

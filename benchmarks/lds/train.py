@@ -1,14 +1,14 @@
-"""Train the models of the evaluation, and keep what they say.
+"""Train the models of the evaluation, and keep their losses and pictures.
 
     python -m benchmarks.lds.train FOLDER --setting small --seeds 2
 
 One file for each model, so that a run goes on from what is in FOLDER. Writes benchmarks/lds/data/SETTING.npz: the
 generated pictures and the losses of every model on every query, and SETTING.json: how they were made. Seeds whose
-losses are there already are not trained again; delete these two files to begin anew. The small setting takes about an
+losses are there already are not trained again; delete these two files to start over. The small setting takes about an
 hour a seed on two cores.
 
-The last seed's models are asked about as many further pictures too: what was chosen on the first pictures can be
-confirmed on others.
+The losses of the last seed's models are measured on the same number of further pictures too: what was chosen on the
+first pictures can be confirmed on others.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from benchmarks.lds.model import denoising_losses, generate, load_model, save_model, train_model
-from benchmarks.lds.setting import SETTINGS, Setting, held_out_images, masks_of, training_images
+from benchmarks.lds.setting import SETTINGS, Setting, draw_masks, load_held_out_images, load_training_images
 from benchmarks.machine import describe_machine
 
 DATA = Path(__file__).parent / "data"
@@ -46,11 +46,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="models trained at a time, each on one core")
     arguments = parser.parse_args()
     setting, folder = SETTINGS[arguments.setting], arguments.folder
-    masks = masks_of(setting)[: arguments.subsets]
-    losses, machines = kept_losses(setting, len(masks))
+    masks = draw_masks(setting)[: arguments.subsets]
+    losses, machines = load_losses(setting, len(masks))
     seeds = range(len(losses), arguments.seeds)
     if not seeds:
-        print(f"The losses of {len(losses)} seed(s) are in {DATA} already; ask for more, or delete them.")
+        print(f"The losses of {len(losses)} seed(s) are in {DATA} already; give a higher --seeds, or delete them.")
         return
     folder.mkdir(parents=True, exist_ok=True)
     everything = np.ones(setting.images, np.bool_)
@@ -62,11 +62,11 @@ def main() -> None:
         for subset, (name, mask) in enumerate(zip(row, masks, strict=True))
     ]
     train_missing(setting, jobs, arguments.workers)
-    generated, further = generated_pictures(setting, folder)
-    queries = np.concatenate([held_out_images(setting), generated])
-    losses += [np.stack([losses_of(setting, folder / name, "losses", queries) for name in row]) for row in names]
-    queries = np.concatenate([held_out_images(setting, further=True), further])
-    of_further = np.stack([losses_of(setting, folder / name, "further", queries) for name in names[-1]])
+    generated, further = load_or_generate(setting, folder)
+    queries = np.concatenate([load_held_out_images(setting), generated])
+    losses += [np.stack([measure_losses(setting, folder / name, "losses", queries) for name in row]) for row in names]
+    queries = np.concatenate([load_held_out_images(setting, further=True), further])
+    of_further = np.stack([measure_losses(setting, folder / name, "further", queries) for name in names[-1]])
     DATA.mkdir(exist_ok=True)
     np.savez_compressed(
         DATA / f"{setting.name}.npz",
@@ -87,8 +87,8 @@ def main() -> None:
     (DATA / f"{setting.name}.json").write_text(json.dumps(made, indent=1) + "\n")
 
 
-def kept_losses(setting: Setting, subsets: int) -> tuple[list[NDArray[np.float32]], list[str]]:
-    """The losses of the seeds that are kept, each [subsets, 2 Q, timesteps], and where they were measured."""
+def load_losses(setting: Setting, subsets: int) -> tuple[list[NDArray[np.float32]], list[str]]:
+    """Read the losses of the seeds that are kept, each [subsets, 2 Q, timesteps], and where they were measured."""
     path = DATA / f"{setting.name}.json"
     if not path.exists():
         return [], []
@@ -113,10 +113,10 @@ def train_missing(setting: Setting, jobs: Sequence[tuple[Path, NDArray[np.bool_]
             future.result()
 
 
-def generated_pictures(setting: Setting, folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """What the model of all images makes of the first seeds' noise, and of the next ones': each uint8 [Q, H, W, C].
+def load_or_generate(setting: Setting, folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Read or generate the pictures of the model of all images, from the first seeds and the next: uint8 [Q, H, W, C].
 
-    Those that are kept stay as they are: trained on another machine, the model makes slightly different ones.
+    Kept pictures stay as they are: trained on another machine, the model makes slightly different ones.
     """
     path, model = DATA / f"{setting.name}.npz", folder / "full-0.safetensors"
     kept = dict(np.load(path)) if path.exists() else {}
@@ -127,8 +127,8 @@ def generated_pictures(setting: Setting, folder: Path) -> tuple[NDArray[np.uint8
     return kept["generated"], kept["further"]
 
 
-def losses_of(setting: Setting, model: Path, name: str, queries: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """A model's losses, float32 [Q, timesteps], from a file beside it if they are known."""
+def measure_losses(setting: Setting, model: Path, name: str, queries: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Measure a model's losses, float32 [Q, timesteps], or read them from the file next to it."""
     path = model.with_name(f"{model.name}-{name}.npy")
     if not path.exists():
         np.save(path, denoising_losses(load_model(setting, model.with_suffix(".safetensors")), setting, queries))
@@ -136,7 +136,7 @@ def losses_of(setting: Setting, model: Path, name: str, queries: NDArray[np.uint
 
 
 def _train(setting: Setting, path: Path, chosen: NDArray[np.bool_], seed: int) -> None:
-    save_model(train_model(setting, training_images(setting)[chosen], seed), path)
+    save_model(train_model(setting, load_training_images(setting)[chosen], seed), path)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from nda_index.scales import Scale
 
 pytest.importorskip("diffusers", reason="diffusers is not installed; it comes with the group bench")
 
-from benchmarks.lds.denoisers import losses_of_halves, windows_of
+from benchmarks.lds.denoisers import cut_windows, measure_halves
 
 
 @pytest.mark.parametrize("patch", [3, 5])
@@ -23,8 +23,8 @@ def test_losses_are_those_of_the_posterior_mean_of_each_half(patch: int, timeste
     level = noise_level(timestep)
     noisy = clean + level.sigma / level.signal * torch.randn(clean.shape, generator=generator)
     masks = torch.rand(7, 4, generator=generator) < 0.6
-    found = losses_of_halves(clean, noisy, train, windows_of(train, patch), masks.double(), timestep)
-    for half, loss in zip(masks.T, found, strict=True):
+    losses = measure_halves(clean, noisy, train, cut_windows(train, patch), masks.double(), timestep)
+    for half, loss in zip(masks.T, losses, strict=True):
         scaled = (level.signal * noisy).double(), (level.signal * train[half]).double()
         mean = posterior_mean(*scaled, Scale(patch), sigma=level.sigma) / level.signal
         expected = (mean - clean).square().mean() * (level.signal / level.sigma) ** 2

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.lds.influence import Factors, ekfac_scores, layer_gradients, ridge_scores
+from benchmarks.lds.influence import Factors, ekfac_scores, ridge_scores, split_by_layer
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -22,8 +22,8 @@ def test_ridge_scores_tell_what_leaving_an_image_out_does() -> None:
     ridge = ratio * gram.diagonal().mean() * torch.eye(5, dtype=torch.float64)
 
     def weights(kept: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = torch.linalg.solve(inputs[kept].T @ inputs[kept] + ridge, inputs[kept].T @ targets[kept])
-        return found
+        solved: torch.Tensor = torch.linalg.solve(inputs[kept].T @ inputs[kept] + ridge, inputs[kept].T @ targets[kept])
+        return solved
 
     full = weights(torch.ones(30, dtype=torch.bool))
     scores, own = ridge_scores(gram, queries @ inputs.T, ratio), ridge_scores(gram, gram, ratio).diagonal()
@@ -52,8 +52,8 @@ def test_a_wider_projection_approaches_the_scores_without_one() -> None:
 
     def error(columns: int) -> float:
         projection = draw(300, columns, seed=2) / columns**0.5
-        narrow, asked = train @ projection, queries @ projection
-        return float((ridge_scores(narrow @ narrow.T, asked @ narrow.T, 0.1) - exact).norm() / exact.norm())
+        narrow, narrow_queries = train @ projection, queries @ projection
+        return float((ridge_scores(narrow @ narrow.T, narrow_queries @ narrow.T, 0.1) - exact).norm() / exact.norm())
 
     assert error(100_000) < error(1_000) / 5 < error(100) / 10
 
@@ -94,7 +94,7 @@ class Tiny(torch.nn.Module):
 
 
 def test_layer_gradients_put_the_bias_after_the_weights() -> None:
-    layers = layer_gradients(Tiny(), torch.arange(10.0).repeat(2, 1))  # 2 weights, 2 biases, 4 of the norm, 2 weights
+    layers = split_by_layer(Tiny(), torch.arange(10.0).repeat(2, 1))  # 2 weights, 2 biases, 4 of the norm, 2 weights
     assert layers["convolution"].tolist() == [[[0, 2], [1, 3]]] * 2
     assert layers["readout"].tolist() == [[[8, 9]]] * 2
     assert list(layers) == ["convolution", "readout"]
@@ -103,12 +103,12 @@ def test_layer_gradients_put_the_bias_after_the_weights() -> None:
 def test_mean_gradients_are_finite_differences() -> None:
     pytest.importorskip("diffusers", reason="diffusers is not installed; it comes with the group bench")
     pytest.importorskip("kronfluence", reason="kronfluence is not installed; benchmarks/lds/gradients.py says how")
-    from benchmarks.lds.gradients import mean_gradients, noised
+    from benchmarks.lds.gradients import add_noise, compute_gradients
 
     torch.manual_seed(0)
     model, image, timesteps = Tiny(), draw(1, 4, 4).float(), torch.tensor([50, 500, 900])
-    noisy, noise = noised(image.expand(3, 1, 4, 4), timesteps, torch.Generator().manual_seed(0))
-    of_loss, of_norm = mean_gradients(model, image[None], timesteps)
+    noisy, noise = add_noise(image.expand(3, 1, 4, 4), timesteps, torch.Generator().manual_seed(0))
+    of_loss, of_norm = compute_gradients(model, image[None], timesteps)
     parameter, step = model.readout.weight, 1e-2  # both functions are quadratic in it
     slopes = []
     for sign in (1, -1):
@@ -126,7 +126,7 @@ def test_factors_of_a_linear_denoiser_are_its_gauss_newton_matrix() -> None:
     """One weight matrix on one pixel of two channels: H = 2 / d E[x x^T] (x) I, and EK-FAC is exact."""
     pytest.importorskip("diffusers", reason="diffusers is not installed; it comes with the group bench")
     pytest.importorskip("kronfluence", reason="kronfluence is not installed; benchmarks/lds/gradients.py says how")
-    from benchmarks.lds.gradients import DRAWS, fit_factors, noised
+    from benchmarks.lds.gradients import DRAWS, add_noise, fit_factors
     from nda_index.diffusion import TIMESTEPS
 
     class Linear(torch.nn.Module):
@@ -142,7 +142,7 @@ def test_factors_of_a_linear_denoiser_are_its_gauss_newton_matrix() -> None:
     basis = torch.kron(factor.outputs, factor.inputs)
     generator = torch.Generator().manual_seed(0)
     timesteps = torch.randint(TIMESTEPS, (DRAWS * len(images),), generator=generator)
-    noisy = noised(images.repeat(DRAWS, 1, 1, 1), timesteps, generator)[0].flatten(1)
+    noisy = add_noise(images.repeat(DRAWS, 1, 1, 1), timesteps, generator)[0].flatten(1)
     expected = torch.kron(torch.eye(2), noisy.T @ noisy / len(noisy))  # 2 / d = 1
-    found = basis @ factor.eigenvalues.flatten().diag() @ basis.T
-    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.1)
+    hessian = basis @ factor.eigenvalues.flatten().diag() @ basis.T
+    torch.testing.assert_close(hessian, expected, rtol=0.05, atol=0.1)

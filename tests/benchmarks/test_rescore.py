@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.lds.rescore import CHOSEN, GROUPS, kept_study, page, paired, seeds_agree
+from benchmarks.lds.rescore import CHOSEN, GROUPS, compare_pairs, load_study, seeds_agree, write_page
 from benchmarks.lds.setting import SMALL
 from nda_index.evaluate.comparison import Row, judge_scores
 from nda_index.evaluate.lds import subset_masks
@@ -15,7 +15,7 @@ from tests.shared_data import shared_file
 
 def test_further_pictures_come_with_their_own_losses_and_scores() -> None:
     shared_file("data/cifar10_train.parquet")
-    first, further = kept_study(), kept_study(further=True)
+    first, further = load_study(), load_study(further=True)
     assert set(further.scores) == set(CHOSEN) < set(first.scores)
     np.testing.assert_array_equal(first.masks, further.masks)
     for group in GROUPS:
@@ -50,7 +50,7 @@ def rows_named(*names: str) -> list[Row]:
 
 def test_pairs_that_are_there_are_compared() -> None:
     most, cosine = "p7r1 + p14r2, t = 400, average of 16 draws", "pixel cosine"
-    lines = paired(rows_named(most, cosine, "other")).splitlines()
+    lines = compare_pairs(rows_named(most, cosine, "other")).splitlines()
     assert len([line for line in lines if line.startswith("| p7r1")]) == 1
     assert f"| {most} | {cosine} | 0.000" in lines[-1]
 
@@ -58,7 +58,7 @@ def test_pairs_that_are_there_are_compared() -> None:
 def test_the_page_says_how_its_figures_are_made_again() -> None:
     made = {"command": "train this", "machines": ["machine A", "machine B"], "subsets": 64}
     made["setting"] = {"images": 9, "size": 4, "widths": [8], "epochs": 3, "queries": 5, "timesteps": [1, 2]}
-    first, further = (page(rows_named("random"), made, 3.2, name) for name in ("lds-grid", "lds-confirm"))
+    first, further = (write_page(rows_named("random"), made, 3.2, name) for name in ("lds-grid", "lds-confirm"))
     assert "`python -m benchmarks.lds.rescore --grid`" in first and "2 model(s)" in first
     assert "measured on\nmachine A; machine B." in first
     assert "`python -m benchmarks.lds.rescore --confirm`" in further and "1 model(s)" in further

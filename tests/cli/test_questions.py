@@ -159,12 +159,12 @@ def test_means_without_more_images_than_a_shortlist_holds(
     pictures: NDArray[np.uint8],
 ) -> None:
     Image.fromarray(pictures[7]).save(tmp_path / "7.png")
-    asked = [index_folder, tmp_path / "7.png"]
+    arguments = [index_folder, tmp_path / "7.png"]
     report = tmp_path / "r.html"
-    code, _, err = run("query", *asked, "--top", 270, "--save", report, "--explain")
+    code, _, err = run("query", *arguments, "--top", 270, "--save", report, "--explain")
     assert (code, "Without the 270 images above" in report.read_text()) == (0, True), err
     picture = tmp_path / "without.png"
-    code, out, err = run("denoise", *asked, "--without-top", 270, "-o", picture, "--json")
+    code, out, err = run("denoise", *arguments, "--without-top", 270, "-o", picture, "--json")
     assert code == 0, err
     assert json.loads(out)["averaged"] == 30
 

@@ -13,9 +13,9 @@ PICTURES = np.random.default_rng(0).integers(0, 200, (3, 9, 8, 3), np.uint8)
 
 
 def test_equal_pictures_did_not_change() -> None:
-    found = change(PICTURES, PICTURES)
-    assert (found.distance == 0).all()
-    np.testing.assert_allclose(found.likeness, 1.0)
+    changed = change(PICTURES, PICTURES)
+    assert (changed.distance == 0).all()
+    np.testing.assert_allclose(changed.likeness, 1.0)
 
 
 def test_distance_is_in_the_models_units() -> None:

@@ -26,18 +26,18 @@ def linear_model(
 def test_a_linear_model_is_predicted_by_its_effects(seed: int, factor: float, offset: float) -> None:
     effects, masks, losses = linear_model(seed)
     # Any increasing function of the losses, and any scale and offset of the scores, ranks alike.
-    found = linear_datamodeling_scores(factor * effects + offset, masks, np.exp(losses / 10))
-    np.testing.assert_allclose(found, 1.0)
+    lds = linear_datamodeling_scores(factor * effects + offset, masks, np.exp(losses / 10))
+    np.testing.assert_allclose(lds, 1.0)
     np.testing.assert_allclose(linear_datamodeling_scores(-effects, masks, losses), -1.0)
 
 
 def test_shuffled_scores_predict_nothing() -> None:
     effects, masks, losses = linear_model(0, images=400, subsets=64, queries=400)
     shuffled = np.random.default_rng(1).permuted(effects, axis=1)
-    found = mean_with_interval(linear_datamodeling_scores(shuffled, masks, losses))
-    assert abs(found.mean) < 0.03
-    assert found.low < 0 < found.high
-    assert found.high - found.low < 0.05  # it is known well: 400 queries of standard deviation 1/8
+    estimate = mean_with_interval(linear_datamodeling_scores(shuffled, masks, losses))
+    assert abs(estimate.mean) < 0.03
+    assert estimate.low < 0 < estimate.high
+    assert estimate.high - estimate.low < 0.05  # it is known well: 400 queries of standard deviation 1/8
 
 
 def test_ties_are_ranked_as_scipy_ranks_them() -> None:
@@ -64,8 +64,8 @@ def test_masks_are_halves_that_depend_on_the_seed() -> None:
 
 def test_an_interval_holds_the_mean_as_often_as_it_says() -> None:
     rng = np.random.default_rng(4)
-    found = [mean_with_interval(rng.normal(0.3, 1.0, 50)) for _ in range(60)]
-    held = sum(each.low < 0.3 < each.high for each in found)
+    estimates = [mean_with_interval(rng.normal(0.3, 1.0, 50)) for _ in range(60)]
+    held = sum(each.low < 0.3 < each.high for each in estimates)
     assert 51 <= held <= 60
 
 

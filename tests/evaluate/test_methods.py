@@ -25,8 +25,8 @@ SCALES = [nda.Scale(3), nda.Scale(6, 2, weight=0.5)]
 def test_posterior_scores_are_those_of_an_index(tmp_path: Path) -> None:
     index = nda.build_index(TRAIN, tmp_path / "noise.nda", image_size=10, scales=SCALES, null=0)
     for options in ({}, {"noise": "average", "draws": 2, "seed": 3}, {"mirror": True, "temper": 2.0}):
-        found = posterior_scores(TRAIN, QUERIES, SCALES, [50, 200], **options)
-        np.testing.assert_allclose(found, index.scores(QUERIES, [50, 200], **options), rtol=1e-6)
+        scores = posterior_scores(TRAIN, QUERIES, SCALES, [50, 200], **options)
+        np.testing.assert_allclose(scores, index.scores(QUERIES, [50, 200], **options), rtol=1e-6)
 
 
 def test_posterior_scores_do_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,10 +36,10 @@ def test_posterior_scores_do_not_depend_on_the_blocks(monkeypatch: pytest.Monkey
 
 
 def test_pixel_distance_is_the_distance_of_values() -> None:
-    found = pixel_distance(TRAIN, QUERIES)
+    scores = pixel_distance(TRAIN, QUERIES)
     difference = (QUERIES[:, None].astype(float) - TRAIN[None]) / 127.5
-    np.testing.assert_allclose(found, -(difference**2).sum(axis=(2, 3, 4)), atol=1e-3)
-    assert found.argmax(axis=1)[:2].tolist() == [3, 4]
+    np.testing.assert_allclose(scores, -(difference**2).sum(axis=(2, 3, 4)), atol=1e-3)
+    assert scores.argmax(axis=1)[:2].tolist() == [3, 4]
 
 
 def test_cosines_do_not_depend_on_the_length() -> None:
@@ -55,10 +55,10 @@ def test_an_embedding_of_nothing_likes_nothing() -> None:
 
 
 def test_random_scores_are_the_same_every_time() -> None:
-    found = random_scores(TRAIN, QUERIES)
-    assert found.shape == (3, 12)
-    assert (found == random_scores(TRAIN, QUERIES)).all()
-    assert len(np.unique(found)) == found.size
+    scores = random_scores(TRAIN, QUERIES)
+    assert scores.shape == (3, 12)
+    assert (scores == random_scores(TRAIN, QUERIES)).all()
+    assert len(np.unique(scores)) == scores.size
 
 
 def test_pictures_of_another_size_are_refused() -> None:
