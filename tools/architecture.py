@@ -14,7 +14,10 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+
+import networkx
 
 MODULE_LINES = 400  # of a file
 TOP_LEVEL_MODULES = 12  # `__init__` among them
@@ -103,18 +106,16 @@ def read_package(root: Path) -> dict[str, Module]:
     for name, path in files.items():
         text = path.read_text()
         tree = ast.parse(text)
-        inside: list[Import] = []
-        outside: list[Import] = []
+        inside, outside = [], []
         for node, kind in _import_statements(tree, ""):
             for target in _targets(node, root.name, path, root):
-                if target == root.name or target.startswith(root.name + "."):
-                    own = _longest_module(target.removeprefix(root.name).removeprefix("."), files)
-                    inside.append(Import(own, node.lineno, kind))
+                first, _, own = target.partition(".")
+                if first == root.name:
+                    inside.append(Import(_longest_module(own, files), node.lineno, kind))
                 else:
-                    outside.append(Import(target.split(".")[0], node.lineno, kind))
-        modules[name] = Module(
-            name, path.relative_to(root).as_posix(), tree, len(text.splitlines()), tuple(inside), tuple(outside)
-        )
+                    outside.append(Import(first, node.lineno, kind))
+        below, lines = path.relative_to(root).as_posix(), len(text.splitlines())
+        modules[name] = Module(name, below, tree, lines, tuple(inside), tuple(outside))
     return modules
 
 
@@ -171,12 +172,11 @@ def read_order(page: str) -> dict[str, frozenset[str]]:
                 direct.setdefault(room, set()).update(below)
             below = rooms
     order: dict[str, frozenset[str]] = {}
-    while len(order) < len(direct):
-        ready = [room for room in direct if room not in order and direct[room] <= order.keys()]
-        if not ready:
-            raise ValueError(f"the order runs in a circle: {', '.join(sorted(direct.keys() - order.keys()))}")
-        for room in ready:
+    try:
+        for room in TopologicalSorter(direct).static_order():
             order[room] = frozenset(direct[room]).union(*(order[other] for other in direct[room]))
+    except CycleError as error:
+        raise ValueError(f"the order runs in a circle: {', '.join(sorted(set(error.args[1])))}") from error
     return order
 
 
@@ -193,30 +193,17 @@ def check_direction(modules: Package, order: Order) -> list[str]:
     broken = []
     for module in modules.values():
         for one in module.imports:
-            room = room_of(one.target)
-            if not module.name or room == module.room or room in order.get(module.room, ()):
-                continue
-            broken.append(f"{module.path}:{one.line}: imports {one.target or 'the package'} upwards{KINDS[one.kind]}")
+            if module.name and room_of(one.target) not in {module.room} | order.get(module.room, frozenset()):
+                target = one.target or "the package"
+                broken.append(f"{module.path}:{one.line}: imports {target} upwards{KINDS[one.kind]}")
     return broken
 
 
 def check_circles(modules: Package) -> list[str]:
     """Name circles of modules that import one another, also those for types alone."""
-    edges = {name: {one.target for one in module.imports} - {name} for name, module in modules.items()}
-    reach = {name: _reachable(name, edges) for name in modules}
-    circles = {frozenset(other for other in reach[name] if name in reach[other]) for name in modules}
-    return [f"circle: {', '.join(sorted(circle))}" for circle in sorted(circles, key=sorted) if circle]
-
-
-def _reachable(start: str, edges: Mapping[str, set[str]]) -> set[str]:
-    seen: set[str] = set()
-    waiting = list(edges[start])
-    while waiting:
-        name = waiting.pop()
-        if name not in seen:
-            seen.add(name)
-            waiting += edges[name]
-    return seen
+    graph = networkx.DiGraph((name, one.target) for name, module in modules.items() for one in module.imports)
+    circles = [sorted(part) for part in networkx.strongly_connected_components(graph) if len(part) > 1]
+    return [f"circle: {', '.join(circle)}" for circle in sorted(circles)]
 
 
 def check_apart(modules: Package, apart: Mapping[str, set[str]] = APART) -> list[str]:
@@ -227,7 +214,7 @@ def check_apart(modules: Package, apart: Mapping[str, set[str]] = APART) -> list
         edges[name] -= {""}  # the package itself, which imports everything
     broken = []
     for name in sorted(apart.keys() & modules.keys()):
-        reachable = _reachable(name, edges)
+        reachable = networkx.descendants(networkx.DiGraph((a, b) for a in edges for b in {a} | edges[a]), name)
         reached = (reachable | {room_of(other) for other in reachable}) & apart[name]
         broken += [f"{modules[name].path}: reaches {room}" for room in sorted(reached)]
     return broken
@@ -284,10 +271,8 @@ def check_functions(
             if parameters > POSITIONAL:
                 needed.add(("wide", name))
                 broken += [] if name in wide else [f"{where} takes {parameters} parameters by position"]
-    exceptions = [("long", name) for name in long] + [("wide", name) for name in wide]
-    return broken + [
-        f"{name}: is an exception that nothing needs" for kind, name in exceptions if (kind, name) not in needed
-    ]
+    exceptions = {("long", name) for name in long} | {("wide", name) for name in wide}
+    return broken + [f"{name}: is an exception that nothing needs" for _, name in sorted(exceptions - needed)]
 
 
 def _functions(tree: ast.AST, prefix: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
@@ -321,15 +306,14 @@ def module_lines(modules: Package) -> str:
             rooms.setdefault(module.room if "/" in module.path else "", []).append(module)
     blocks = []
     for room in sorted(rooms):
-        head = (ast.get_docstring(modules[room].tree) or "").split("\n")[0] if room in modules else ""
-        blocks.append(f"### {room}/\n\n{head}\n" if room else "### At the top\n")
-        blocks.append("".join(_module_line(one) for one in sorted(rooms[room], key=lambda one: one.path)))
+        own = sorted(rooms[room], key=lambda one: one.path)
+        blocks.append(f"### {room}/\n\n{_summary(modules[room])}\n" if room else "### At the top\n")
+        blocks.append("".join(f"- `{one.path}`: {_summary(one)}\n" for one in own))
     return "\n".join(blocks)
 
 
-def _module_line(module: Module) -> str:
-    summary = (ast.get_docstring(module.tree) or "").split("\n")[0]
-    return f"- `{module.path}`: {summary}\n"
+def _summary(module: Module) -> str:
+    return (ast.get_docstring(module.tree) or "").partition("\n")[0]
 
 
 def write_modules(page: str, modules: Package) -> str:
@@ -384,11 +368,8 @@ def describe_rooms(modules: Package, order: Order) -> str:
         for module in own:
             for one in module.imports:
                 kinds.setdefault(room_of(one.target), set()).add(one.kind)
-        imports = [
-            f"{other}{'' if '' in kinds[other] else KINDS[max(kinds[other])]}"
-            for other in sorted(kinds)
-            if other != room
-        ]
+        others = sorted(kinds.keys() - {room})
+        imports = [f"{other}{'' if '' in kinds[other] else KINDS[max(kinds[other])]}" for other in others]
         size = sum(module.lines for module in own)
         lines.append(f"{room:<10}{len(own):>3} files{size:>6} lines   imports {', '.join(imports) or 'nothing'}")
     return "\n".join(lines)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,22 +15,12 @@ from nda_index.coarse.trainer import Encoder, train_encoder, write_encoder
 from nda_index.indexing import plan as plans
 from nda_index.indexing.plan import EMBEDDED_DIMENSIONS, ScalePlan
 from nda_index.scales import Scale
-from nda_index.store.corpus import Corpus
+from nda_index.store.corpus import Corpus, Images
 from nda_index.store.files import writing
 
 FIT_PATCHES = 200_000  # that the principal directions are fitted on: more change them little
 FEWEST_TRAINED = 256  # patches: product quantisation has 256 codes to train
 SEED = 0
-
-
-class Images(Protocol):
-    """Images [C, H, W] that can be sampled, wherever they lie."""
-
-    count: int
-    shape: tuple[int, int, int]
-
-    def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Read the pixels of some, uint8 [n, C, H, W]."""
 
 
 def train_scale(folder: Path, images: Images, plan: ScalePlan) -> None:

@@ -16,14 +16,14 @@ from typing import Any
 from nda_index.coarse.storage import QUANTIZER, read_cells, segment_name, segment_names
 from nda_index.coarse.trainer import read_encoder
 from nda_index.errors import ConfigError
-from nda_index.indexing.encoding import Images, encode_segment, train_scale
+from nda_index.indexing.encoding import encode_segment, train_scale
 from nda_index.indexing.ingest import ingest_images, write_failures
 from nda_index.indexing.journal import Journal, begin, record
 from nda_index.indexing.plan import ScalePlan, describe_plan
 from nda_index.indexing.request import Request, check_request
 from nda_index.progress import Progress, quiet
 from nda_index.sources import Failure, Source
-from nda_index.store.corpus import Corpus
+from nda_index.store.corpus import Corpus, Images
 from nda_index.store.files import writing
 from nda_index.store.hashes import hash_files
 from nda_index.store.locks import write_lock

@@ -6,7 +6,7 @@ import errno
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import lancedb
 import numpy as np
@@ -16,6 +16,16 @@ from numpy.typing import NDArray
 
 from nda_index.errors import CorruptIndexError, QueryError, StorageError
 from nda_index.sources import OWN_COLUMNS, ImageBatch
+
+
+class Images(Protocol):
+    """Images [C, H, W] that are read by their ids, wherever they lie."""
+
+    count: int
+    shape: tuple[int, int, int]
+
+    def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Read the pixels of some, uint8 [n, C, H, W]."""
 
 
 class Corpus:

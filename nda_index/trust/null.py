@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numba
 import numpy as np
@@ -18,6 +18,7 @@ from nda_index.images import decode_image, to_float
 from nda_index.progress import Progress
 from nda_index.scales import Scale
 from nda_index.store.arrow import read_arrow, write_arrow
+from nda_index.store.corpus import Images
 from nda_index.threads import one_torch_thread
 from nda_index.trust.duplicates import find_best_unrelated
 
@@ -31,16 +32,6 @@ MEMORY = 1 << 30  # bytes that the visits of several pictures may take
 
 Vote = Callable[[NDArray[np.uint8]], NDArray[np.float64]]  # pictures [Q, C, H, W] to votes of all images [Q, N]
 Read = Callable[[NDArray[np.int64]], NDArray[np.uint8]]  # image ids [n] to pixels [n, C, H, W]
-
-
-class Images(Protocol):
-    """Images [C, H, W] of a collection, wherever they lie."""
-
-    count: int
-    shape: tuple[int, int, int]
-
-    def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Read the pixels of some, uint8 [n, C, H, W]."""
 
 
 def choose_pictures(images: Images, pictures: int | Sequence[Any], seed: int) -> NDArray[np.uint8]:

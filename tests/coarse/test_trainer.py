@@ -56,8 +56,10 @@ def test_a_written_encoder_is_empty(tmp_path: Path) -> None:
     assert len(read_segment(tmp_path / "1.arrow", 12).image_ids) == 10
 
 
-def test_finding_a_cell_takes_time() -> None:
-    assert 0 < time_assignment(PATCHES, 8) < 1
+def test_the_time_to_find_a_cell_is_that_of_one_patch(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([10.0, 14.096])
+    monkeypatch.setattr("time.perf_counter", lambda: next(ticks))
+    assert time_assignment(PATCHES, 8) == pytest.approx(4.096 / 4096)  # the search takes at most 4,096 of them
 
 
 def test_faiss_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
