@@ -34,6 +34,7 @@ def source(tmp_path_factory: pytest.TempPathFactory, pictures: NDArray[np.uint8]
 @pytest.fixture(scope="module")
 def sharded(machines: Any, source: Path) -> Path:
     """An index in four shards; in the same folder lies the same collection as one index."""
+    nda.build_index(source, source.parent / "single.nda", null=4, **OPTIONS)  # compiles, once for all actors
     seen: list[str] = []
     folder = source.parent / "sharded.nda"
     built = build_shards(
@@ -41,7 +42,6 @@ def sharded(machines: Any, source: Path) -> Path:
     )
     assert (built.images, built.failures) == (300, 0)
     assert list(dict.fromkeys(seen)) == ["read", "train p5r1", "train p8r2", "encode", "null"]
-    nda.build_index(source, source.parent / "single.nda", null=4, **OPTIONS)
     return folder
 
 
