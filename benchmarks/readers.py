@@ -71,6 +71,7 @@ def write(work: Path, stop: float) -> None:
     rng, following = np.random.default_rng(0), START
     keys = [str(number) for number in range(START)]
     states = [list(keys)]
+    (work / "states.json").write_text(json.dumps(states))
     while time.time() < stop:
         keys = keys + make_source(work / "more.parquet", range(following, following + ADDED))
         following += ADDED

@@ -21,6 +21,7 @@ from nda_index.errors import (
     StorageError,
     VersionError,
 )
+from nda_index.evaluate.tuning import Trial, Tuning, tune
 from nda_index.index import Index, build_index, open_index
 from nda_index.indexing.addition import add_images
 from nda_index.indexing.compaction import compact
@@ -30,7 +31,6 @@ from nda_index.indexing.removal import remove_images
 from nda_index.indexing.request import estimate_build
 from nda_index.scales import Scale
 from nda_index.trust.verdict import Verdict
-from nda_index.tune import Trial, Tuning, tune
 from nda_index.version import __version__
 
 __all__ = [

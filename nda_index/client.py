@@ -79,7 +79,7 @@ class Client:
         self._http.close()
 
     def attribute(
-        self, image: Any, timestep: int | Sequence[int] = 100, top: int = 10, **options: Unpack[Options]
+        self, image: Any, timestep: int | Sequence[int] | None = None, top: int = 10, **options: Unpack[Options]
     ) -> Attribution:
         """Find which training images a picture is made of; arguments and answer as `Index.attribute`.
 
@@ -141,7 +141,7 @@ class AsyncClient:
         await self._http.aclose()
 
     async def attribute(
-        self, image: Any, timestep: int | Sequence[int] = 100, top: int = 10, **options: Unpack[Options]
+        self, image: Any, timestep: int | Sequence[int] | None = None, top: int = 10, **options: Unpack[Options]
     ) -> Attribution:
         """As `Client.attribute`."""
         request = _make_request(image, timestep, top, **options)
@@ -167,14 +167,19 @@ def _headers(token: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _make_request(image: Any, timestep: int | Sequence[int], top: int, **options: Unpack[Options]) -> dict[str, Any]:
+def _make_request(
+    image: Any, timestep: int | Sequence[int] | None, top: int, **options: Unpack[Options]
+) -> dict[str, Any]:
     """Return arguments of an httpx request."""
     question = as_question(timestep, **options)
     if question.where == "":  # an empty field of a form counts as left out
         raise ConfigError("where is empty; give a condition, as \"license = 'CC0'\", or None")
-    fields = {name: str(value) for name, value in options.items() if value is not None}
+    fields: dict[str, Any] = {name: str(value) for name, value in options.items() if value is not None}
+    fields |= {"top": str(top), "timestep": [str(value) for value in question.timesteps]}
+    if question.recipe is not None:
+        fields["recipe"] = question.recipe.name or str(question.recipe)
     return {
-        "data": {**fields, "top": str(top), "timestep": [str(value) for value in question.timesteps]},
+        "data": fields,
         "files": {"image": ("picture", _read_file(image))},
         "headers": {"Accept": MEDIA_TYPE},
     }

@@ -28,10 +28,11 @@ from nda_index.query.scores import score_collection, vote_collection
 from nda_index.query.shard import Shard, check_device
 from nda_index.query.timing import StageTimer
 from nda_index.question import Mode, Options, Query, Question, as_question
+from nda_index.recipe import Recipe, Term
 from nda_index.scales import Scale
 from nda_index.sources import Source
 from nda_index.store.manifest import Manifest, merge_manifests, read_manifest
-from nda_index.trust.null import DEFAULT_PICTURES, read_null
+from nda_index.trust.null import DEFAULT_PICTURES, Null, read_null
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -47,7 +48,7 @@ class Index:
         shape: (C, H, W) of its images.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, null: NDArray[np.float64], shards: Shards) -> None:
+    def __init__(self, path: Path, manifest: Manifest, null: Null, shards: Shards) -> None:
         """Put together by `open_index`."""
         self.path = path
         self.manifest = manifest
@@ -74,7 +75,7 @@ class Index:
     @property
     def null_pictures(self) -> int:
         """Number of unrelated pictures that verdicts are set against; 0: there are no verdicts."""
-        return len(self._collection.null)
+        return len(self._collection.null.evidence)
 
     def __enter__(self) -> Index:
         return self
@@ -92,9 +93,10 @@ class Index:
     def attribute(
         self,
         image: Any,
-        timestep: int | Sequence[int] = 100,
+        timestep: int | Sequence[int] | None = None,
         top: int = 10,
         *,
+        recipe: str | Recipe | Sequence[Term] | None = None,
         noise: NoiseSetting = "none",
         seed: int = 0,
         draws: int = 8,
@@ -111,9 +113,12 @@ class Index:
         Args:
             image: PIL image, path, bytes of an image file, or uint8 array [H, W, C]. It is resized so that it covers
                 the index's image size, and cropped at its centre.
-            timestep: 0 to 999: how much noise the diffusion model sees, from fine detail to broad composition.
-                Several are averaged, each at the cost of one.
+            timestep: 0 to 999: how much noise the model sees, from fine detail to broad composition, at all scales of
+                the index. Several are averaged, each at the cost of one. None: as `recipe`; with `noise`, 100.
             top: number of images in the answer; each costs its two maps.
+            recipe: the patches and timesteps that are compared: a name of `nda_index.recipe.RECIPES`, terms as text,
+                as "3@100 + 5@200", or a `Recipe`. Each term costs a pass, and one more for each further draw. None:
+                `timestep`, or where that is None too "models".
             noise: "none" leaves the query clean, which gives the most stable ranking; "draw" is one noise draw, as
                 published; "average" is `draws` of them.
             seed: the first draw's seed.
@@ -145,15 +150,15 @@ class Index:
             np.int64(7)
         """
         query = self.query(
-            image, timestep, top, noise=noise, seed=seed, draws=draws, temper=temper, mode=mode, candidates=candidates,
-            per_image_topk=per_image_topk, mirror=mirror, where=where, progress=progress,
+            image, timestep, top, recipe=recipe, noise=noise, seed=seed, draws=draws, temper=temper, mode=mode,
+            candidates=candidates, per_image_topk=per_image_topk, mirror=mirror, where=where, progress=progress,
         )  # fmt: skip
         return attribute(self._collection, query)
 
     def query(
         self,
         image: Any,
-        timestep: int | Sequence[int] = 100,
+        timestep: int | Sequence[int] | None = None,
         top: int = 10,
         *,
         progress: Progress | None = None,
@@ -186,8 +191,9 @@ class Index:
     def denoise(
         self,
         image: Any,
-        timestep: int | Sequence[int] = 100,
+        timestep: int | Sequence[int] | None = None,
         *,
+        recipe: str | Recipe | Sequence[Term] | None = None,
         without: Sequence[int] | NDArray[np.int64] = (),
         noise: NoiseSetting = "none",
         seed: int = 0,
@@ -205,12 +211,11 @@ class Index:
         windows for the window of the query about the pixel: the weights that scores are sums of.
 
         Args:
-            image, timestep, noise, seed, draws, temper, mirror, where, progress: as for `attribute`. Several timesteps
-                and draws are averaged.
+            image, timestep, recipe, noise, seed, draws, temper, mirror, where, progress: as for `attribute`. Several
+                timesteps and draws are averaged.
             without: ids of images that take no part: the posterior is that of a collection without them.
             mode: "ann" averages over a shortlist, as if it were the whole collection; "exact" over all images.
-            candidates: length of the shortlist, before `without` takes images from it. None chooses it as `attribute`
-                does.
+            candidates: length of the shortlist, before `without` takes images from it. None: as `attribute`.
 
         Returns:
             The picture, that of each scale, and what it leaves unexplained where.
@@ -229,15 +234,15 @@ class Index:
             [0.0, 0.6]
         """
         question = as_question(
-            timestep, noise=noise, seed=seed, draws=draws, temper=temper, mode=mode, candidates=candidates,
-            mirror=mirror, where=where,
+            timestep, recipe=recipe, noise=noise, seed=seed, draws=draws, temper=temper, mode=mode,
+            candidates=candidates, mirror=mirror, where=where,
         )  # fmt: skip
         return denoise(self._collection, self._prepare(image, question, 1, progress), without)
 
     def scores(
         self,
         images: Sequence[Any] | NDArray[np.uint8],
-        timestep: int | Sequence[int] = 100,
+        timestep: int | Sequence[int] | None = None,
         *,
         progress: Progress | None = None,
         **options: Unpack[Options],
@@ -272,8 +277,9 @@ class Index:
     def votes(
         self,
         image: Any,
-        timestep: int | Sequence[int] = 100,
+        timestep: int | Sequence[int] | None = None,
         *,
+        recipe: str | Recipe | Sequence[Term] | None = None,
         noise: NoiseSetting = "none",
         seed: int = 0,
         draws: int = 8,
@@ -282,9 +288,8 @@ class Index:
         """Estimate the scores of all images by the coarse stage alone.
 
         Args:
-            image, timestep, noise, seed, draws: as for `attribute`.
-            probes: cells that each window of the query visits at most: more find images of sharper posteriors, at a
-                cost that grows alike.
+            image, timestep, recipe, noise, seed, draws: as for `attribute`.
+            probes: cells that a window of the query visits at most: more find sharper posteriors, and cost alike.
 
         Returns:
             float64 [N], 0 for removed images.
@@ -292,7 +297,7 @@ class Index:
         Raises:
             As `attribute`.
         """
-        question = as_question(timestep, noise=noise, seed=seed, draws=draws)
+        question = as_question(timestep, recipe=recipe, noise=noise, seed=seed, draws=draws)
         return vote_collection(self._collection, self._prepare(image, question, 1, None), probes)
 
     def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -333,18 +338,15 @@ def build_index(
         source: a folder of images, Parquet file(s) with an image column, WebDataset .tar shard(s), an .npz, or a uint8
             array [N, H, W, C].
         path: folder to write the index to; it must not exist, or be empty, or have an interrupted build.
-        image_size: side of the square images that are compared, or (height, width). Images are resized to cover it and
-            cropped at their centre.
+        image_size: side, or (height, width), that images are compared at: resized to cover it, cropped at the centre.
         channels: 3 for colour, 1 for grey.
-        scales: patch sizes; by default 7, and 14 with downscale 2.
+        scales: patch sizes that find the shortlist, by default 4, and 10 with downscale 2; a recipe may compare others.
         columns: metadata columns of the source to keep; all by default.
         max_failures: images that may be unreadable before the build stops; by default 1%, and at least 10.
         coarse_stride: every how many pixels a patch goes into the coarse stage; by default the smallest stride with at
             most 256 patches an image that fits the memory.
-        memory: bytes that the coarse stage may take when the index is open; patches are taken as densely, and their
-            codes are made as precise, as fits.
-        null: unrelated pictures that verdicts are set against, as for `Index.attribute`; or how many of the
-            collection's own to take, each as if it were not there. 0: no verdicts.
+        memory: bytes that the coarse stage may take when the index is open: more keep more patches, more precisely.
+        null: unrelated pictures that verdicts are set against; or how many of the collection's own. 0: no verdicts.
         resume: go on with an interrupted build of the same source and settings, instead of starting over.
         progress: is called with (stage, done, total).
 
@@ -395,4 +397,4 @@ def open_index(path: str | PathLike[str], device: str = "auto") -> Index:
         return Index(folder, shard.manifest, shard.null, LocalShards([shard]))
     shards = [Shard(folder / name, device) for name in parts]
     manifest = merge_manifests(folder, [shard.manifest for shard in shards])
-    return Index(folder, manifest, read_null(folder), LocalShards(shards))
+    return Index(folder, manifest, read_null(folder, manifest.config.scales), LocalShards(shards))

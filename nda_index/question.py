@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nda_index.diffusion import NoiseSetting, NoisyImage, noise_level, noisy_images
+from nda_index.diffusion import NoiseSetting
 from nda_index.errors import ConfigError
 from nda_index.exact.posterior import PosteriorSettings
-from nda_index.images import to_float
+from nda_index.exact.views import View, views_of_recipe, views_of_terms
 from nda_index.progress import Progress
+from nda_index.recipe import DEFAULT, Recipe, Term, as_recipe, parse_recipe
+from nda_index.scales import Scale
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 Mode = Literal["ann", "exact"]
+DEFAULT_TIMESTEP = 100  # of a question that sets its noise and no timestep
+_OF_TIMESTEPS = ("noise", "draws", "temper")  # options that go with timesteps and not with a recipe
 
 
 class Options(TypedDict, total=False):
     """The options of `Index.attribute` that say how a query is scored; `Question` has their defaults."""
 
+    recipe: str | Recipe | Sequence[Term] | None
     noise: NoiseSetting
     seed: int
     draws: int
@@ -37,9 +42,13 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Question:
-    """The options of a query; `Index.attribute` has the meaning of each field."""
+    """The options of a query; `Index.attribute` has the meaning of each field.
 
-    timesteps: tuple[int, ...]
+    It has a recipe, or timesteps at which every scale of the index looks, with `noise`, `draws` and `temper`.
+    """
+
+    timesteps: tuple[int, ...] = ()
+    recipe: Recipe | None = None
     noise: NoiseSetting = "none"
     seed: int = 0
     draws: int = 8
@@ -51,10 +60,22 @@ class Question:
     where: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.timesteps:
+        if self.recipe is None and not self.timesteps:
             raise ConfigError("timestep is empty; give an integer from 0 to 999, or several")
+        if self.recipe is not None and (self.timesteps or self._sets_noise):
+            raise ConfigError(
+                f"recipe is {str(self.recipe)!r}, and timestep, noise, draws or temper are given too; each term of a "
+                f"recipe has its own, as 3@100(draws=4, temper=2)"
+            )
+        if self.noise not in get_args(NoiseSetting):
+            known = ", ".join(map(repr, get_args(NoiseSetting)))
+            raise ConfigError(f"noise is {self.noise!r}; it must be one of {known}")
+        if self.draws < 1:
+            raise ConfigError(f"draws is {self.draws}; it must be 1 or more")
+        if self.seed < 0:
+            raise ConfigError(f"seed is {self.seed}; it must be 0 or more")
         for timestep in self.timesteps:
-            noise_level(timestep)  # raises for what is not a timestep
+            Term(Scale(1), timestep, temper=self.temper)  # raises for what is not a timestep or a temper
         if self.mode not in ("ann", "exact"):
             raise ConfigError(f"mode is {self.mode!r}; it must be 'ann' or 'exact'")
         if self.candidates is not None and self.candidates < 1:
@@ -69,30 +90,32 @@ class Question:
         """Return the options of the exact stage on a backend."""
         return replace(self.posterior, backend=backend)
 
-    @property
-    def grouping(self) -> tuple[int, int]:
-        """Numbers of timesteps and of draws; there is a noisy version for each pair."""
-        return len(self.timesteps), self.draws if self.noise == "average" else 1
+    def views(self, image: NDArray[np.uint8], scales: Sequence[Scale]) -> list[View]:
+        """Make the views of a query uint8 [C, H, W]: those of the recipe, or of an index's scales at all timesteps."""
+        if self.recipe is not None:
+            return views_of_recipe(self.recipe, image, self.seed)
+        draws = {"none": 0, "draw": 1, "average": self.draws}[self.noise]
+        terms = [Term(scale, timestep, draws, self.temper) for scale in scales for timestep in self.timesteps]
+        return views_of_terms(terms, [term.scale.weight / len(self.timesteps) for term in terms], image, self.seed)
 
-    def noisy_versions(self, image: NDArray[np.uint8]) -> list[NoisyImage]:
-        """Make all noisy versions of a query uint8 [C, H, W], over timesteps and draws."""
-        clean = to_float(image)
-        return [
-            noisy
-            for timestep in self.timesteps
-            for noisy in noisy_images(clean, timestep, self.noise, seed=self.seed, draws=self.draws, temper=self.temper)
-        ]
+    @property
+    def passes(self) -> int:
+        """Number of noisy versions of the query, over the terms of its recipe or over its timesteps."""
+        if self.recipe is not None:
+            return self.recipe.passes
+        return len(self.timesteps) * (self.draws if self.noise == "average" else 1)
 
     def as_settings(self) -> dict[str, Any]:
         """Return the fields as JSON values; what has no effect on this question is left out."""
-        settings: dict[str, Any] = {"timestep": list(self.timesteps), "noise": self.noise, "mode": self.mode}
-        if self.noise != "none":
-            settings["seed"] = self.seed
-        if self.noise == "average":
-            settings["draws"] = self.draws
-        settings |= {"temper": self.temper, "mirror": self.mirror}
-        settings |= {"candidates": self.candidates, "per_image_topk": self.per_image_topk, "where": self.where}
-        return settings
+        settings: dict[str, Any] = {"mode": self.mode}
+        if self.recipe is not None:
+            settings |= {"recipe": str(self.recipe), "recipe_name": self.recipe.name, "seed": self.seed}
+        else:
+            settings |= {"timestep": list(self.timesteps), "noise": self.noise, "temper": self.temper}
+            settings |= {} if self.noise == "none" else {"seed": self.seed}
+            settings |= {"draws": self.draws} if self.noise == "average" else {}
+        settings |= {"mirror": self.mirror, "candidates": self.candidates}
+        return settings | {"per_image_topk": self.per_image_topk, "where": self.where}
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Question:
@@ -103,14 +126,26 @@ class Question:
             >>> Question.from_settings(question.as_settings()) == question
             True
         """
-        names = ("noise", "temper", "mode", "candidates", "per_image_topk", "mirror", "where")
-        options = {name: settings[name] for name in names}
-        seed, draws = settings.get("seed", 0), settings.get("draws", 1)
-        return cls(timesteps=tuple(settings["timestep"]), seed=seed, draws=draws, **options)
+        names = ("mode", "candidates", "per_image_topk", "mirror", "where")
+        options = {name: settings[name] for name in names} | {"seed": settings.get("seed", 0)}
+        if "recipe" in settings:
+            recipe = replace(parse_recipe(settings["recipe"]), name=settings["recipe_name"])
+            return cls(recipe=recipe, **options)
+        noise, temper, draws = settings["noise"], settings["temper"], settings.get("draws", 1)
+        return cls(tuple(settings["timestep"]), noise=noise, temper=temper, draws=draws, **options)
+
+    @property
+    def _sets_noise(self) -> bool:
+        """Whether one of the options that belong to timesteps differs from its default."""
+        return any(getattr(self, name) != getattr(Question, name) for name in _OF_TIMESTEPS)
 
 
-def as_question(timestep: int | Sequence[int], **options: Unpack[Options]) -> Question:
-    """Make a question of options as `Index.attribute` takes them: one timestep or several.
+def as_question(timestep: int | Sequence[int] | None = None, **options: Unpack[Options]) -> Question:
+    """Make a question of options as `Index.attribute` takes them.
+
+    Args:
+        timestep: one or several, at which all scales of the index look; None: a recipe does.
+        **options: without `timestep` and `recipe`, the default recipe; with `noise`, `draws` or `temper`, timestep 100.
 
     Raises:
         ConfigError: an option breaks a rule.
@@ -118,10 +153,19 @@ def as_question(timestep: int | Sequence[int], **options: Unpack[Options]) -> Qu
     Example:
         >>> as_question(100) == as_question([100], noise="none")
         True
+        >>> as_question().recipe.name
+        'models'
     """
+    plain: dict[str, Any] = {name: _plain(value) for name, value in options.items()}
+    recipe = plain.pop("recipe", None)
+    noisy = any(plain.get(name, getattr(Question, name)) != getattr(Question, name) for name in _OF_TIMESTEPS)
+    if timestep is None and recipe is None:
+        timestep, recipe = (DEFAULT_TIMESTEP, None) if noisy else (None, DEFAULT)
     one = isinstance(timestep, int | np.integer | float | str)
-    timesteps = map(_plain, (timestep,) if one else timestep)  # type: ignore[arg-type]
-    return Question(tuple(timesteps), **{name: _plain(value) for name, value in options.items()})
+    timesteps = () if timestep is None else (timestep,) if one else tuple(timestep)  # type: ignore[arg-type]
+    if timestep is not None and not timesteps:
+        raise ConfigError("timestep is empty; give an integer from 0 to 999, or several")
+    return Question(tuple(map(_plain, timesteps)), None if recipe is None else as_recipe(recipe), **plain)
 
 
 def _plain(value: Any) -> Any:

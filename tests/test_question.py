@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nda_index as nda
+from nda_index.exact.views import total_score
 from nda_index.question import Question, as_question
+from nda_index.recipe import DEFAULT, parse_recipe
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (3, 6, 5), np.uint8)
 
@@ -28,23 +30,38 @@ QUESTIONS = st.builds(
 )
 
 
-@given(QUESTIONS)
+SCALES = (nda.Scale(3, weight=2.0), nda.Scale(4, 2))
+RECIPES = st.sampled_from(["published", "3@100 + 4/2@50*2(draws=2)", "3@7(draws=0, temper=2)"]).map(parse_recipe)
+
+
+@given(QUESTIONS | st.builds(Question, recipe=RECIPES, seed=st.integers(0, 9), mirror=st.booleans()))
 def test_settings_written_as_json_ask_the_same(question: Question) -> None:
     settings = json.loads(json.dumps(question.as_settings()))
     again = Question.from_settings(settings)
     assert again.as_settings() == question.as_settings()
-    assert (again.posterior, again.grouping, again.mode) == (question.posterior, question.grouping, question.mode)
-    for ours, theirs in zip(again.noisy_versions(IMAGE), question.noisy_versions(IMAGE), strict=True):
-        np.testing.assert_array_equal(ours.pixels, theirs.pixels)
-        assert ours.sigma == theirs.sigma
+    assert (again.posterior, again.mode, again.recipe) == (question.posterior, question.mode, question.recipe)
+    for ours, theirs in zip(again.views(IMAGE, SCALES), question.views(IMAGE, SCALES), strict=True):
+        np.testing.assert_array_equal(ours.noisy.pixels, theirs.noisy.pixels)
+        assert (ours.noisy.sigma, ours.scale, ours.factor) == (theirs.noisy.sigma, theirs.scale, theirs.factor)
 
 
 @given(QUESTIONS)
-def test_there_are_as_many_noisy_versions_of_each_timestep(question: Question) -> None:
-    timesteps, versions = question.grouping
-    assert len(question.noisy_versions(IMAGE)) == timesteps * versions
-    assert timesteps == len(question.timesteps)
-    assert versions == (question.draws if question.noise == "average" else 1)
+def test_every_scale_looks_at_every_draw_of_every_timestep(question: Question) -> None:
+    draws = question.draws if question.noise == "average" else 1
+    views = question.views(IMAGE, SCALES)
+    expected = [(scale, t, draw) for scale in SCALES for t in question.timesteps for draw in range(draws)]
+    assert [(view.scale, view.timestep, view.draw) for view in views] == expected
+    assert total_score(views) == pytest.approx(2 * 30 + 4 * 5 * 4 // 4)
+
+
+def test_options_of_timesteps_do_not_mix_with_a_recipe() -> None:
+    assert as_question().recipe == DEFAULT
+    named, terms = (as_question(recipe=given).recipe for given in ("published", parse_recipe("published").terms))
+    assert named is not None and terms is not None and named.terms == terms.terms
+    assert as_question(noise="draw") == as_question(100, noise="draw")
+    for options in ({"timestep": 50}, {"noise": "draw"}, {"draws": 3}, {"temper": 2.0}):
+        with pytest.raises(nda.ConfigError, match="each term of a recipe has its own"):
+            as_question(recipe="published", **options)
 
 
 @pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8])

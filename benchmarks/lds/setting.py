@@ -51,8 +51,11 @@ class Setting:
 
 
 SMALL = Setting("small", 1000, 16, subsets=64, epochs=100, batch=32, widths=(16, 32, 32), layers=1, rate=2e-3)
+MEDIUM = Setting(
+    "medium", 1000, 32, subsets=64, epochs=72, batch=64, widths=(64, 128, 128), layers=1, rate=1e-3, queries=200
+)
 FULL = Setting("full", 5000, 32, subsets=64, epochs=200, batch=128, widths=(128, 256, 256, 256), layers=2, rate=1e-4)
-SETTINGS = {setting.name: setting for setting in (SMALL, FULL)}
+SETTINGS = {setting.name: setting for setting in (SMALL, MEDIUM, FULL)}
 
 
 def load_training_images(setting: Setting) -> NDArray[np.uint8]:

@@ -17,7 +17,6 @@ from nda_index.answer.forms import FORMS
 from nda_index.answer.report import as_html
 from nda_index.errors import AnswerFormatError, ConfigError
 from nda_index.exact.links import cell_links
-from nda_index.exact.views import views_of
 from nda_index.question import Question
 from nda_index.store.files import ending_of, write_atomically
 
@@ -48,7 +47,7 @@ class Attribution(AnswerData):
         self.check_rank(rank)
         chosen = self.scale_places(scale)
         question = Question.from_settings(self.settings)
-        views = views_of(question.noisy_versions(np.ascontiguousarray(self.query.transpose(2, 0, 1))), self.scales)
+        views = question.views(np.ascontiguousarray(self.query.transpose(2, 0, 1)), self.scales)
         wanted = [i for i, view in enumerate(views) if self.scales.index(view.scale) in chosen]
         links = cell_links(
             [views[i] for i in wanted],
@@ -90,7 +89,7 @@ class Attribution(AnswerData):
             raise ConfigError(
                 "explained is given for an answer with per_image_topk; a mean counts every window; leave one out"
             )
-        for name in ("timestep", "noise", "seed", "draws", "temper", "mirror", "where"):
+        for name in ("recipe", "timestep", "noise", "seed", "draws", "temper", "mirror", "where"):
             ours, theirs = self.settings.get(name), mean.settings.get(name)
             if ours != theirs:
                 raise ConfigError(

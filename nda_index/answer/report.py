@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from nda_index.answer.data import AnswerData, format_share
 from nda_index.answer.denoised import Denoised
 from nda_index.answer.heat import enlarge, heat_layer, lay_heat
 from nda_index.images import encode_png
+from nda_index.recipe import RECIPES
 
 COLUMNS = 6  # metadata columns that the page shows unfolded
 UNEXPLAINED = 0.5  # difference of pixels from -1 to 1 at which the map of what is left over is brightest
@@ -60,9 +61,22 @@ def as_html(answer: AnswerData, explained: Sequence[Denoised] = ()) -> bytes:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = _TEMPLATES.get_template("report.html").render(
         answer=answer, matches=matches, means=means, query=_data_uri(query), script=script, script_hash=digest,
-        shown_columns=COLUMNS,
+        shown_columns=COLUMNS, looked_for=describe_recipe(answer.settings),
     )  # fmt: skip
     return page.encode()
+
+
+def describe_recipe(settings: Mapping[str, Any]) -> str:
+    """Say in a sentence what an answer's recipe looks for; empty where it has timesteps.
+
+    Example:
+        >>> describe_recipe({"recipe": "3@100", "recipe_name": None})
+        'It was compared by the recipe 3@100.'
+    """
+    named = RECIPES.get(settings.get("recipe_name") or "")
+    if named is not None:
+        return named.summary
+    return f"It was compared by the recipe {settings['recipe']}." if "recipe" in settings else ""
 
 
 def _name_left_out(image_ids: Sequence[int], answered: NDArray[np.int64]) -> str:

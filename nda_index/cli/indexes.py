@@ -18,6 +18,7 @@ from nda_index.cli.output import (
     print_problems,
     print_tuning,
 )
+from nda_index.evaluate.tuning import tune
 from nda_index.index import open_index
 from nda_index.indexing.addition import add_images
 from nda_index.indexing.compaction import compact
@@ -29,7 +30,6 @@ from nda_index.scales import parse_scale
 from nda_index.store.manifest import read_manifest
 from nda_index.store.verify import verify
 from nda_index.trust.null import DEFAULT_PICTURES
-from nda_index.tune import tune
 
 IndexFolder = Annotated[Path, typer.Argument(help="Index folder.")]
 MaxFailures = Annotated[

@@ -16,11 +16,11 @@ from rich.table import Table
 from nda_index.answer.attribution import Attribution
 from nda_index.answer.forms import strict_json
 from nda_index.errors import NdaIndexError
+from nda_index.evaluate.tuning import Trial, Tuning, summarize_tuning
 from nda_index.indexing.edits import EditSummary
 from nda_index.indexing.pipeline import BuildSummary
 from nda_index.indexing.plan import Estimate
 from nda_index.store.manifest import Manifest
-from nda_index.tune import Trial, Tuning, summarize_tuning
 
 console = Console()
 messages = Console(stderr=True)

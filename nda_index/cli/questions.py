@@ -16,9 +16,9 @@ from nda_index.errors import ConfigError
 from nda_index.index import Index, open_index
 from nda_index.progress import progress_bars
 from nda_index.question import Question
+from nda_index.recipe import DEFAULT, RECIPES
 from nda_index.store.files import ending_of
 
-DEFAULT_TIMESTEP = 100
 DEFAULT_TOP = 10
 
 IndexFolder = Annotated[Path, typer.Argument(help="Index folder.")]
@@ -26,7 +26,16 @@ Picture = Annotated[Path, typer.Argument(help="The picture to explain.")]
 Timesteps = Annotated[
     list[int] | None,
     typer.Option(
-        help="0 to 999: small for detail, large for composition. May be repeated; each costs a pass. 100 by default."
+        help="0 to 999, in place of a recipe: small for detail, large for composition. May be repeated; each costs a "
+        "pass."
+    ),
+]
+RecipeText = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help=f"Which patches are compared under which noise: {', '.join(RECIPES)}, or terms PATCH@TIMESTEP, as "
+        f"'3@100 + 5@200(draws=2)'. Each term and draw costs a pass. {DEFAULT.name} by default.",
     ),
 ]
 Mirror = Annotated[bool, typer.Option("--mirror", help="Mirror images belong to the collection too. Twice the time.")]
@@ -47,6 +56,7 @@ def query_command(
     index: IndexFolder,
     image: Picture,
     timestep: Timesteps = None,
+    recipe: RecipeText = None,
     top: Annotated[int, typer.Option(help="Number of images in the answer. Each costs its heat maps.")] = DEFAULT_TOP,
     noise: Annotated[
         str, typer.Option(help="none, draw (one, as published) or average, which costs a pass for each draw.")
@@ -88,17 +98,16 @@ def query_command(
     files = {path: ending_of(path, FORMS) for path in save or []}
     if explain:
         _check_explain(list(files.values()), per_image_topk)
-    timesteps = timestep or [DEFAULT_TIMESTEP]
     with progress_bars(messages) as report:
         report("open", 0, 1)
         opened = _open(index, ray)
         report("open", 1, 1)
         options: dict[str, Any] = {
-            "noise": noise, "seed": seed, "draws": draws, "temper": temper, "mode": mode, "candidates": candidates,
-            "mirror": mirror, "where": where, "progress": report,
+            "recipe": recipe, "noise": noise, "seed": seed, "draws": draws, "temper": temper, "mode": mode,
+            "candidates": candidates, "mirror": mirror, "where": where, "progress": report,
         }  # fmt: skip
-        answer = opened.attribute(image, timesteps, top, per_image_topk=per_image_topk, **options)
-        explained = _explain(opened, image, timesteps, answer, options) if explain else []
+        answer = opened.attribute(image, timestep, top, per_image_topk=per_image_topk, **options)
+        explained = _explain(opened, image, timestep, answer, options) if explain else []
     for path, form in files.items():
         answer.save(path, explained=explained if form == "html" else ())
     if as_json:
@@ -114,6 +123,7 @@ def denoise_command(
     image: Picture,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .png to write.")],
     timestep: Timesteps = None,
+    recipe: RecipeText = None,
     without_top: Annotated[
         int, typer.Option(help="Leave out this many of the images with the highest scores. Costs a query first.")
     ] = 0,
@@ -134,14 +144,13 @@ def denoise_command(
       nda-index denoise photos.nda picture.png --without-top 5 -o without.png
     """
     ending_of(output, DENOISED_FORMS)
-    options: dict[str, Any] = {"mode": mode, "mirror": mirror, "where": where}
-    timesteps = timestep or [DEFAULT_TIMESTEP]
+    options: dict[str, Any] = {"recipe": recipe, "mode": mode, "mirror": mirror, "where": where}
     with progress_bars(messages) as report:
         opened = _open(index, ray)
         if without_top:
-            answer = opened.attribute(image, timesteps, without_top, **options)
+            answer = opened.attribute(image, timestep, without_top, **options)
             options |= {"without": answer.image_ids, "candidates": _enough_candidates(answer, without_top)}
-        mean = opened.denoise(image, timesteps, progress=report, **options)
+        mean = opened.denoise(image, timestep, progress=report, **options)
     mean.save(output)
     if as_json:
         print_json({"picture": str(output), **mean.to_dict()})
@@ -168,12 +177,12 @@ def _check_explain(forms: list[str], per_image_topk: int | None) -> None:
 
 
 def _explain(
-    index: Index, image: Path, timesteps: list[int], answer: Attribution, options: dict[str, Any]
+    index: Index, image: Path, timestep: list[int] | None, answer: Attribution, options: dict[str, Any]
 ) -> list[Denoised]:
     """Return the picture as the collection explains it, and without the images of the answer, if any are left."""
     left_out = ((), answer.image_ids) if answer.collection > len(answer) else ((),)
     return [
-        index.denoise(image, timesteps, without=ids, **{**options, "candidates": _enough_candidates(answer, len(ids))})
+        index.denoise(image, timestep, without=ids, **{**options, "candidates": _enough_candidates(answer, len(ids))})
         for ids in left_out
     ]
 

@@ -33,7 +33,16 @@ from nda_index.store.folder import BUILDING, MANIFEST, SHARDS
 from nda_index.store.hashes import hash_files
 from nda_index.store.locks import write_lock
 from nda_index.store.manifest import Manifest, commit, read_manifest
-from nda_index.trust.null import DEFAULT_PICTURES, TIMESTEP, choose_pictures, make_null, write_null
+from nda_index.trust.null import (
+    DEFAULT_PICTURES,
+    TIMESTEP,
+    Null,
+    choose_evidence_scales,
+    choose_pictures,
+    make_null,
+    null_features,
+    write_null,
+)
 from nda_index.version import __version__
 
 SEED = 0
@@ -103,8 +112,10 @@ def build_shards(
             shards=[f"{SHARDS}/{number:05d}" for number in range(shards)],
             version=__version__,
         )
-        write_null(folder, _make_null(ray, folder, manifest, choose_pictures(images, null, SEED), report))
-        commit(folder, replace(manifest, files=hash_files(folder, journal.files)))
+        made = _make_null(ray, folder, manifest, choose_pictures(images, null, SEED), report)
+        write_null(folder, made)
+        features = [*manifest.features, *null_features(made, request.scales)]
+        commit(folder, replace(manifest, features=features, files=hash_files(folder, journal.files)))
     scales = {plan.scale.name: describe_plan(plan, sum(counts)) for plan in plans}
     return BuildSummary(sum(counts), sum(failures), scales, False, sum(counts) if interrupted else 0)
 
@@ -197,16 +208,16 @@ def _wait_for_all(ray: Any, pending: list[Any], report: Callable[[int], None]) -
     return list(ray.get(pending))
 
 
-def _make_null(
-    ray: Any, folder: Path, manifest: Manifest, pictures: NDArray[np.uint8], report: Progress
-) -> NDArray[np.float64]:
+def _make_null(ray: Any, folder: Path, manifest: Manifest, pictures: NDArray[np.uint8], report: Progress) -> Null:
     """Make the null of an index in shards: each picture is searched for on all of them at once."""
+    config = manifest.config
+    empty = Null(np.empty(0), choose_evidence_scales(config.image_size, config.scales))
     if not len(pictures):
-        return np.empty(0)
+        return empty
     shards = RayShards(ray, [folder / name for name in manifest.shards], partial=False)
-    with Index(folder, manifest, np.empty(0), shards) as index:
+    with Index(folder, manifest, empty, shards) as index:
 
         def vote(block: NDArray[np.uint8]) -> NDArray[np.float64]:
             return np.stack([index.votes(picture.transpose(1, 2, 0), TIMESTEP) for picture in block])
 
-        return make_null(pictures, index.pixels, vote, index.scales, report)
+        return make_null(pictures, index.pixels, vote, empty.scales, report)

@@ -70,7 +70,7 @@ def open_cluster(path: str | PathLike[str], address: str | None = None, *, parti
         raise ConfigError(f"the index {str(folder)!r} is not in shards; build it with `build_shards`, or open_index it")
     shards = RayShards(connect(address), [folder / name for name in names], partial)
     manifest = merge_manifests(folder, [read_manifest(folder / name) for name in names])
-    return Index(folder, manifest, read_null(folder), shards)
+    return Index(folder, manifest, read_null(folder, manifest.config.scales), shards)
 
 
 class ForgottenError(Exception):

@@ -22,7 +22,7 @@ from nda_index.coarse.member_kernels import Visits
 from nda_index.coarse.scan import REST_ALIKE, Scan
 from nda_index.coarse.windows import QueryWindows
 
-# Where these come from: docs/method.md, "The shortlist".
+# Where these come from: docs/studies/shortlist.md.
 DEFAULT_PROBES = 4  # cells that a window visits at most; 16 find what 4 find
 UNVISITED = 0.01  # of a window's mass may be left in cells that are neither visited nor flat
 FLAT = 1.0  # standard deviation of the logits, in nats, up to which a cell is flat

@@ -14,7 +14,7 @@ from nda_index.coarse.cell_kernels import NOTHING
 from nda_index.coarse.cells import Cells
 from nda_index.coarse.member_kernels import Lists, Visits, Windows
 
-# Measured: docs/method.md, "The shortlist".
+# Measured: docs/studies/shortlist.md.
 THIN = 0.003  # votes of a window that a visited cell must be worth, all its members together, to give any
 REST_ALIKE = 0.6  # cosine of what two patches have outside their coordinates
 FAINT_CELL = 1e-7  # of a query's flat votes that a cell must hold to give any: sums in float32 lose less

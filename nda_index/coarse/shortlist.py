@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-# What more or fewer candidates find and cost: docs/method.md, "The shortlist", and benchmarks/results/recall.md.
+# What more or fewer candidates find and cost: docs/studies/shortlist.md and benchmarks/results/recall.md.
 COVERED_VOTES = 0.9  # candidates are taken until they hold this fraction of the votes
 FEWEST_CANDIDATES = 256
 MOST_CANDIDATES = 1500

@@ -13,7 +13,8 @@ from nda_index.images import to_float
 from nda_index.scales import Scale
 
 # By how much the variance of a window's posterior grows, for each of its pixels, as a part of what the window changes
-# over a pixel: the index knows training windows at every second pixel, by few coordinates. Measured: docs/method.md.
+# over a pixel: the index knows training windows at every second pixel, by few coordinates. Measured:
+# docs/studies/shortlist.md.
 MISALIGNMENT = 1.5e-4
 
 
@@ -38,7 +39,13 @@ class QueryWindows:
 
 
 def query_windows(
-    embedding: Embedding, stride: int, clean: NDArray[np.uint8], noisy: NoisyImage, mirror: bool
+    embedding: Embedding,
+    stride: int,
+    clean: NDArray[np.uint8],
+    noisy: NoisyImage,
+    mirror: bool,
+    *,
+    aligned: bool = False,
 ) -> QueryWindows:
     """Return the windows of one noisy version of a query.
 
@@ -51,6 +58,7 @@ def query_windows(
         clean: uint8 [C, H, W], the query.
         noisy: the query with noise, or without.
         mirror: look up the mirror image's windows too; takes twice the time.
+        aligned: the windows of the index are all that the exact stage will see: none that it misses broadens a window.
     """
     scale, size = embedding.scale, clean.shape[1:]
     weights = np.outer(*(_weigh_axis(scale, side, stride) for side in size)).reshape(-1)  # [P]
@@ -58,10 +66,11 @@ def query_windows(
     taken = np.flatnonzero(weights)
     weights = weights[taken]
     owners = taken
-    parts = [_embed_version(embedding, stride, clean, noisy, taken)]
+    missed = 0 if aligned else stride / 2
+    parts = [_embed_version(embedding, missed, clean, noisy, taken)]
     if mirror:
         flipped = NoisyImage(np.ascontiguousarray(noisy.pixels[..., ::-1]), noisy.signal, noisy.sigma)
-        parts.append(_embed_version(embedding, stride, np.ascontiguousarray(clean[..., ::-1]), flipped, taken))
+        parts.append(_embed_version(embedding, missed, np.ascontiguousarray(clean[..., ::-1]), flipped, taken))
         owners = np.concatenate([taken, places[:, ::-1].reshape(-1)[taken]])
         alone = np.bincount(owners)[owners] == 1  # at the border, where the grid is not its own mirror image
         weights = np.concatenate([weights, weights]) * np.where(alone, 0.5, 1.0)
@@ -70,13 +79,13 @@ def query_windows(
 
 
 def _embed_version(
-    embedding: Embedding, stride: int, clean: NDArray[np.uint8], noisy: NoisyImage, taken: NDArray[np.int64]
+    embedding: Embedding, missed: float, clean: NDArray[np.uint8], noisy: NoisyImage, taken: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     pixels, scaled = to_float(clean, np.float64), noisy.pixels / noisy.signal  # [C, H, W] each
     vectors = embed_noisy(embedding, clean, scaled)  # [P, d]
     still = vectors if np.allclose(scaled, pixels, atol=1e-5) else embed_noisy(embedding, clean, pixels)  # [P, d]
     change = _measure_change(still, embedding.scale, clean.shape[1:])[taken]  # [W]
-    part = MISALIGNMENT * embedding.scale.patch**2 * stride / 2
+    part = MISALIGNMENT * embedding.scale.patch**2 * missed
     broadened = noisy.sigma**2 / noisy.signal**2 + part * (change + change.mean())  # [W]
     return vectors[taken], broadened
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from nda_index.errors import ConfigError
 from nda_index.exact.posterior import score_views
-from nda_index.exact.views import views_of
 from nda_index.images import to_float
 from nda_index.progress import quiet
 from nda_index.question import Options, as_question
+from nda_index.recipe import Recipe, Term, as_recipe
 from nda_index.scales import Scale
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def posterior_scores(
     train: Pictures,
     queries: Pictures,
     scales: Sequence[Scale],
-    timestep: int | Sequence[int],
+    timestep: int | Sequence[int] | None,
     **options: Unpack[Options],
 ) -> Scores:
     """Score images by the exact patch posterior (arXiv 2510.14269), as `Index.scores` does, without an index.
@@ -43,7 +43,7 @@ def posterior_scores(
         train: uint8 [N, H, W, C].
         queries: uint8 [Q, H, W, C].
         scales: their scores are summed with their weights; each costs a pass.
-        timestep: one, or several, which are averaged; each costs a pass.
+        timestep: one, or several, which are averaged; each costs a pass. None where `recipe` is given.
         **options: as for `Index.scores`. `mode`, `candidates` and `where` have no effect.
 
     Raises:
@@ -66,7 +66,7 @@ def posterior_scores(
     blocks = [pixels[first : first + BLOCK] for first in range(0, len(pixels), BLOCK)]
     rows = [
         score_views(
-            views_of(question.noisy_versions(query), scales),
+            question.views(query, scales),
             lambda: blocks,
             len(pixels),
             question.posterior,
@@ -75,6 +75,28 @@ def posterior_scores(
         for query in _channels_first(queries)
     ]
     return np.stack(rows)
+
+
+def recipe_scores(
+    train: Pictures, queries: Pictures, recipe: str | Recipe | Sequence[Term], *, seed: int = 0
+) -> Scores:
+    """Score images by a recipe, as `Index.scores` does, without an index.
+
+    Args:
+        train: uint8 [N, H, W, C].
+        queries: uint8 [Q, H, W, C].
+        recipe: as for `Index.attribute`; each term and draw costs a pass.
+        seed: number of the first noise draw.
+
+    Raises:
+        ConfigError: as `posterior_scores`.
+
+    Example:
+        >>> pictures = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3), np.uint8)
+        >>> recipe_scores(pictures, pictures[4:5], "models").argmax()
+        np.int64(4)
+    """
+    return posterior_scores(train, queries, as_recipe(recipe).scales, None, recipe=recipe, seed=seed)
 
 
 def pixel_distance(train: Pictures, queries: Pictures) -> Scores:

@@ -28,7 +28,17 @@ from nda_index.store.files import writing
 from nda_index.store.hashes import hash_files
 from nda_index.store.locks import write_lock
 from nda_index.store.manifest import Manifest, commit
-from nda_index.trust.null import DEFAULT_PICTURES, NULL, choose_pictures, make_null, vote_on_cells, write_null
+from nda_index.trust.null import (
+    DEFAULT_PICTURES,
+    NULL,
+    choose_evidence_scales,
+    choose_pictures,
+    make_null,
+    null_features,
+    read_null,
+    vote_on_cells,
+    write_null,
+)
 from nda_index.version import __version__
 
 SEED = 0
@@ -110,9 +120,9 @@ def finish_build(
             for plan in plans
         ]
         pictures = choose_pictures(corpus, null, SEED)
-        write_null(
-            folder, make_null(pictures, corpus.pixels, vote_on_cells(cells, corpus.count), request.scales, report)
-        )
+        judged_at = choose_evidence_scales(request.size, request.scales)
+        vote = vote_on_cells(cells, corpus.count)
+        write_null(folder, make_null(pictures, corpus.pixels, vote, judged_at, report))
         journal = record(folder, journal)
     report("commit", 0, 1)
     write_failures(folder / "failures.parquet", [Failure(key, reason) for key, reason in journal.failures])
@@ -120,7 +130,14 @@ def finish_build(
     files = hash_files(folder, journal.files)
     manifest = commit(
         folder,
-        Manifest(config=request.config(plans), counts=counts, files=files, table=journal.table, version=__version__),
+        Manifest(
+            config=request.config(plans),
+            counts=counts,
+            files=files,
+            table=journal.table,
+            version=__version__,
+            features=null_features(read_null(folder, request.scales), request.scales),
+        ),
     )
     report("commit", 1, 1)
     return manifest

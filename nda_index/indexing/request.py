@@ -14,7 +14,7 @@ from nda_index.sources import OpenSource, Source, open_source, select_positions
 from nda_index.store.config import CoarseConfig, IndexConfig
 from nda_index.version import __version__
 
-DEFAULT_SCALES = (Scale(patch=7), Scale(patch=14, downscale=2))
+DEFAULT_SCALES = (Scale(patch=4), Scale(patch=10, downscale=2))  # those of the recipe "models": docs/method.md
 DEFAULT_MEMORY = 3 << 30
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nda_index.answer.attribution import Attribution
 from nda_index.exact.maps import evidence_maps
-from nda_index.exact.views import total_score
+from nda_index.exact.views import scales_of, total_score
 from nda_index.images import to_float
 from nda_index.query.conversation import Collection, Conversation, converse
 from nda_index.query.gather import Scored, fetch_rows, score_images
@@ -71,7 +71,7 @@ def attribute(collection: Collection, query: Query) -> Attribution:
             covered, error = estimate_mass_covered(prepared.views, search.scored.coverages)
         score_errors, draw_errors = estimate_errors(
             prepared.views, search.scored.log_normalisers, search.scored.coverages, to_float(search.rows.pixels),
-            query.question.posterior, query.question.grouping,
+            query.question.posterior,
         )  # fmt: skip
     with timer.stage("verdict"):
         judgement = _judge(query.pixels, search.rows.pixels, collection)
@@ -88,7 +88,7 @@ def attribute(collection: Collection, query: Query) -> Attribution:
         train_maps=maps[1],
         evidence=judgement.evidence,
         percentiles=judgement.percentiles,
-        null_pictures=len(collection.null),
+        null_pictures=len(collection.null.evidence),
         groups=judgement.groups,
         mass_covered=covered,
         mass_error=error,
@@ -97,8 +97,8 @@ def attribute(collection: Collection, query: Query) -> Attribution:
         scored=len(search.scored.image_ids),
         collection=search.scored.allowed,
         missing=collection.missing(),
-        settings=_settings(collection, prepared, search.scored),
-        scales=collection.scales,
+        settings=_settings(prepared, search.scored),
+        scales=tuple(scales_of(prepared.views)),
         log_normalisers=tuple(search.scored.log_normalisers),
         index_hash=collection.index_hash,
         version=__version__,
@@ -139,8 +139,8 @@ def _search(collection: Collection, prepared: ShardQuestion, top: int, timer: St
 
 def _judge(query: NDArray[np.uint8], images: NDArray[np.uint8], collection: Collection) -> _Judgement:
     """Judge images uint8 [n, C, H, W]: the first `JUDGED` get a verdict, the first `GROUPED` are grouped."""
-    explained = measure_evidence(query, images[:JUDGED], collection.scales)
-    null = collection.null
+    explained = measure_evidence(query, images[:JUDGED], collection.null.scales)
+    null = collection.null.evidence
     places = [find_percentile(float(value), null) if len(null) else np.nan for value in explained]
     unjudged = np.full(len(images) - len(explained), np.nan)
     alone = np.arange(min(GROUPED, len(images)), len(images))
@@ -151,10 +151,10 @@ def _judge(query: NDArray[np.uint8], images: NDArray[np.uint8], collection: Coll
     )
 
 
-def _settings(collection: Collection, prepared: ShardQuestion, scored: Scored) -> dict[str, object]:
+def _settings(prepared: ShardQuestion, scored: Scored) -> dict[str, object]:
     return {
         **prepared.question.as_settings(),
-        "scales": [scale.name for scale in collection.scales],
+        "scales": [scale.name for scale in scales_of(prepared.views)],
         "backend": scored.backend,
         "left_out": scored.left_out,
     }

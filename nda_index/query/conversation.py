@@ -10,11 +10,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nda_index.coarse.lookups import choose_lookups
 from nda_index.errors import ShardLostError
-from nda_index.exact.views import views_of
 from nda_index.query.protocol import ShardQuestion, Shards, ShardSession
 from nda_index.question import Query
 from nda_index.scales import Scale
+from nda_index.trust.null import Null
 
 Result = TypeVar("Result")
 Value = TypeVar("Value", bound=np.generic)
@@ -27,7 +28,7 @@ class Collection:
     Attributes:
         shards: where its images are.
         scales: its scales.
-        null: float64, the best evidence of unrelated pictures.
+        null: what unrelated pictures get.
         probes: cells that a window of a query visits at most.
         candidates: length of the shortlist, None to choose it.
         index_hash: sha256 of its manifest.
@@ -35,7 +36,7 @@ class Collection:
 
     shards: Shards
     scales: tuple[Scale, ...]
-    null: NDArray[np.float64]
+    null: Null
     probes: int
     candidates: int | None
     index_hash: str
@@ -62,9 +63,10 @@ class Collection:
 
     def prepare(self, query: Query, *, mean: bool = False, probes: int | None = None) -> ShardQuestion:
         """Make a query ready for the shards: noise is drawn here, once for all of them."""
-        views = tuple(views_of(query.question.noisy_versions(query.pixels), self.scales))
+        views = tuple(query.question.views(query.pixels, self.scales))
+        lookups = choose_lookups(views, self.scales)
         probes = self.probes if probes is None else probes
-        return ShardQuestion(query.question, query.pixels, views, probes, mean, query.progress)
+        return ShardQuestion(query.question, query.pixels, views, lookups, probes, mean, query.progress)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nda_index.answer.denoised import Denoised
 from nda_index.errors import ConfigError, QueryError
 from nda_index.exact.means import posterior_mean
+from nda_index.exact.views import scales_of
 from nda_index.images import to_float
 from nda_index.query.conversation import Collection, converse
 from nda_index.query.gather import average_images
@@ -32,7 +33,8 @@ def denoise(collection: Collection, query: Query, without: Sequence[int] | NDArr
         prepared = collection.prepare(query, mean=True)
     candidates = query.question.candidates or collection.candidates
     averaged = converse(collection, prepared, lambda conversation: average_images(conversation, candidates, left_out))
-    image, by_scale = posterior_mean(averaged.pixels, collection.scales)
+    scales = tuple(scales_of(prepared.views))
+    image, by_scale = posterior_mean(averaged.pixels, scales)
     picture = query.pixels.transpose(1, 2, 0)
     settings = query.question.as_settings()
     del settings["per_image_topk"]
@@ -44,8 +46,8 @@ def denoise(collection: Collection, query: Query, without: Sequence[int] | NDArr
         averaged=len(averaged.image_ids),
         collection=averaged.allowed,
         missing=collection.missing(),
-        settings={**settings, "without": left_out.tolist(), "scales": [scale.name for scale in collection.scales]},
-        scales=collection.scales,
+        settings={**settings, "without": left_out.tolist(), "scales": [scale.name for scale in scales]},
+        scales=scales,
         index_hash=collection.index_hash,
         version=__version__,
         seconds=timer.add({**averaged.seconds, "decode": query.decode_seconds}),

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from nda_index.coarse.lookups import Lookups
 from nda_index.exact.views import View
 from nda_index.progress import Progress
 from nda_index.question import Question
@@ -33,6 +34,7 @@ class ShardQuestion:
         question: its options.
         pixels: uint8 [C, H, W], the picture as the index compares it.
         views: noisy versions of the picture at every scale, made once for all shards.
+        lookups: what the coarse stage looks up for them.
         probes: cells that a window of the picture visits at most.
         mean: the posterior mean is wanted, and not scores.
         progress: is called with (stage, done, total) by shards of this process.
@@ -41,6 +43,7 @@ class ShardQuestion:
     question: Question
     pixels: NDArray[np.uint8]
     views: tuple[View, ...]
+    lookups: Lookups
     probes: int
     mean: bool = False
     progress: Progress | None = None
@@ -69,11 +72,11 @@ class Selection:
 
 @dataclass(frozen=True)
 class Totals:
-    """Masses of the selected images together, for each view.
+    """Masses of the selected images together.
 
     Attributes:
-        exact: natural logarithm, by the exact stage, float64 [P] each.
-        coarse: logarithm to base 2, by the coarse stage, float64 [W] each; none where nothing is sampled.
+        exact: of each view, natural logarithm, float64 [P] each.
+        coarse: of each lookup, logarithm to base 2, float64 [W] each; none where nothing is sampled.
     """
 
     exact: list[Floats]
@@ -86,7 +89,8 @@ class Outside:
 
     Attributes:
         ratios: mass of each sampled image over that of all selected ones, float64 [m, P] each.
-        held: part of the visited cells' mass that the selected images hold, float64 [rows, columns] each.
+        held: part of the visited cells' mass that the selected images hold, float64 [rows, columns] each; NaN where
+            the coarse stage does not know.
     """
 
     ratios: list[Floats]
@@ -127,7 +131,7 @@ class ShardSession(Protocol):
     """
 
     def probe(self) -> list[Floats]:
-        """Visit cells: the log mass (base 2) of every visit, [V] for each view; none in exact mode."""
+        """Visit cells: the log mass (base 2) of every visit, [V] for each lookup; none in exact mode."""
 
     def vote(self, log_masses: list[Floats]) -> Votes:
         """Estimate scores, from the log masses of all shards."""

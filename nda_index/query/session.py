@@ -42,18 +42,18 @@ class LocalSession:
         self._sums: PosteriorSums | MeanSums | None = None
 
     def probe(self) -> list[Floats]:
-        """Visit cells: the log mass (base 2) of every visit, for each view."""
+        """Visit cells: the log mass (base 2) of every visit, for each lookup."""
         with self._timer.stage("probe"):
             self._allowed = self._shard.allow(self._question.question.where)
             if self._question.question.mode != "exact":
-                self._visits = [self._visit(view) for view in self._question.views]
+                self._visits = [self._visit(lookup) for lookup in self._question.lookups.views]
         return [visit.log_masses for visit in self._visits]
 
     def vote(self, log_masses: list[Floats]) -> Votes:
         """Estimate scores, from the log masses of all shards."""
         with self._timer.stage("probe"):
             self._probes = [visit.probe(total) for visit, total in zip(self._visits, log_masses, strict=True)]
-            factors = [view.factor for view in self._question.views]
+            factors = [lookup.factor for lookup in self._question.lookups.views]
             votes = sum_votes(factors, self._probes) if self._probes else None
         return Votes(votes, self._allowed)
 
@@ -80,10 +80,8 @@ class LocalSession:
             views, settings = self._question.views, self._question.question.posterior
             pixels = to_float(self._shard.corpus.pixels(self._sampled))
             ratios = weigh_outside(views, totals.exact, pixels, settings)
-            held = [
-                probe.held(total)[:: view.scale.query_stride, :: view.scale.query_stride]
-                for probe, total, view in zip(self._probes, totals.coarse, views, strict=True)
-            ]
+            known = [probe.held(total) for probe, total in zip(self._probes, totals.coarse, strict=True)]
+            held = self._question.lookups.spread(known, views)
         return Outside(ratios, held)
 
     def score(self, log_normalisers: list[Floats]) -> ShardScores:
@@ -113,11 +111,14 @@ class LocalSession:
         """Let go of what the steps kept."""
         self._visits, self._probes, self._sums = [], [], None
 
-    def _visit(self, view: View) -> CellVisit:
-        question, cells = self._question, self._shard.coarse[self._shard.scales.index(view.scale)]
+    def _visit(self, lookup: View) -> CellVisit:
+        names = [scale.name for scale in self._shard.scales]
+        question, cells = self._question, self._shard.coarse[names.index(lookup.scale.name)]
+        mirror, train_stride = question.question.mirror, lookup.scale.train_stride
+        aligned = train_stride > 1 and train_stride % cells.stride == 0 and not mirror
         with self._timer.stage("embed"):
             windows = query_windows(
-                cells.embedding, cells.stride, question.pixels, view.noisy, question.question.mirror
+                cells.embedding, cells.stride, question.pixels, lookup.noisy, mirror, aligned=aligned
             )
         some = None if self._allowed.all() else self._allowed
         return visit_cells(cells, windows, len(self._allowed), probes=question.probes, allowed=some)

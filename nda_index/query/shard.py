@@ -48,7 +48,7 @@ class Shard:
         self.scales = self.manifest.config.scales
         self.corpus = Corpus(folder, self.manifest.config.shape, self.manifest.table)
         self.coarse = open_coarse(folder, self.manifest)
-        self.null = read_null(folder)
+        self.null = read_null(folder, self.scales)
         self.present = np.ones(self.corpus.count, np.bool_)
         self.present[read_removed(folder, self.manifest)] = False
         self.backend = BACKENDS_BY_DEVICE[device]

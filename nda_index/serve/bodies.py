@@ -16,6 +16,7 @@ from nda_index.answer.attribution import Attribution
 from nda_index.answer.forms import strict_json
 from nda_index.exact.links import GRID
 from nda_index.index import Index
+from nda_index.recipe import RECIPES
 from nda_index.serve.filters import ColumnKind
 from nda_index.serve.forms import Options
 from nda_index.serve.settings import FORMATS, ServeSettings
@@ -77,6 +78,15 @@ class Limits(Body):
     formats: list[str]
 
 
+class RecipeDescription(Body):
+    """A recipe that has a name: its terms, and what it compares, for a person."""
+
+    name: str
+    terms: str
+    title: str
+    summary: str
+
+
 class IndexDescription(Body):
     """The index and the bounds of a question."""
 
@@ -87,6 +97,7 @@ class IndexDescription(Body):
     scales: list[ScaleDescription]
     columns: list[Column]
     null_pictures: int
+    recipes: list[RecipeDescription]
     defaults: Options
     limits: Limits
     examples: list[int]
@@ -206,6 +217,10 @@ def describe_index(index: Index, columns: Mapping[str, ColumnKind], settings: Se
         ],
         columns=[Column(name=name, type=kind) for name, kind in columns.items()],
         null_pictures=index.null_pictures,
+        recipes=[
+            RecipeDescription(name=name, terms=str(recipe), title=recipe.title, summary=recipe.summary)
+            for name, recipe in RECIPES.items()
+        ],
         defaults=Options(),
         limits=Limits(
             bytes=settings.upload_bytes,

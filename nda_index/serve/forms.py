@@ -17,9 +17,18 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from nda_index.diffusion import NoiseSetting
-from nda_index.question import Mode, Question
+from nda_index.errors import ConfigError
+from nda_index.question import Mode, Question, as_question
 from nda_index.serve.refusal import Refusal
-from nda_index.serve.settings import CONDITION_CHARACTERS, DRAWS, PER_IMAGE_TOPK, TEXT_BYTES, TIMESTEPS, ServeSettings
+from nda_index.serve.settings import (
+    CONDITION_CHARACTERS,
+    DRAWS,
+    PER_IMAGE_TOPK,
+    RECIPE_CHARACTERS,
+    TEXT_BYTES,
+    TIMESTEPS,
+    ServeSettings,
+)
 
 IMAGE = re.compile(r'"image"\s*:\s*"')
 
@@ -31,8 +40,9 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    timestep: Annotated[list[Timestep], Field(min_length=1, max_length=TIMESTEPS)] = [100]
+    timestep: Annotated[list[Timestep], Field(min_length=1, max_length=TIMESTEPS)] | None = None
     top: Annotated[int, Field(ge=1)] = 10
+    recipe: Annotated[str, Field(max_length=RECIPE_CHARACTERS)] | None = None
     noise: NoiseSetting = Question.noise
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] = Question.seed
     draws: Annotated[int, Field(ge=1, le=DRAWS)] = Question.draws
@@ -47,15 +57,20 @@ class Options(BaseModel):
     @classmethod
     def _split_timesteps(cls, value: Any) -> Any:
         """Take one timestep, several, or several in one text: "100,200"."""
+        if value is None:
+            return None
         values = value[: TIMESTEPS + 1] if isinstance(value, list) else [value]  # enough to be refused
         parts = [part.split(",", TIMESTEPS) if isinstance(part, str) else [part] for part in values]
         return [one for part in parts for one in part][: TIMESTEPS + 1]
 
     @model_validator(mode="after")
     def _check_cost(self) -> Options:
-        draws = self.draws if self.noise == "average" else 1
-        if draws * len(self.timestep) > DRAWS:
-            raise ValueError(f"timesteps times draws is {draws * len(self.timestep)}; it must be at most {DRAWS}")
+        try:
+            passes = as_question(**self.model_dump(include=Options.model_fields.keys() - {"top"})).passes
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        if passes > DRAWS:
+            raise ValueError(f"timesteps, or terms, times draws is {passes}; it must be at most {DRAWS}")
         return self
 
 

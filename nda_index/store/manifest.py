@@ -20,7 +20,7 @@ from nda_index.store.folder import BUILDING, MANIFEST
 from nda_index.store.hashes import hash_ends, size_problem
 
 FORMAT_VERSION = 1
-FEATURES = ("removed", "shards")  # features of the format that this version of nda_index knows, beyond version 1
+FEATURES = ("removed", "shards", "evidence")  # of the format, that this version of nda_index knows beyond version 1
 
 _SELF_HASH = "manifest_sha256"
 
@@ -39,7 +39,7 @@ class Manifest:
         shards: folders of the indexes that the collection is divided into; none if it is not.
         obsolete: files that are no part of the index any more, but were when readers opened it that may still go on.
         features: names of format features that a reader must know.
-        tuning: what `nda_index.tune` measured and chose; empty until then.
+        tuning: what `nda_index.evaluate.tuning` measured and chose; empty until then.
         version: version of nda_index that wrote it.
         format_version: version of the format on disk.
         index_hash: sha256 of the manifest file; empty until it is written. It names the index's whole content.

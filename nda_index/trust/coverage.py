@@ -132,8 +132,9 @@ def estimate_coverages(
         wins = count * sample.stands_for[:, None] * won  # [m, P]
         features = _describe_positions(known.reshape(-1), log_total)
         prior = _make_prior(features, known.reshape(-1), wins, float(np.median(sample.stands_for)))
-        estimate = _estimate_inside(wins, features, prior)
-        replicates = np.stack([_estimate_inside(wins[pick], features, prior).covered for pick in picks])  # [B, P]
+        resampled = _resample(wins, np.vstack([np.arange(count), picks]), prior)
+        estimate, *others = [_estimate_inside(one, features, prior) for one in resampled]
+        replicates = np.stack([other.covered for other in others])  # [B, P]
         # Whoever wins, wins this much of a position: 1 where one image holds the mass, little where many share it.
         sharpness = _average(won, wins) if wins.any() else 1.0
         spread = (1 - estimate.reliability) * sharpness * estimate.covered * (1 - estimate.covered)
@@ -182,9 +183,10 @@ def estimate_errors(
     coverages: Sequence[ViewCoverage],
     train: NDArray[np.floating],
     settings: PosteriorSettings,
-    grouping: tuple[int, int],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Estimate the standard errors of images' scores, float64 [n]: from what was not scored, and from the noise draws.
+
+    A term of a single draw adds nothing to the second: it does not know how another draw would score.
 
     Args:
         views: of the query: for each scale, timestep and draw.
@@ -192,21 +194,22 @@ def estimate_errors(
         coverages: of the views; none where everything was scored.
         train: floats [n, C, H, W] in [-1, 1], the images.
         settings: as for the scores.
-        grouping: numbers of timesteps and of draws.
     """
-    timesteps, draws = grouping
-    if not coverages and draws < 2:
+    repeated = any(view.draws > 1 for view in views)
+    if not coverages and not repeated:
         return np.zeros(len(train)), np.zeros(len(train))
     covered = [c.covered for c in coverages] if coverages else [np.ones(view.positions) for view in views]
     totals = [normaliser + np.log(part) for normaliser, part in zip(log_normalisers, covered, strict=True)]
     blocks = block_masses(views, train, settings, totals)
     weights = [block.weights(total) for block, total in zip(blocks, totals, strict=True)]
     from_outside = cover_scores(views, weights, coverages)[1] if coverages else np.zeros(len(train))
-    if draws < 2:
-        return from_outside, np.zeros(len(train))
-    parts = np.stack([v.factor * (w @ c) for v, w, c in zip(views, weights, covered, strict=True)])  # [views, n]
-    by_draw = parts.reshape(-1, timesteps, draws, len(train)).sum(axis=0)  # [timesteps, draws, n]
-    return from_outside, np.sqrt(draws * by_draw.var(axis=1, ddof=1).sum(axis=0))
+    by_draw: dict[tuple[int, int], NDArray[np.float64]] = {}  # [draws, n] of each noise: scales that share it err alike
+    for view, weight, part in zip(views, weights, covered, strict=True):
+        if view.draws > 1:
+            noise = by_draw.setdefault((view.timestep, view.draws), np.zeros((view.draws, len(train))))
+            noise[view.draw] += view.factor * (weight @ part)
+    variances = [len(draws) * draws.var(axis=0, ddof=1) for draws in by_draw.values()]
+    return from_outside, np.sqrt(np.sum(variances, axis=0) if variances else np.zeros(len(train)))
 
 
 @dataclass(frozen=True)
@@ -223,6 +226,15 @@ class _Prior:
     coefficients: NDArray[np.float64]
     precision: NDArray[np.float64]
     dispersion: float
+    jump: float
+
+
+@dataclass(frozen=True)
+class _Wins:
+    """Wins of sampled images: means of two halves of the sample, [P] each, and what one image's win adds to a mean."""
+
+    first: NDArray[np.float64]
+    second: NDArray[np.float64]
     jump: float
 
 
@@ -274,8 +286,23 @@ def _make_prior(
     return _Prior(np.array([level, *EXPECTED]), np.array([precision, *slack]), dispersion, jump)
 
 
-def _estimate_inside(wins: NDArray[np.float64], features: NDArray[np.float64], prior: _Prior) -> _Estimate:
-    """Estimate the part of the mass inside at each position, from wins of sampled images over the scored ones, [m, P].
+def _resample(wins: NDArray[np.float64], picks: NDArray[np.int64], prior: _Prior) -> list[_Wins]:
+    """Summarise wins of sampled images, [m, P], for each choice of m of them with replacement, [B, m]."""
+    count = len(wins)
+    parts = []
+    for half in (picks[:, ::2], picks[:, 1::2]):
+        times = np.stack([np.bincount(one, minlength=count) for one in half]) / half.shape[1]  # [B, m]
+        parts.append(np.einsum("bm,mp->bp", times, wins))  # as in `Masses.scores`, not a matrix product
+    sums, squares = wins.sum(axis=1), (wins**2).sum(axis=1)  # [m]
+    found = []
+    for first, second, pick in zip(*parts, picks, strict=True):
+        whole = sums[pick].sum()
+        found.append(_Wins(first, second, squares[pick].sum() / whole / count if whole > 0 else prior.jump))
+    return found
+
+
+def _estimate_inside(wins: _Wins, features: NDArray[np.float64], prior: _Prior) -> _Estimate:
+    """Estimate the part of the mass inside at each position, from wins of sampled images over the scored ones.
 
     With mu = exp(x beta) wins expected at a position (`_regress`) and y wins counted, y ~ Gamma-Poisson of shape a:
     E[wins | y] = mu + r (y - mu) with the reliability r = mu / (mu + a j), where j is what one sampled image adds.
@@ -283,15 +310,13 @@ def _estimate_inside(wins: NDArray[np.float64], features: NDArray[np.float64], p
     halves y1, y2 of the sample, whose errors are independent (empirical Bayes). The part inside is
     1 / (1 + E[wins | y]).
     """
-    halves = wins[::2].mean(axis=0), wins[1::2].mean(axis=0)  # [P] each
-    single = (halves[0] + halves[1]) / 2  # [P]
+    single = (wins.first + wins.second) / 2  # [P]
     coefficients, level_error = _regress(features, single + UNSEEN * prior.jump / len(single), prior)
     expected = np.exp(np.clip(features @ coefficients, -LARGEST, LARGEST))  # [P]
     unit = (1 + expected) ** 2
-    alike = ((halves[0] - expected) * (halves[1] - expected) / unit).sum()
+    alike = ((wins.first - expected) * (wins.second - expected) / unit).sum()
     shape = float(np.clip((expected**2 / unit).sum() / max(alike, 1e-300), *SHAPES))
-    jump = _average(wins, wins) / len(wins) if wins.any() else prior.jump
-    reliability = expected / (expected + shape * jump)  # of a position's own count, under the gamma-Poisson model
+    reliability = expected / (expected + shape * wins.jump)  # of a position's own count, under the gamma-Poisson model
     covered = 1 / (1 + expected + reliability * (single - expected))
     # 1 / (1 + x) is convex: from noisy single positions the estimate is too high, from expected wins too low.
     bracket = BRACKET * np.sqrt(1 - reliability) * (1 / (1 + single) - 1 / (1 + expected))

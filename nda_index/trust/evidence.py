@@ -20,7 +20,7 @@ from nda_index.images import to_float
 from nda_index.scales import Scale
 from nda_index.threads import one_torch_thread
 
-# Chosen on the first CIFAR-10 images; benchmarks/results/verdict.md measures them on others. See docs/method.md.
+# Chosen on the first CIFAR-10 images; benchmarks/results/verdict.md measures them on others (docs/studies/verdict.md).
 _POSITIONS = 32  # training windows along an axis: larger images are compared on a coarser grid
 _QUERY_STEP = 2  # query windows stand on every second position of that grid: a quarter of the work
 _MOST_SHIFT = 8  # positions by which a match may be displaced as a whole

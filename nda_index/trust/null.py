@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,37 @@ TOGETHER = 32  # pictures that are searched for at a time: more save little more
 MEMORY = 1 << 30  # bytes that the visits of several pictures may take
 
 
+EVIDENCE_SCALES = (Scale(7), Scale(14, 2))  # windows that show a layout; smaller ones match by chance
+
 Vote = Callable[[NDArray[np.uint8]], NDArray[np.float64]]  # pictures [Q, C, H, W] to votes of all images [Q, N]
 Read = Callable[[NDArray[np.int64]], NDArray[np.uint8]]  # image ids [n] to pixels [n, C, H, W]
+
+
+@dataclass(frozen=True)
+class Null:
+    """What unrelated pictures get.
+
+    Attributes:
+        evidence: float64 [m], the best evidence of each picture; empty where there is no null.
+        scales: at which this evidence was measured: that of an answer's images must be measured at the same ones.
+    """
+
+    evidence: NDArray[np.float64]
+    scales: tuple[Scale, ...]
+
+
+def choose_evidence_scales(size: tuple[int, int], scales: Sequence[Scale]) -> tuple[Scale, ...]:
+    """Return the scales at which evidence is measured: `EVIDENCE_SCALES` that fit the images, or the index's own.
+
+    Args:
+        size: (height, width) of the images.
+        scales: of the index.
+
+    Example:
+        >>> [scale.name for scale in choose_evidence_scales((12, 12), [Scale(4)])]
+        ['p7r1']
+    """
+    return tuple(scale for scale in EVIDENCE_SCALES if scale.patch <= min(size)) or tuple(scales)
 
 
 def choose_pictures(images: Images, pictures: int | Sequence[Any], seed: int) -> NDArray[np.uint8]:
@@ -53,20 +83,15 @@ def choose_pictures(images: Images, pictures: int | Sequence[Any], seed: int) ->
     return np.array(decoded, np.uint8).reshape(-1, *images.shape)
 
 
-def make_null(
-    pictures: NDArray[np.uint8], pixels: Read, vote: Vote, scales: Sequence[Scale], report: Progress
-) -> NDArray[np.float64]:
+def make_null(pictures: NDArray[np.uint8], pixels: Read, vote: Vote, scales: Sequence[Scale], report: Progress) -> Null:
     """Compare unrelated pictures with their best matches in a collection.
 
     Args:
         pictures: uint8 [Q, C, H, W], from `choose_pictures`.
         pixels: reads images of the collection.
         vote: estimates the scores of all images for several pictures, from `vote_on_cells` or on other machines.
-        scales: of the index.
+        scales: of the evidence, from `choose_evidence_scales`.
         report: is called with ("null", done, total).
-
-    Returns:
-        float64 [Q], the best evidence for each picture.
     """
     null: list[float] = []
     for start in range(0, len(pictures), TOGETHER):
@@ -75,7 +100,7 @@ def make_null(
         for picture, image_ids in zip(block, best, strict=True):
             null.append(find_best_unrelated(picture, pixels(image_ids), scales))
             report("null", len(null), len(pictures))
-    return np.array(null, np.float64)
+    return Null(np.array(null, np.float64), tuple(scales))
 
 
 def vote_on_cells(coarse: Sequence[Cells], count: int) -> Vote:
@@ -117,11 +142,23 @@ def _votes(coarse: Sequence[Cells], count: int, pictures: NDArray[np.uint8]) -> 
     return votes
 
 
-def write_null(folder: Path, null: NDArray[np.float64]) -> None:
+def null_features(null: Null, scales: Sequence[Scale]) -> list[str]:
+    """Return the features that a reader of an index with this null must know: whose scales are not the index's own."""
+    return [] if null.scales == tuple(scales) else ["evidence"]
+
+
+def write_null(folder: Path, null: Null) -> None:
     """Write a null into an index's folder."""
-    write_arrow(folder / NULL, {"evidence": null}, {})
+    write_arrow(folder / NULL, {"evidence": null.evidence}, {"scales": [asdict(scale) for scale in null.scales]})
 
 
-def read_null(folder: Path) -> NDArray[np.float64]:
-    """Read what `write_null` wrote."""
-    return np.asarray(read_arrow(folder / NULL)[0]["evidence"].to_numpy(), np.float64)
+def read_null(folder: Path, scales: Sequence[Scale]) -> Null:
+    """Read what `write_null` wrote.
+
+    Args:
+        folder: of the index.
+        scales: of the index: version 0.1.0 measured evidence at these, and did not write which.
+    """
+    table, header = read_arrow(folder / NULL)
+    written = tuple(Scale(**scale) for scale in header.get("scales", ()))
+    return Null(np.asarray(table["evidence"].to_numpy(), np.float64), written or tuple(scales))

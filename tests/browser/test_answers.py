@@ -46,6 +46,7 @@ def test_from_drop_to_shared_link(visit: Visit, browser: Browser, collage: bytes
         assert other.keys() == found
         expect(other.page.locator("#verdict")).to_have_text("Two strong matches")
         # The answer brings its picture along: it can be compared again.
+        other.page.get_by_label("Compare", exact=True).select_option("one depth, chosen below")
         other.page.locator("#timestep").press("ArrowLeft")
         other.compare_again()
         expect(other.page.locator("#compared")).to_contain_text("t = 75")

@@ -88,7 +88,7 @@ def test_keyboard(visit: Visit, collage: bytes) -> None:
 
     page.get_by_role("tab", name="All patches").focus()
     page.keyboard.press("ArrowRight")
-    expect(page.get_by_role("tab", selected=True)).to_have_text("5 px patches")
+    expect(page.get_by_role("tab", selected=True)).to_have_text("4 px patches")
 
     page.locator(".pick").first.focus()
     page.keyboard.press("ArrowDown")
@@ -100,10 +100,11 @@ def test_keyboard(visit: Visit, collage: bytes) -> None:
 def test_scales_and_heat_map(visit: Visit, collage: bytes) -> None:
     visit.ask(collage)
     page = visit.page
-    page.get_by_role("tab", name="8 px patches, coarse").click()
-    expect(page.locator("#query-figure .heat")).to_have_attribute("src", map_path(page, "p8r2"))
+    expect(page.get_by_role("tab")).to_have_text(["All patches", "4 px patches", "10 px patches, coarse"])
+    page.get_by_role("tab", name="10 px patches, coarse").click()
+    expect(page.locator("#query-figure .heat")).to_have_attribute("src", map_path(page, "p10r2"))
     page.locator("#query-figure [data-cell='10']").hover()
-    with page.expect_response(lambda response: "/links/" in response.url and "scale=p8r2" in response.url):
+    with page.expect_response(lambda response: "/links/" in response.url and "scale=p10r2" in response.url):
         page.locator("#query-figure [data-cell='11']").hover()
     page.mouse.move(1, 1)
     for stroke, opacity in (("Home", "0"), ("End", "1")):

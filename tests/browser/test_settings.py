@@ -5,18 +5,59 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Browser, expect
 
+from nda_index.recipe import DEFAULT, RECIPES
 from tests.browser.conftest import COPIES, COUNT
 from tests.browser.visit import Visit, key, visiting
 
 
+def test_recipes_in_words(visit: Visit, collage: bytes) -> None:
+    visit.ask(collage)
+    page = visit.page
+    choice = page.get_by_label("Compare", exact=True)
+    expect(choice).to_have_value(str(DEFAULT.name))
+    expect(choice.locator("option")).to_have_text(
+        [*(recipe.title for recipe in RECIPES.values()), "one depth, chosen below"]
+    )
+    expect(page.locator("#recipe-words")).to_have_text(DEFAULT.summary)
+    expect(page.locator("#compared")).to_contain_text(f"recipe {DEFAULT.name} ({DEFAULT})")
+    expect(page.get_by_label("Look at")).to_be_hidden()
+    choice.select_option("published")
+    expect(page.locator("#recipe-words")).to_have_text(RECIPES["published"].summary)
+    visit.compare_again()
+    expect(page.locator("#compared")).to_contain_text("recipe published")
+    visit.wait_for_answer()
+    expect(page.get_by_role("tab")).to_have_count(0)  # of one scale there is nothing to choose
+
+
+def test_a_recipe_without_a_name_is_kept(visit: Visit, collage: bytes) -> None:
+    visit.open()
+    response = visit.page.request.post(
+        f"{visit.address}/v1/attribute",
+        multipart={
+            "image": {"name": "picture.png", "mimeType": "image/png", "buffer": collage},
+            "recipe": "5@60(draws=2)",
+            "seed": "3",
+        },
+    )
+    visit.open(f"/#r={response.json()['id']}")
+    visit.wait_for_answer()
+    expect(visit.page.get_by_label("Compare", exact=True)).to_have_value("5@60(draws=2)")
+    visit.page.locator("#settings summary").click()
+    visit.page.get_by_label("Mirror images count too").check()
+    visit.compare_again()
+    expect(visit.page.locator("#compared")).to_contain_text("recipe 5@60(draws=2) · mirrored too")
+    visit.wait_for_answer()
+
+
 def test_timestep_in_words(visit: Visit, collage: bytes) -> None:
     visit.ask(collage)
+    expect(visit.page.get_by_role("button", name="Compare again")).to_be_disabled()
+    visit.page.get_by_label("Compare", exact=True).select_option("one depth, chosen below")
+    expect(visit.page.get_by_role("button", name="Compare again")).to_be_enabled()
     slider = visit.page.get_by_label("Look at")
     assert slider.get_attribute("aria-valuetext") == "parts and shapes (t = 100)"
-    expect(visit.page.get_by_role("button", name="Compare again")).to_be_disabled()
     slider.press("Home")
     assert slider.get_attribute("aria-valuetext") == "fine detail (t = 5)"
-    expect(visit.page.get_by_role("button", name="Compare again")).to_be_enabled()
     slider.press("End")
     expect(visit.page.locator("#timestep-words")).to_have_text("broad composition (t = 800)")
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ OPTIONS: dict[str, Any] = {  # every option of a question, with a value that is 
     "mirror": True,
     "where": "year > 2000",
 }
+RECIPE = "3@100 + 5@200(draws=2)"  # in place of timesteps, noise, draws and temper
 AVERAGED = ("timesteps", "mode", "mirror", "where")  # the options of the command denoise
 
 
@@ -72,23 +73,25 @@ def defaults(function: Any, *others: str) -> dict[str, Any]:
 
 
 def test_names_and_defaults_are_those_of_a_question() -> None:
-    known = {field.name: field.default for field in fields(Question) if field.default is not MISSING}
-    assert {"timesteps", *known} == {field.name for field in fields(Question)} == set(OPTIONS)
-    assert all(OPTIONS[name] != default for name, default in known.items())
+    known = {field.name: field.default for field in fields(Question) if field.name != "timesteps"}
+    assert {"timesteps", *known} == {"recipe", *OPTIONS}
+    assert all(OPTIONS[name] != default for name, default in known.items() if name != "recipe")
     method = defaults(Index.attribute, "image", "progress")
-    assert method == {"timestep": questions.DEFAULT_TIMESTEP, "top": questions.DEFAULT_TOP, **known}
+    assert method == {"timestep": None, "top": questions.DEFAULT_TOP, **known}
     others = ("index", "image", "ray", "save", "explain", "as_json")
-    assert defaults(questions.query_command, *others) == {**method, "timestep": None}
+    assert defaults(questions.query_command, *others) == method
     others = ("index", "image", "output", "without_top", "ray", "as_json")
     averaged = {name: known[name] for name in AVERAGED if name in known}
-    assert defaults(questions.denoise_command, *others) == {"timestep": None, **averaged}
+    assert defaults(questions.denoise_command, *others) == {"timestep": None, "recipe": None, **averaged}
 
 
 def test_every_option_reaches_the_index(run: Run, recorder: Recorder) -> None:
     assert run("query", "x.nda", "x.png", "--top", 3, *command_line(OPTIONS))[0] == QueryError.exit_code
     assert (recorder.question, recorder.top) == (Question(**OPTIONS), 3)
     run("query", "x.nda", "x.png")
-    assert (recorder.question, recorder.top) == (Question((questions.DEFAULT_TIMESTEP,)), questions.DEFAULT_TOP)
+    assert (recorder.question, recorder.top) == (as_question(), questions.DEFAULT_TOP)
+    run("query", "x.nda", "x.png", "--recipe", RECIPE)
+    assert recorder.question == as_question(recipe=RECIPE)
 
 
 def test_every_option_of_a_mean_reaches_the_index(run: Run, recorder: Recorder) -> None:
@@ -96,7 +99,9 @@ def test_every_option_of_a_mean_reaches_the_index(run: Run, recorder: Recorder) 
     assert run("denoise", "x.nda", "x.png", "-o", "x.png", *command_line(options))[0] == QueryError.exit_code
     assert recorder.question == Question(**options)
     run("denoise", "x.nda", "x.png", "-o", "x.png")
-    assert recorder.question == Question((questions.DEFAULT_TIMESTEP,))
+    assert recorder.question == as_question()
+    run("denoise", "x.nda", "x.png", "-o", "x.png", "--recipe", RECIPE)
+    assert recorder.question == as_question(recipe=RECIPE)
 
 
 def test_build_query_info_and_verify(run: Run, tmp_path: Path, pictures: NDArray[np.uint8]) -> None:
@@ -159,7 +164,7 @@ def test_means_without_more_images_than_a_shortlist_holds(
     pictures: NDArray[np.uint8],
 ) -> None:
     Image.fromarray(pictures[7]).save(tmp_path / "7.png")
-    arguments = [index_folder, tmp_path / "7.png"]
+    arguments = [index_folder, tmp_path / "7.png", "--timestep", 100]
     report = tmp_path / "r.html"
     code, _, err = run("query", *arguments, "--top", 270, "--save", report, "--explain")
     assert (code, "Without the 270 images above" in report.read_text()) == (0, True), err

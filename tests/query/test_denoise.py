@@ -17,7 +17,6 @@ import nda_index as nda
 from nda_index.exact import reference
 from nda_index.exact.means import posterior_mean, sum_mean
 from nda_index.exact.posterior import PosteriorSettings
-from nda_index.exact.views import views_of
 from nda_index.images import to_float
 from nda_index.query import shard
 from nda_index.query.local import LocalShards
@@ -44,7 +43,7 @@ def by_definition(
             torch.from_numpy(noisy.pixels.astype(np.float64)), clean * noisy.signal, scale, sigma=noisy.sigma
         )
         / noisy.signal
-        for noisy in as_question(**question).noisy_versions(query.transpose(2, 0, 1))
+        for noisy in (view.noisy for view in as_question(**question).views(query.transpose(2, 0, 1), [scale]))
     ]
     return np.asarray(torch.stack(means).mean(dim=0).numpy().transpose(1, 2, 0))
 
@@ -112,7 +111,7 @@ def test_a_shortlist_is_averaged_as_if_it_were_all(index: nda.Index, pictures: N
     best = np.sort(np.argsort(-index.votes(pictures[9], 100))[:15])
     chosen = best[~np.isin(best, [9, best[0]])]
     found = index.denoise(pictures[9], 100, candidates=15, without=np.array([9, best[0], 299 - best[0]]))
-    views = views_of(as_question(100).noisy_versions(pictures[9].transpose(2, 0, 1)), index.scales)
+    views = as_question(100).views(pictures[9].transpose(2, 0, 1), index.scales)
     train = to_float(index.pixels(chosen))
     first = sum_mean(views, lambda: [train], len(train), PosteriorSettings(), lambda done, total: None)
     np.testing.assert_allclose(found.image, posterior_mean(first.pixels(first.log_totals), index.scales)[0], atol=1e-5)
@@ -152,7 +151,7 @@ def test_the_picture_does_not_depend_on_the_shards(
         shutil.copytree(index_folder, tmp_path / str(part))
         nda.remove_images(tmp_path / str(part), image_ids=list(lost))
         shards.append(Shard(tmp_path / str(part), "cpu"))
-    sharded = nda.Index(tmp_path, index.manifest, read_null(index_folder), LocalShards(shards))
+    sharded = nda.Index(tmp_path, index.manifest, read_null(index_folder, index.scales), LocalShards(shards))
     assert len(sharded) == 300 and sharded.image_ids[-1] == 599
     options: dict[str, Any] = {"mode": mode, "candidates": 300, "timestep": [50, 200]}
     one = index.denoise(pictures[200], **options, without=[200, 5])
@@ -210,7 +209,7 @@ def test_strides_that_leave_pixels_out_are_refused(pictures: NDArray[np.uint8], 
     scales = [nda.Scale(3, query_stride=4)]
     index = nda.build_index(pictures[:20, :14, :12], tmp_path / "s.nda", image_size=(14, 12), scales=scales, null=0)
     with pytest.raises(nda.ConfigError, match="the scale p3r1 has query_stride 4"):
-        index.denoise(pictures[0, :14, :12])
+        index.denoise(pictures[0, :14, :12], 100)
 
 
 def test_the_options_are_those_of_a_question_with_the_same_defaults() -> None:

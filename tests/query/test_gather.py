@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import nda_index as nda
+from nda_index.coarse.lookups import Lookups
 from nda_index.query.conversation import Collection, Conversation, converse
 from nda_index.query.gather import average_images, collect_votes, fetch_rows, score_images
 from nda_index.query.protocol import (
@@ -29,6 +30,7 @@ from nda_index.query.protocol import (
 from nda_index.query.timing import StageTimer
 from nda_index.question import Question
 from nda_index.trust import coverage
+from nda_index.trust.null import Null
 
 Result = TypeVar("Result")
 POSITIONS = 4
@@ -138,9 +140,9 @@ class ScriptedShards:
 
 
 def ask(shards: ScriptedShards, work: Callable[[Conversation], Result], mode: str = "ann") -> Result:
-    collection = Collection(shards, (nda.Scale(1),), np.empty(0), 4, None, "")
+    collection = Collection(shards, (nda.Scale(1),), Null(np.empty(0), ()), 4, None, "")
     question = Question((100,), mode=mode)  # type: ignore[arg-type]
-    return converse(collection, ShardQuestion(question, PIXELS, (), 4), work)
+    return converse(collection, ShardQuestion(question, PIXELS, (), Lookups((), ()), 4), work)
 
 
 def scored(shards: ScriptedShards, candidates: int, mode: str = "ann") -> Any:

@@ -15,6 +15,7 @@ from PIL import Image
 import nda_index as nda
 from nda_index.answer.arrow import MEDIA_TYPE
 from nda_index.answer.heat import heat_layer
+from nda_index.recipe import RECIPES
 from tests.conftest import encoded
 from tests.serve.conftest import Gate, Served, serving, until
 
@@ -156,7 +157,9 @@ def test_the_index_is_described(served: Served, index: nda.Index) -> None:
         {"name": "year", "type": "number"},
     ]
     assert values["filters"] is True
-    assert values["defaults"]["timestep"] == [100]
+    assert [recipe["name"] for recipe in values["recipes"]] == list(RECIPES)
+    assert all(recipe["summary"].endswith(".") and recipe["title"] for recipe in values["recipes"])
+    assert (values["defaults"]["timestep"], values["defaults"]["recipe"]) == (None, None)
     assert set(values["limits"]) == {"bytes", "pixels", "top", "candidates", "formats"}
 
 
@@ -169,7 +172,10 @@ def test_the_index_is_described(served: Served, index: nda.Index) -> None:
         ({"top": 0}, 400, "top is '0'"),
         ({"top": 101}, 400, "top is 101; it must be at most 100"),
         ({"noise": "loud"}, 400, "noise is 'loud'"),
-        ({"noise": "average", "draws": 64, "timestep": "1,2"}, 400, "timesteps times draws is 128"),
+        ({"noise": "average", "draws": 64, "timestep": "1,2"}, 400, "times draws is 128"),
+        ({"recipe": "3@1(draws=64) + 5@2"}, 400, "times draws is 65"),
+        ({"recipe": "3@1 +"}, 400, "write PATCH@TIMESTEP"),
+        ({"recipe": "models", "timestep": 100}, 400, "each term of a recipe has its own"),
         ({"temper": "nan"}, 400, "temper is 'nan'"),
         ({"temper": 0}, 400, "temper is '0'"),
         ({"per_image_topk": 10**9}, 400, "per_image_topk is '1000000000'"),

@@ -29,7 +29,7 @@ def test_defaults_are_those_of_a_question() -> None:
     values = Options().model_dump()
     assert {name: values[name] for name in DEFAULTS} == DEFAULTS
     parameters = inspect.signature(nda.Index.attribute).parameters
-    assert (values["timestep"], values["top"]) == ([parameters["timestep"].default], parameters["top"].default)
+    assert (values["timestep"], values["top"]) == (parameters["timestep"].default, parameters["top"].default)
 
 
 def test_the_page_controls_known_options_and_repeats_all_others() -> None:

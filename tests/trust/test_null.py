@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 import nda_index as nda
 from nda_index.coarse.storage import open_coarse
 from nda_index.progress import Progress, quiet
+from nda_index.store.arrow import write_arrow
 from nda_index.store.corpus import Corpus
 from nda_index.trust import null
 from nda_index.trust.duplicates import find_best_unrelated
@@ -19,7 +20,8 @@ from nda_index.trust.duplicates import find_best_unrelated
 def null_of(index: nda.Index, pictures: int | Sequence[Any], report: Progress = quiet) -> NDArray[np.float64]:
     corpus = Corpus(index.path, index.shape, index.manifest.table)
     vote = null.vote_on_cells(open_coarse(index.path, index.manifest), corpus.count)
-    return null.make_null(null.choose_pictures(corpus, pictures, 0), corpus.pixels, vote, index.scales, report)
+    chosen = null.choose_pictures(corpus, pictures, 0)
+    return null.make_null(chosen, corpus.pixels, vote, index.scales, report).evidence
 
 
 def test_pictures_of_the_collection_are_searched_for_without_their_copies(index: nda.Index) -> None:
@@ -48,5 +50,25 @@ def test_no_pictures_make_an_empty_null(index: nda.Index) -> None:
 
 
 def test_a_null_is_read_as_it_was_written(tmp_path: Path) -> None:
-    null.write_null(tmp_path, np.array([0.25, 0.5]))
-    assert null.read_null(tmp_path).tolist() == [0.25, 0.5]
+    null.write_null(tmp_path, null.Null(np.array([0.25, 0.5]), (nda.Scale(7),)))
+    found = null.read_null(tmp_path, [nda.Scale(3)])
+    assert (found.evidence.tolist(), found.scales) == ([0.25, 0.5], (nda.Scale(7),))
+
+
+def test_a_null_that_names_no_scales_has_those_of_its_index(tmp_path: Path) -> None:
+    write_arrow(tmp_path / null.NULL, {"evidence": np.array([0.25])}, {})  # as version 0.1.0 wrote it
+    assert null.read_null(tmp_path, [nda.Scale(3), nda.Scale(5)]).scales == (nda.Scale(3), nda.Scale(5))
+
+
+def test_evidence_does_not_depend_on_the_scales_of_the_index(tmp_path: Path, pictures: NDArray[np.uint8]) -> None:
+    source = pictures[:40]
+    answers = []
+    for number, scales in enumerate(([nda.Scale(3)], [nda.Scale(5), nda.Scale(8, 2)], null.EVIDENCE_SCALES)):
+        index = nda.build_index(source, tmp_path / str(number), image_size=(24, 20), scales=scales, null=3)
+        assert index.manifest.features == ([] if scales is null.EVIDENCE_SCALES else ["evidence"])
+        answers.append(index.attribute(source[7], recipe="3@50", top=40, mode="exact"))
+    for answer in answers[1:]:
+        np.testing.assert_array_equal(answer.image_ids, answers[0].image_ids)
+        np.testing.assert_array_equal(answer.evidence, answers[0].evidence)
+    assert null.choose_evidence_scales((13, 20), [nda.Scale(3)]) == (nda.Scale(7),)
+    assert null.choose_evidence_scales((6, 20), [nda.Scale(3)]) == (nda.Scale(3),)

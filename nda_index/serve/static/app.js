@@ -177,7 +177,6 @@ async function start() {
   byId("version").textContent = `nda-index ${index.version} · index ${index.index_hash.slice(0, 12)}`;
   input.describe(index);
   settings.describe(index);
-  stage.describe(index);
   window.addEventListener("popstate", followAddress);
   followAddress();
   markReady();

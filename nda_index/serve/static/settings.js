@@ -1,11 +1,14 @@
-/** How a picture is compared: timestep, filters and the settings behind them. */
+/** How a picture is compared: recipe or timestep, filters and the settings behind them. */
 
 import { byId, element } from "./dom.js";
 import { Filters } from "./filters.js";
 import { count, timestepWords } from "./words.js";
 
 const STOPS = [5, 10, 20, 35, 50, 75, 100, 150, 200, 300, 400, 600, 800]; // timesteps that the slider offers
-const CONTROLLED = ["timestep", "top", "noise", "mode", "mirror", "where"]; // settings that have a control below
+const CONTROLLED = ["recipe", "timestep", "top", "noise", "mode", "mirror", "where"]; // settings with a control below
+const OF_TIMESTEPS = ["draws", "temper"]; // settings that a recipe has itself
+const ONE_DEPTH = ""; // value of the choice without a recipe
+const FIRST_STOP = 100;
 const WIDE = matchMedia("(min-width: 56rem)"); // as in style.css
 const TOPS = [5, 10, 20, 50, 100];
 
@@ -14,6 +17,8 @@ export class Settings {
   constructor(onAgain) {
     this.form = byId("settings");
     this.slider = byId("timestep");
+    this.recipe = byId("recipe");
+    this.sentences = {}; // what each recipe compares
     this.shown = null; // settings of the answer on the page, as text
     this.uncontrolled = []; // names of the server's other settings
     this.timesteps = null; // those of an opened answer that the slider cannot show
@@ -25,6 +30,9 @@ export class Settings {
     this.slider.max = STOPS.length - 1;
     this.slider.addEventListener("input", () => {
       this.timesteps = null;
+    });
+    this.recipe.addEventListener("input", () => {
+      for (const name of OF_TIMESTEPS) delete this.carried[name];
     });
     this.form.addEventListener("input", () => this.changed());
     this.form.addEventListener("submit", (event) => {
@@ -39,6 +47,9 @@ export class Settings {
     const tops = TOPS.filter((top) => top <= Math.min(index.limits.top, index.images));
     if (!tops.length) tops.push(Math.min(index.limits.top, index.images)); // a tiny collection
     byId("top").replaceChildren(...tops.map((top) => element("option", { value: top }, count(top))));
+    this.sentences = Object.fromEntries(index.recipes.map(({ name, summary }) => [name, summary]));
+    const recipes = index.recipes.map(({ name, title }) => element("option", { value: name }, title));
+    this.recipe.replaceChildren(...recipes, element("option", { value: ONE_DEPTH }, "one depth, chosen below"));
     this.filters.describe(index);
     this.restore(index.defaults, index.defaults.top);
     this.forget();
@@ -54,30 +65,45 @@ export class Settings {
   get values() {
     return {
       ...this.carried,
-      timestep: (this.timesteps ?? [STOPS[this.slider.value]]).join(","),
+      recipe: this.recipe.value || null,
+      timestep: this.recipe.value ? null : this.depths.join(","),
       top: Number(byId("top").value),
-      noise: byId("noise").value,
+      noise: this.recipe.value ? null : byId("noise").value,
       mode: byId("exact").checked ? "exact" : "ann",
       mirror: byId("mirror").checked,
       where: this.filters.where,
     };
   }
 
+  /** The timesteps that are looked at where there is no recipe. */
+  get depths() {
+    return this.timesteps ?? [STOPS[this.slider.value]];
+  }
+
   /** Takes over the settings of an answer. */
   restore(settings, top) {
     const { timestep, noise, mode, mirror, where } = settings;
+    this.chooseRecipe(settings);
     const carried = this.uncontrolled.filter((name) => (settings[name] ?? null) !== null);
     this.carried = Object.fromEntries(carried.map((name) => [name, settings[name]]));
-    const timesteps = [timestep].flat();
+    const timesteps = [timestep ?? FIRST_STOP].flat();
     this.slider.value = closestStop(timesteps[0]);
     this.timesteps = timesteps.length === 1 && STOPS.includes(timesteps[0]) ? null : timesteps;
-    byId("noise").value = noise;
+    byId("noise").value = noise ?? "none";
     byId("exact").checked = mode === "exact";
     byId("mirror").checked = mirror;
     const offered = [...byId("top").options].map(({ value }) => Number(value));
     byId("top").value = offered.includes(top) ? top : (offered.find((value) => value >= top) ?? offered.at(-1));
     this.filters.restore(where ?? null);
     this.markShown(this.values);
+  }
+
+  /** Chooses the recipe of an answer; one that the server does not name is offered by its terms. */
+  chooseRecipe({ recipe, recipe_name: title, timestep }) {
+    const known = [...this.recipe.options].map(({ value }) => value);
+    const wanted = timestep ? ONE_DEPTH : (title ?? recipe ?? known[0]);
+    if (!known.includes(wanted)) this.recipe.prepend(element("option", { value: wanted }, wanted));
+    this.recipe.value = wanted;
   }
 
   /** Notes that an answer with these settings is shown. On a narrow page it comes before the settings: fold them. */
@@ -96,9 +122,10 @@ export class Settings {
   }
 
   changed() {
-    const timesteps = this.timesteps ?? [STOPS[this.slider.value]];
-    const words = `${timestepWords(timesteps[0])} (t = ${timesteps.join(", ")})`;
+    const words = `${timestepWords(this.depths[0])} (t = ${this.depths.join(", ")})`;
     byId("timestep-words").textContent = words;
+    byId("recipe-words").textContent = this.sentences[this.recipe.value] ?? "";
+    for (const part of [byId("depth"), byId("noise").parentElement]) part.hidden = this.recipe.value !== ONE_DEPTH;
     this.slider.setAttribute("aria-valuetext", words);
     const same = JSON.stringify(this.values) === this.shown && this.filters.wrong.length === 0;
     byId("again").disabled = this.shown === null || same;

@@ -23,8 +23,8 @@ export class Stage {
     this.applyOpacity();
   }
 
-  /** Offers a tab for each scale, and one for all together. */
-  describe({ scales }) {
+  /** Offers a tab for each scale of an answer, by its name, and one for all together. */
+  offerTabs(scales) {
     const tab = (scale, words) =>
       element(
         "button",
@@ -37,7 +37,7 @@ export class Stage {
         },
         words,
       );
-    const tabs = scales.map((scale) => tab(scale.name, scaleWords(scale)));
+    const tabs = scales.map((scale) => tab(scale, scaleWords(scale)));
     byId("scales").replaceChildren(...(tabs.length > 1 ? [tab(null, "All patches"), ...tabs] : []));
     byId("scales").hidden = tabs.length < 2;
     this.markTab();
@@ -48,7 +48,7 @@ export class Stage {
     this.answer = answer;
     this.chosen = answer.images[0];
     this.scale = null;
-    this.markTab();
+    this.offerTabs(answer.scales);
     show(this.api, this.query.image, answer.query.url);
     const shape = `${answer.query.width} / ${answer.query.height}`;
     for (const { frame } of [this.query, this.train]) frame.style.aspectRatio = shape;

@@ -2,12 +2,12 @@
 
 import { byId, element } from "./dom.js";
 import { explanation, headline } from "./verdict.js";
-import { count, margin, percent, plural, shareMargin, timestepWords, valueText } from "./words.js";
+import { comparedWords, count, margin, percent, plural, shareMargin, valueText } from "./words.js";
 
 export function showSummary(answer) {
   byId("verdict").textContent = headline(answer);
   byId("verdict-words").replaceChildren(...explanation(answer));
-  byId("compared").textContent = comparedWords(answer);
+  byId("compared").textContent = questionWords(answer);
   byId("figures").replaceChildren(...figures(answer));
   byId("complete").textContent = completeWords(answer);
   const facts = [
@@ -28,14 +28,10 @@ function secondsWords(seconds) {
   return stages.map(([stage, time]) => `${stage} ${time.toFixed(2)}`).join(", ");
 }
 
-function comparedWords({ collection, settings }) {
-  const timesteps = [settings.timestep].flat();
-  const parts = [
-    `Compared with ${plural(collection, "image")}`,
-    `${timestepWords(timesteps[0])} (t = ${timesteps.join(", ")})`,
-  ];
+function questionWords({ collection, settings }) {
+  const parts = [`Compared with ${plural(collection, "image")}`, comparedWords(settings)];
   if (settings.where) parts.push(`only where ${settings.where}`);
-  if (settings.temper !== 1) parts.push(`temper ${settings.temper}`);
+  if ((settings.temper ?? 1) !== 1) parts.push(`temper ${settings.temper}`);
   if (settings.mirror) parts.push("mirrored too");
   return parts.join(" · ");
 }

@@ -29,6 +29,13 @@ export function fileSize(bytes, round) {
   return bytes < 1e6 ? `${round(bytes / 1e3)} kB` : `${round(bytes / 1e6)} MB`;
 }
 
+/** What an answer compared: a recipe by its name or terms, or timesteps. */
+export function comparedWords({ recipe, recipe_name: title, timestep }) {
+  if (recipe) return title ? `recipe ${title} (${recipe})` : `recipe ${recipe}`;
+  const timesteps = [timestep].flat();
+  return `${timestepWords(timesteps[0])} (t = ${timesteps.join(", ")})`;
+}
+
 /** What a timestep compares. */
 export function timestepWords(timestep) {
   if (timestep <= 30) return "fine detail";
@@ -38,8 +45,9 @@ export function timestepWords(timestep) {
   return "broad composition";
 }
 
-/** What a scale compares, in pixels of the indexed images; a downscaled one sees less detail. */
-export function scaleWords({ patch, downscale }) {
+/** What a scale compares, by its name, as "p14r2": patches of 14 pixels of the indexed images, seen coarsely. */
+export function scaleWords(name) {
+  const [, patch, downscale] = /^p(\d+)r(\d+)$/.exec(name).map(Number);
   return downscale > 1 ? `${patch} px patches, coarse` : `${patch} px patches`;
 }
 

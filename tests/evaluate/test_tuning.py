@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 import nda_index as nda
+from nda_index.evaluate.tuning import Trial, choose_trial
 from nda_index.store.manifest import read_manifest
 from nda_index.store.verify import verify
-from nda_index.tune import Trial, choose_trial
 
 
 @pytest.fixture
