@@ -26,6 +26,7 @@ from nda_index.indexing.pipeline import BuildSummary, build
 from nda_index.indexing.removal import remove_images
 from nda_index.indexing.request import DEFAULT_MEMORY, DEFAULT_SCALES, estimate_build
 from nda_index.progress import progress_bars
+from nda_index.recipe import DEFAULT
 from nda_index.scales import parse_scale
 from nda_index.store.manifest import read_manifest
 from nda_index.store.verify import verify
@@ -164,7 +165,10 @@ def tune_command(
         float | None, typer.Option(help="Wanted fraction of the exact top 100. More makes questions slower.")
     ] = None,
     seconds: Annotated[float | None, typer.Option(help="Wanted time of a question. Less finds less.")] = None,
-    timestep: Annotated[int, typer.Option(help="Of the questions. The setting is measured for it alone.")] = 100,
+    timestep: Annotated[
+        int | None, typer.Option(help="Of the questions, in place of a recipe. The setting is measured for it alone.")
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help=f"Of the questions; {DEFAULT.name} by default.")] = None,
     queries: Annotated[
         int, typer.Option(help="Number of questions. More measure better; each scores the whole collection once.")
     ] = 8,
@@ -180,8 +184,9 @@ def tune_command(
     """
     with progress_bars(messages) as report:
         tuning = tune(
-            open_index(index), recall=recall, seconds=seconds, timestep=timestep, queries=queries, progress=report
-        )
+            open_index(index), recall=recall, seconds=seconds, timestep=timestep, recipe=recipe, queries=queries,
+            progress=report,
+        )  # fmt: skip
     print_tuning(index, tuning, read_manifest(index).tuning, as_json)
 
 

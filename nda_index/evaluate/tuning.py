@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from nda_index.errors import ConfigError
 from nda_index.index import Index
 from nda_index.progress import Progress, quiet
+from nda_index.question import Question, as_question
+from nda_index.recipe import Recipe
 from nda_index.store.locks import write_lock
 from nda_index.store.manifest import commit, read_manifest
 
@@ -43,10 +45,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuning:
-    """The setting that was chosen, the timestep and number of queries it was measured with, and all trials."""
+    """The setting that was chosen, the timestep or recipe and number of queries it was measured with; all trials."""
 
     chosen: Trial
-    timestep: int
+    timestep: int | None
+    recipe: str | None
     queries: int
     trials: tuple[Trial, ...]
 
@@ -56,7 +59,8 @@ def tune(
     *,
     recall: float | None = None,
     seconds: float | None = None,
-    timestep: int = 100,
+    timestep: int | None = None,
+    recipe: str | Recipe | None = None,
     queries: int = 8,
     progress: Progress | None = None,
 ) -> Tuning:
@@ -69,7 +73,7 @@ def tune(
         recall: wanted fraction of the exact top 100, 0 to 1: the fastest setting that reaches it is chosen. More of it
             makes questions slower. Give either `recall` or `seconds`.
         seconds: wanted time of a question: the setting of the best recall within it is chosen.
-        timestep: of the questions, without noise.
+        timestep, recipe: of the questions, as for `Index.attribute`.
         queries: number of questions. More of them make the figures steadier; each scores the whole collection once.
         progress: is called with (stage, done, total).
 
@@ -92,29 +96,31 @@ def tune(
         raise ConfigError(f"queries is {queries}; it must be 1 or more")
     chosen = np.random.default_rng(SEED).choice(index.image_ids, min(queries, len(index)), replace=False)
     pictures = np.ascontiguousarray(index.pixels(np.sort(chosen))[..., ::-1]).transpose(0, 2, 3, 1)  # [Q, H, W, C]
-    trials = _measure(index, pictures, timestep, progress or quiet)
+    question = as_question(timestep, recipe=recipe)
+    trials = _measure(index, pictures, question, progress or quiet)
     best = choose_trial(trials, recall, seconds)
-    tuning = {**asdict(best), "timestep": timestep, "queries": len(pictures)}
+    named = None if question.recipe is None else question.recipe.name or str(question.recipe)
+    tuning = {**asdict(best), "timestep": timestep, "recipe": named, "queries": len(pictures)}
     with write_lock(index.path):
         manifest = read_manifest(index.path)
         commit(index.path, replace(manifest, tuning=tuning, index_hash=""), synced=manifest.files)
-    return Tuning(best, timestep, len(pictures), tuple(trials))
+    return Tuning(best, timestep, named, len(pictures), tuple(trials))
 
 
-def _measure(index: Index, pictures: NDArray[np.uint8], timestep: int, report: Progress) -> list[Trial]:
-    count = len(index)
+def _measure(index: Index, pictures: NDArray[np.uint8], question: Question, report: Progress) -> list[Trial]:
+    count, timestep, recipe = len(index), question.timesteps or None, question.recipe
     lengths = sorted({min(candidates, count) for candidates in CANDIDATES})
-    index.votes(pictures[0], timestep)  # compiles
-    index.scores(pictures[:1], timestep, mode="ann", candidates=1)
+    index.votes(pictures[0], timestep, recipe=recipe)  # compiles
+    index.scores(pictures[:1], timestep, recipe=recipe, mode="ann", candidates=1)
     figures: dict[tuple[int, int], list[tuple[float, float, float]]] = {}  # recall, mass and seconds of each query
     for number, picture in enumerate(pictures):
         start = time.perf_counter()
-        exact = index.scores(picture[None], timestep)[0]
+        exact = index.scores(picture[None], timestep, recipe=recipe)[0]
         per_image = (time.perf_counter() - start) / count
         ranking = np.argsort(-exact)[: min(DEPTH, count)]
         for probes in PROBES:
             start = time.perf_counter()
-            votes = index.votes(picture, timestep, probes=probes)
+            votes = index.votes(picture, timestep, recipe=recipe, probes=probes)
             coarse = time.perf_counter() - start
             order = np.argsort(-votes, kind="stable")
             for length in lengths:
@@ -158,10 +164,12 @@ def summarize_tuning(tuning: dict[str, Any]) -> str:
     """Describe a manifest's tuning in one line.
 
     Example:
-        >>> summarize_tuning(asdict(Trial(4, 2500, 0.97, 0.8, 1.2)) | {"timestep": 100, "queries": 8})
+        >>> trial = asdict(Trial(4, 2500, 0.97, 0.8, 1.2))
+        >>> summarize_tuning(trial | {"timestep": 100, "queries": 8})  # as version 0.1.0 wrote it
         '2,500 candidates, 4 probes: recall@100 0.97, mass 0.80, 1.20 s (t = 100, 8 queries)'
     """
+    asked = f"recipe {tuning['recipe']}" if tuning.get("recipe") else f"t = {tuning['timestep']}"
     return (
         f"{tuning['candidates']:,} candidates, {tuning['probes']} probes: recall@{DEPTH} {tuning['recall']:.2f}, "
-        f"mass {tuning['mass']:.2f}, {tuning['seconds']:.2f} s (t = {tuning['timestep']}, {tuning['queries']} queries)"
+        f"mass {tuning['mass']:.2f}, {tuning['seconds']:.2f} s ({asked}, {tuning['queries']} queries)"
     )

@@ -69,7 +69,7 @@ def test_a_wanted_time_chooses_too_and_the_progress_of_every_query_is_told(copy:
     calls: list[tuple[str, int, int]] = []
     tuning = nda.tune(nda.open_index(copy), seconds=1000.0, queries=2, progress=lambda *call: calls.append(call))
     assert tuning.chosen == choose_trial(tuning.trials, None, 1000.0)
-    assert (tuning.queries, tuning.timestep) == (2, 100)
+    assert (tuning.queries, tuning.timestep, tuning.recipe) == (2, None, "models")
     assert calls == [("tune", 1, 2), ("tune", 2, 2)]
 
 
