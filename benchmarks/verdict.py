@@ -27,14 +27,15 @@ from rich.table import Table
 
 import nda_index as nda
 from benchmarks.machine import RESULTS, SHARED, describe_machine
+from nda_index.recipe import DEFAULT
 from nda_index.trust.duplicates import find_best_unrelated, group_duplicates
 from nda_index.trust.evidence import measure_evidence
+from nda_index.trust.null import EVIDENCE_SCALES
 from nda_index.trust.verdict import find_percentile, judge
 
 Picture = NDArray[np.uint8]  # [H, W, C]
 
 TOP = 10
-TIMESTEP = 50
 CANDIDATES = 256
 DUPLICATE_IMAGES = 1000
 
@@ -67,7 +68,7 @@ def main() -> None:
         "false_alarms": float(np.mean([is_strong(best, null) for best in checks])),
         "null_quantiles": {str(q): float(np.quantile(null, q)) for q in (0.5, 0.9, 0.99)},
         "edits": rows,
-        "evidence_seconds": measure_evidence_time(index, train),
+        "evidence_seconds": measure_evidence_time(train),
         "duplicates": measure_duplicates(train),
     }
     RESULTS.mkdir(exist_ok=True)
@@ -134,7 +135,7 @@ MIRROR_ASKED = "mirrored, mirror=True"
 
 def ask(index: nda.Index, picture: Picture, mirror: bool = False) -> dict[str, Any]:
     """Ids, shares and evidence of the best matches."""
-    answer = index.attribute(picture, TIMESTEP, TOP, noise="none", candidates=CANDIDATES, mirror=mirror)
+    answer = index.attribute(picture, top=TOP, candidates=CANDIDATES, mirror=mirror)
     return {"ids": answer.image_ids, "shares": answer.shares, "evidence": answer.evidence}
 
 
@@ -143,7 +144,7 @@ def null_of_unrelated(index: nda.Index, train: NDArray[np.uint8], pictures: Iter
     best = []
     for picture in pictures:
         images = train[ask(index, picture)["ids"]].transpose(0, 3, 1, 2)  # [TOP, C, H, W]
-        best.append(find_best_unrelated(picture.transpose(2, 0, 1), images, index.scales))
+        best.append(find_best_unrelated(picture.transpose(2, 0, 1), images, EVIDENCE_SCALES))
     return np.array(best)
 
 
@@ -175,13 +176,13 @@ def measure_edit(
     return {"edit": name, **{key: float(np.mean(values)) for key, values in found.items()}}
 
 
-def measure_evidence_time(index: nda.Index, train: NDArray[np.uint8]) -> float:
-    """Seconds for one query and ten images at the index's scales, with mirror images: median of 20."""
+def measure_evidence_time(train: NDArray[np.uint8]) -> float:
+    """Seconds for one query and ten images, with mirror images: median of 20."""
     images = np.ascontiguousarray(train[:TOP].transpose(0, 3, 1, 2))  # [TOP, C, H, W]
     seconds = []
     for _ in range(20):
         start = time.perf_counter()
-        measure_evidence(images[0], images, index.scales)
+        measure_evidence(images[0], images, EVIDENCE_SCALES)
         seconds.append(time.perf_counter() - start)
     return float(np.median(seconds))
 
@@ -216,8 +217,8 @@ def as_markdown(results: dict[str, Any]) -> str:
     lines = [
         "# The verdict on CIFAR-10",
         "",
-        f"{results['machine']}. {results['images']:,} images, {results['sources']} sources, clean query at "
-        f"t={TIMESTEP}, top {TOP}, {CANDIDATES} candidates. `python -m benchmarks.verdict --images {results['images']} "
+        f"{results['machine']}. {results['images']:,} images, {results['sources']} sources, recipe "
+        f"{DEFAULT.name}, top {TOP}, {CANDIDATES} candidates. `python -m benchmarks.verdict --images {results['images']} "
         f"--sources {results['sources']} --null {results['null']} --checks {results['checks']} "
         f"--train-offset {results['train_offset']} --test-offset {results['test_offset']}`",
         "",

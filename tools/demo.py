@@ -26,6 +26,7 @@ SIZE = 64  # pixels of a tile
 ZOOMS = (64, 96, 160, 256)  # sides of the squares that become tiles
 PHOTOGRAPHS = ("astronaut", "brick", "chelsea", "coffee", "coins", "grass", "gravel", "hubble_deep_field", "rocket")
 TIMESTEP = 50
+TOP = 10  # images in an answer, where there are as many
 HALVES = ("astronaut/256px/0-128", "chelsea/256px/0-128")  # pasted together for the first question
 SCALES = [nda.Scale(patch=7), nda.Scale(patch=16, downscale=4)]
 
@@ -62,7 +63,7 @@ def main() -> int:
 def explain_own(images: Path, query: Path, output: Path) -> int:
     """Index a folder and explain one picture."""
     index = build(str(images), clear_index(output))
-    write_report(index, query, index.attribute(query, timestep=TIMESTEP), output)
+    write_report(index, query, index.attribute(query, timestep=TIMESTEP, top=min(TOP, len(index))), output)
     return 0
 
 
@@ -76,7 +77,7 @@ def explain_known(output: Path) -> int:
     table = Table("picture", "made of", "rank", "share", "found")
     missed = 0
     for number, question in enumerate(questions(tiles, keys)):
-        answer = index.attribute(question.picture, timestep=TIMESTEP, top=10)
+        answer = index.attribute(question.picture, timestep=TIMESTEP, top=TOP)
         ranks = {image_id: rank for rank, image_id in enumerate(answer.image_ids.tolist(), start=1)}
         for image_id in question.sources:
             rank = ranks.get(image_id)

@@ -19,7 +19,9 @@ def test_recipes_in_words(visit: Visit, collage: bytes) -> None:
         [*(recipe.title for recipe in RECIPES.values()), "one depth, chosen below"]
     )
     expect(page.locator("#recipe-words")).to_have_text(DEFAULT.summary)
-    expect(page.locator("#compared")).to_contain_text(f"recipe {DEFAULT.name} ({DEFAULT})")
+    expect(page.locator("#compared")).to_contain_text(f"recipe {DEFAULT.name}")
+    page.get_by_text("Settings and provenance").click()
+    expect(page.locator("#provenance")).to_contain_text(str(DEFAULT))
     expect(page.get_by_label("Look at")).to_be_hidden()
     choice.select_option("published")
     expect(page.locator("#recipe-words")).to_have_text(RECIPES["published"].summary)

@@ -31,7 +31,7 @@ export function fileSize(bytes, round) {
 
 /** What an answer compared: a recipe by its name or terms, or timesteps. */
 export function comparedWords({ recipe, recipe_name: title, timestep }) {
-  if (recipe) return title ? `recipe ${title} (${recipe})` : `recipe ${recipe}`;
+  if (recipe) return `recipe ${title ?? recipe}`;
   const timesteps = [timestep].flat();
   return `${timestepWords(timesteps[0])} (t = ${timesteps.join(", ")})`;
 }
