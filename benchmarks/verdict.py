@@ -218,8 +218,8 @@ def as_markdown(results: dict[str, Any]) -> str:
         "# The verdict on CIFAR-10",
         "",
         f"{results['machine']}. {results['images']:,} images, {results['sources']} sources, recipe "
-        f"{DEFAULT.name}, top {TOP}, {CANDIDATES} candidates. `python -m benchmarks.verdict --images {results['images']} "
-        f"--sources {results['sources']} --null {results['null']} --checks {results['checks']} "
+        f"{DEFAULT.name}, top {TOP}, {CANDIDATES} candidates. `python -m benchmarks.verdict "
+        f"--images {results['images']} --sources {results['sources']} --null {results['null']} --checks {results['checks']} "
         f"--train-offset {results['train_offset']} --test-offset {results['test_offset']}`",
         "",
         f"The collection: {results['images']:,} images of the training part, from {results['train_offset']:,} on; "
