@@ -220,7 +220,8 @@ def as_markdown(results: dict[str, Any]) -> str:
         f"{results['machine']}. {results['images']:,} images, {results['sources']} sources, recipe "
         f"{DEFAULT.name}, top {TOP}, {CANDIDATES} candidates. `python -m benchmarks.verdict "
         f"--images {results['images']} --sources {results['sources']} --null {results['null']} "
-        f"--checks {results['checks']} --train-offset {results['train_offset']} --test-offset {results['test_offset']}`",
+        f"--checks {results['checks']} --train-offset {results['train_offset']} "
+        f"--test-offset {results['test_offset']}`",
         "",
         f"The collection: {results['images']:,} images of the training part, from {results['train_offset']:,} on; "
         f"the sources are drawn from it. Of the test part, from {results['test_offset']:,} on: {results['null']} for "
