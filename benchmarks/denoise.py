@@ -21,6 +21,7 @@ from rich.progress import track
 
 import nda_index as nda
 from benchmarks.machine import RESULTS, SHARED, describe_machine
+from benchmarks.setting import FIRST_SCALES
 
 IMAGES = 2000
 QUERIES = 4
@@ -28,7 +29,6 @@ TIMESTEPS = (20, 100, 200, 400)
 REMOVED = 5
 CANDIDATES = 200  # a tenth of the images
 
-SCALES = (nda.Scale(7), nda.Scale(14, 2))  # the default of version 0.1.0, which the results page is about
 
 console = Console()
 
@@ -40,7 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         some = Path(folder) / "some.parquet"
         pq.write_table(pq.read_table(train).slice(0, IMAGES), some)
-        index = nda.build_index(some, Path(folder) / "some.nda", scales=SCALES, null=0)
+        index = nda.build_index(some, Path(folder) / "some.nda", scales=FIRST_SCALES, null=0)
         measure(index, queries[0], TIMESTEPS[0])  # compiles
         rows = [
             {"timestep": timestep, **measure(index, query, timestep)}

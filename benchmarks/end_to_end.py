@@ -21,6 +21,7 @@ from rich.progress import track
 
 import nda_index as nda
 from benchmarks.machine import RESULTS, SHARED, describe_machine, peak_gib
+from benchmarks.setting import FIRST_SCALES
 
 TIMESTEPS = (20, 50, 100, 200, 400)
 LATENCY_QUERIES = 20
@@ -28,7 +29,6 @@ RECALL_QUERIES = 6
 RECALL_IMAGES = 5000
 CANDIDATES = (250, 500, 1000)
 
-SCALES = (nda.Scale(7), nda.Scale(14, 2))  # the default of version 0.1.0, which the results page is about
 
 console = Console()
 
@@ -44,7 +44,7 @@ def main() -> None:
         results: dict[str, Any] = {"machine": describe_machine()}
         results["build"] = in_own_process(measure_build, train, Path(folder) / "cifar.nda")
         results["query"] = in_own_process(measure_queries, Path(folder) / "cifar.nda", queries)
-        nda.build_index(small, Path(folder) / "small.nda", scales=SCALES)
+        nda.build_index(small, Path(folder) / "small.nda", scales=FIRST_SCALES)
         results["recall"] = measure_recall(Path(folder) / "small.nda", queries[:RECALL_QUERIES])
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "end_to_end.json").write_text(json.dumps(results, indent=1) + "\n")
@@ -62,7 +62,7 @@ def in_own_process(measure: Any, *arguments: Any) -> dict[str, Any]:
 def measure_build(source: Path, folder: Path) -> dict[str, Any]:
     """Build the index of 50,000 images."""
     start = time.perf_counter()
-    index = nda.build_index(source, folder, scales=SCALES)
+    index = nda.build_index(source, folder, scales=FIRST_SCALES)
     seconds = time.perf_counter() - start
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     coarse = index.manifest.config.to_json()["coarse"]

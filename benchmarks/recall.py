@@ -25,6 +25,7 @@ from scipy.stats import spearmanr
 
 import nda_index as nda
 from benchmarks.machine import RESULTS, SHARED, describe_machine
+from benchmarks.setting import FIRST_SCALES
 from nda_index.diffusion import NoiseSetting, noisy_images
 from nda_index.exact.posterior import PosteriorSettings, score_views
 from nda_index.exact.views import View
@@ -43,7 +44,6 @@ SETTINGS: dict[str, tuple[NoiseSetting, int]] = {
     "average of 4": ("average", 4),
 }
 
-SCALES = (nda.Scale(7), nda.Scale(14, 2))  # the default of version 0.1.0, which the results page is about
 
 console = Console(width=200)
 
@@ -82,7 +82,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = SHARED / "data" / "cifar10_train.parquet"
         path = arguments.index or Path(folder) / "cifar.nda"
-        index = nda.open_index(path) if arguments.index else nda.build_index(source, path, scales=SCALES)
+        index = nda.open_index(path) if arguments.index else nda.build_index(source, path, scales=FIRST_SCALES)
         pixels = index.pixels(np.arange(len(index)))
         cases = known_cases(index, pixels, queries, arguments.truth, arguments.computed)
         results: dict[str, Any] = {"machine": describe_machine(), "images": len(index), "candidates": list(CANDIDATES)}

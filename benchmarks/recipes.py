@@ -18,19 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
 import nda_index as nda
-from benchmarks.machine import RESULTS, SHARED, describe_machine
+from benchmarks.machine import RESULTS, describe_machine
 from benchmarks.recall import SHARES, kept
-from nda_index.images import decode_image
+from benchmarks.setting import FIRST_SCALES, read_pictures
 from nda_index.recipe import RECIPES, as_recipe
 
 FIRST_QUERY = 300  # of the test set
-BEFORE = (nda.Scale(7), nda.Scale(14, 2))  # the default scales of version 0.1.0, and its question: timestep 100
 TIMED = 9  # questions of each kind, by turns
 CANDIDATES = (None, 1500, 500)  # by turns
 TOP = 10
@@ -60,7 +58,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     train = read_pictures("train", 0, arguments.images)
     queries = read_pictures("test", FIRST_QUERY, arguments.queries)
     index = nda.build_index(train, folder / "now.nda", null=0)
-    before = nda.build_index(train, folder / "before.nda", scales=BEFORE, null=0)
+    before = nda.build_index(train, folder / "before.nda", scales=FIRST_SCALES, null=0)
     cases = []
     for number, query in enumerate(track(queries, "queries")):
         name = f"{arguments.recipe}-{arguments.images}-{FIRST_QUERY + number}.npy"
@@ -75,12 +73,6 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "cases": cases,
         "seconds": measure_seconds(index, before, queries, arguments.recipe),
     }
-
-
-def read_pictures(part: str, first: int, count: int) -> NDArray[np.uint8]:
-    """Read pictures of a part of CIFAR-10, uint8 [count, 32, 32, 3]."""
-    column = pq.read_table(SHARED / "data" / f"cifar10_{part}.parquet", columns=["image"])["image"].slice(first, count)
-    return np.stack([decode_image(row["bytes"], (32, 32), 3).transpose(1, 2, 0) for row in column.to_pylist()])
 
 
 def exact_scores(index: nda.Index, query: NDArray[np.uint8], recipe: str, path: Path | None) -> NDArray[np.float64]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarks.machine import RESULTS, SHARED, describe_machine
-from benchmarks.recipes import read_pictures
+from benchmarks.setting import read_pictures
 from nda_index.evaluate.lds import mean_with_interval
 from nda_index.evaluate.methods import Method, embedding_cosine, pixel_cosine, random_scores, recipe_scores
 from nda_index.images import decode_image

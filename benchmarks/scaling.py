@@ -28,6 +28,7 @@ from rich.console import Console
 
 import nda_index as nda
 from benchmarks.machine import RESULTS, SHARED, describe_machine
+from benchmarks.setting import FIRST_SCALES
 from nda_index.images import decode_image
 
 SIZES = (10_000, 100_000, 1_000_000)
@@ -36,7 +37,6 @@ PLANTED = 32  # queries whose source is in every collection
 UNRELATED = 32  # queries of the test set
 STAGES = ("decode", "probe", "fetch", "exact", "coverage", "maps", "verdict")  # probe: with embedding
 
-SCALES = (nda.Scale(7), nda.Scale(14, 2))  # the default of version 0.1.0, which the results page is about
 
 console = Console(width=160)
 
@@ -132,7 +132,7 @@ def measure_build(work: Path, size: int) -> None:
         stages[stage] = stages.get(stage, 0.0) + now - last
         last = now
 
-    nda.build_index(source, path, scales=SCALES, resume=path.exists(), progress=report).close()
+    nda.build_index(source, path, scales=FIRST_SCALES, resume=path.exists(), progress=report).close()
     files = [file for file in path.rglob("*") if file.is_file()]
     values = {
         "seconds": time.perf_counter() - start,

@@ -1,9 +1,10 @@
 """The verdict on CIFAR-10: which edited copies are found and called a strong match, at one false alarm in a hundred.
 
-    python -m benchmarks.verdict [--images 10000] [--sources 48] [--null 400] [--checks 300]
+    python -m benchmarks.verdict [--recipe models] [--images 10000] [--sources 48] [--null 400] [--checks 300]
 
-Reads ../shared/data (CIFAR-10 as JPEG of quality 75); writes benchmarks/results/verdict.md and .json. The images are
-none of those that the constants of `nda_index/verdict.py` were chosen on, which were the first of both parts.
+Without a recipe, questions are clean ones at t = 50 to an index of scales 7 and 14/2. Reads ../shared/data (CIFAR-10 as
+JPEG of quality 75); writes benchmarks/results/verdict.md and .json, or verdict-RECIPE.md and .json. The images are none
+of those that the constants of `nda_index/trust/evidence.py` were chosen on, which were the first of both parts.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from rich.console import Console
@@ -26,15 +27,19 @@ from rich.progress import track
 from rich.table import Table
 
 import nda_index as nda
-from benchmarks.machine import RESULTS, SHARED, describe_machine
-from nda_index.recipe import DEFAULT
+from benchmarks.machine import RESULTS, describe_machine
+from benchmarks.setting import FIRST_SCALES, read_pictures
+from nda_index.indexing.request import DEFAULT_SCALES
+from nda_index.recipe import RECIPES
 from nda_index.trust.duplicates import find_best_unrelated, group_duplicates
 from nda_index.trust.evidence import measure_evidence
 from nda_index.trust.null import EVIDENCE_SCALES
 from nda_index.trust.verdict import find_percentile, judge
 
 Picture = NDArray[np.uint8]  # [H, W, C]
+Ask = Callable[..., dict[str, Any]]  # `question`, of an index and a recipe
 
+TIMESTEP = 50  # of the question without a recipe
 TOP = 10
 CANDIDATES = 256
 DUPLICATE_IMAGES = 1000
@@ -50,17 +55,20 @@ def main() -> None:
     }  # fmt: skip
     for name, default in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--recipe", choices=RECIPES)
     options = parser.parse_args()
     train = read_pictures("train", options.train_offset, options.images)
     test = read_pictures("test", options.test_offset, options.null + options.checks + options.sources)
     unrelated, others = test[: options.null + options.checks], test[options.null + options.checks :]
     with tempfile.TemporaryDirectory() as folder:
-        index = nda.build_index(train, Path(folder) / "cifar.nda", null=0)
-        null = null_of_unrelated(index, train, track(unrelated[: options.null], "null"))
-        checks = null_of_unrelated(index, train, track(unrelated[options.null :], "unrelated pictures"))
+        scales = DEFAULT_SCALES if options.recipe else FIRST_SCALES
+        index = nda.build_index(train, Path(folder) / "cifar.nda", scales=scales, null=0)
+        ask = partial(question, index, options.recipe)
+        null = null_of_unrelated(ask, train, track(unrelated[: options.null], "null"))
+        checks = null_of_unrelated(ask, train, track(unrelated[options.null :], "unrelated pictures"))
         sources = np.random.default_rng(0).choice(len(train), options.sources, replace=False)
         rows = [
-            measure_edit(name, index, train, sources, others, null) for name in track([*EDITS, MIRROR_ASKED], "edits")
+            measure_edit(name, ask, train, sources, others, null) for name in track([*EDITS, MIRROR_ASKED], "edits")
         ]
     results = {
         "machine": describe_machine(),
@@ -72,17 +80,11 @@ def main() -> None:
         "duplicates": measure_duplicates(train),
     }
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "verdict.json").write_text(json.dumps(results, indent=1) + "\n")
-    (RESULTS / "verdict.md").write_text(as_markdown(results))
+    name = f"verdict-{options.recipe}" if options.recipe else "verdict"
+    (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
+    (RESULTS / f"{name}.md").write_text(as_markdown(results))
     console.print(as_table(rows))
     console.print(as_markdown(results), markup=False)
-
-
-def read_pictures(part: str, first: int, count: int) -> NDArray[np.uint8]:
-    """Pictures of a part of CIFAR-10, in the order of the file: uint8 [count, 32, 32, 3]."""
-    column = pq.read_table(SHARED / "data" / f"cifar10_{part}.parquet", columns=["image"])["image"].slice(first, count)
-    pictures = [Image.open(io.BytesIO(row["bytes"])).convert("RGB") for row in column.to_pylist()]
-    return np.stack([np.asarray(picture) for picture in pictures])  # [count, 32, 32, 3]
 
 
 def coded_again(picture: Picture, other: Picture) -> Picture:
@@ -133,17 +135,18 @@ EDITS: dict[str, Callable[[Picture, Picture], Picture]] = {
 MIRROR_ASKED = "mirrored, mirror=True"
 
 
-def ask(index: nda.Index, picture: Picture, mirror: bool = False) -> dict[str, Any]:
-    """Ids, shares and evidence of the best matches."""
-    answer = index.attribute(picture, top=TOP, candidates=CANDIDATES, mirror=mirror)
+def question(index: nda.Index, recipe: str | None, picture: Picture, mirror: bool = False) -> dict[str, Any]:
+    """Return ids, shares and evidence of the best matches, by a recipe or at `TIMESTEP` without noise."""
+    timestep = None if recipe else TIMESTEP
+    answer = index.attribute(picture, timestep, TOP, recipe=recipe, candidates=CANDIDATES, mirror=mirror)
     return {"ids": answer.image_ids, "shares": answer.shares, "evidence": answer.evidence}
 
 
-def null_of_unrelated(index: nda.Index, train: NDArray[np.uint8], pictures: Iterable[Picture]) -> NDArray[np.float64]:
+def null_of_unrelated(ask: Ask, train: NDArray[np.uint8], pictures: Iterable[Picture]) -> NDArray[np.float64]:
     """Best evidence that pictures from outside get from the collection, their copies in it left out."""
     best = []
     for picture in pictures:
-        images = train[ask(index, picture)["ids"]].transpose(0, 3, 1, 2)  # [TOP, C, H, W]
+        images = train[ask(picture)["ids"]].transpose(0, 3, 1, 2)  # [TOP, C, H, W]
         best.append(find_best_unrelated(picture.transpose(2, 0, 1), images, EVIDENCE_SCALES))
     return np.array(best)
 
@@ -155,7 +158,7 @@ def is_strong(evidence: float, null: NDArray[np.float64]) -> bool:
 
 def measure_edit(
     name: str,
-    index: nda.Index,
+    ask: Ask,
     train: NDArray[np.uint8],
     sources: NDArray[np.int64],
     others: NDArray[np.uint8],
@@ -165,7 +168,7 @@ def measure_edit(
     edit = EDITS["mirrored" if name == MIRROR_ASKED else name]
     found: dict[str, list[float]] = {"first": [], "in_top": [], "first_by_evidence": [], "detected": [], "share": []}
     for source, other in zip(sources, others, strict=True):
-        answer = ask(index, edit(train[source], other), mirror=name == MIRROR_ASKED)
+        answer = ask(edit(train[source], other), mirror=name == MIRROR_ASKED)
         is_source = answer["ids"] == source
         own = float(answer["evidence"][is_source].max(initial=0.0))
         found["first"].append(bool(is_source[0]))
@@ -213,12 +216,14 @@ def as_table(rows: list[dict[str, Any]]) -> Table:
 
 def as_markdown(results: dict[str, Any]) -> str:
     """The figures as a page."""
-    duplicates = results["duplicates"]
+    duplicates, recipe = results["duplicates"], results["recipe"]
+    asked = f"recipe {recipe}" if recipe else f"clean query at t={TIMESTEP}, scales 7 and 14/2"
+    option = f" --recipe {recipe}" if recipe else ""
     lines = [
         "# The verdict on CIFAR-10",
         "",
-        f"{results['machine']}. {results['images']:,} images, {results['sources']} sources, recipe "
-        f"{DEFAULT.name}, top {TOP}, {CANDIDATES} candidates. `python -m benchmarks.verdict "
+        f"{results['machine']}. {results['images']:,} images, {results['sources']} sources, {asked}, top "
+        f"{TOP}, {CANDIDATES} candidates. `python -m benchmarks.verdict{option} "
         f"--images {results['images']} --sources {results['sources']} --null {results['null']} "
         f"--checks {results['checks']} --train-offset {results['train_offset']} "
         f"--test-offset {results['test_offset']}`",

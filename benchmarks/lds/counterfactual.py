@@ -25,7 +25,7 @@ from scipy.stats import spearmanr
 
 import nda_index as nda
 from benchmarks.lds.model import generate, load_model, to_tensor
-from benchmarks.lds.rescore import AVERAGE, BEST, DEFAULT, DRAWS, MOST, MOST_DRAWS, NOISY, load_study
+from benchmarks.lds.rescore import AVERAGE, BEST, DRAWS, FIRST_SCALES, MOST, MOST_DRAWS, NOISY, load_study
 from benchmarks.lds.setting import SMALL
 from benchmarks.lds.train import train_missing
 from benchmarks.machine import RESULTS, describe_machine
@@ -74,8 +74,8 @@ def main() -> None:
 def score_methods(study: Study, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
     """Score every training image for every picture, [Q, N], by each method."""
     return {
-        f"posterior, {MOST} draws": posterior_scores(study.train, pictures, DEFAULT, BEST, **MOST_DRAWS),
-        f"posterior, {DRAWS} draws": posterior_scores(study.train, pictures, DEFAULT, NOISY, **AVERAGE),
+        f"posterior, {MOST} draws": posterior_scores(study.train, pictures, FIRST_SCALES, BEST, **MOST_DRAWS),
+        f"posterior, {DRAWS} draws": posterior_scores(study.train, pictures, FIRST_SCALES, NOISY, **AVERAGE),
         "pixel cosine": pixel_cosine(study.train, pictures),
         GRADIENTS: study.scores[GRADIENTS]["generated"][: len(pictures)],
         "random": random_scores(study.train, pictures),
@@ -122,7 +122,7 @@ def predict_changes(
     """
     model, rows = load_model(SMALL, full), []
     with tempfile.TemporaryDirectory() as path:
-        index = nda.build_index(study.train, Path(path) / "x.nda", image_size=SMALL.size, scales=DEFAULT, null=0)
+        index = nda.build_index(study.train, Path(path) / "x.nda", image_size=SMALL.size, scales=FIRST_SCALES, null=0)
         for timestep in PREDICTED:
             before = [index.denoise(each, timestep, noise="draw", mode="exact").image for each in pictures]
             models = [denoise_with(model, each, timestep) for each in pictures]

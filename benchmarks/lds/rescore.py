@@ -27,6 +27,7 @@ from rich.console import Console
 import nda_index as nda
 from benchmarks.lds.setting import SMALL, draw_masks, load_held_out_images, load_training_images
 from benchmarks.machine import RESULTS, describe_machine
+from benchmarks.setting import FIRST_SCALES
 from nda_index.evaluate.comparison import Row, as_markdown, baseline_rows, judge_scores, posterior_rows
 from nda_index.evaluate.lds import linear_datamodeling_scores
 from nda_index.evaluate.study import Study
@@ -35,7 +36,6 @@ from nda_index.scales import parse_scale
 
 DATA = Path(__file__).parent / "data"
 GROUPS = ("held-out", "generated")
-DEFAULT = (nda.Scale(7), nda.Scale(14, 2))
 TIMESTEPS = (100, 200, 400)
 NOISY = (200, 400)  # timesteps at which noise settings are compared
 DRAWS = 8
@@ -105,9 +105,9 @@ def load_study(*, further: bool = False) -> Study:
 def main_rows(study: Study) -> list[Row]:
     """Make rows of baselines, the posterior, its noise settings, and shortlists next to all images."""
     rows = baseline_rows(study)
-    rows += posterior_rows(study, DEFAULT, TIMESTEPS)
-    rows += label_rows(posterior_rows(study, DEFAULT, NOISY, noise="draw"), "one draw")
-    rows += label_rows(posterior_rows(study, DEFAULT, NOISY, **AVERAGE), f"average of {DRAWS} draws")
+    rows += posterior_rows(study, FIRST_SCALES, TIMESTEPS)
+    rows += label_rows(posterior_rows(study, FIRST_SCALES, NOISY, noise="draw"), "one draw")
+    rows += label_rows(posterior_rows(study, FIRST_SCALES, NOISY, **AVERAGE), f"average of {DRAWS} draws")
     return rows + list(shortlist_rows(study, [("t = 100", 100, {})]))
 
 
@@ -123,9 +123,9 @@ def shortlist_rows(study: Study, settings: Sequence[tuple[str, int, Options]]) -
         study: models and their losses.
         settings: for each row its name, timestep and options.
     """
-    name = " + ".join(scale.name for scale in DEFAULT)
+    name = " + ".join(scale.name for scale in FIRST_SCALES)
     with tempfile.TemporaryDirectory() as folder:
-        index = nda.build_index(study.train, Path(folder) / "x.nda", image_size=SMALL.size, scales=DEFAULT, null=0)
+        index = nda.build_index(study.train, Path(folder) / "x.nda", image_size=SMALL.size, scales=FIRST_SCALES, null=0)
         for label, timestep, setting in settings:
             options: Options = {**setting, "mode": "ann"}
             start = time.perf_counter()
@@ -146,10 +146,10 @@ def grid_rows(study: Study) -> list[Row]:
         "mirrored": {"mirror": True},
     }
     for label, options in noises.items():
-        rows += label_rows(posterior_rows(study, DEFAULT, NOISY, **options), label)
+        rows += label_rows(posterior_rows(study, FIRST_SCALES, NOISY, **options), label)
     average = f"average of {DRAWS} draws"
     rows += label_rows(posterior_rows(study, [GRID_SMALLER], [*NOISY, *GRID_OTHERS], **AVERAGE), average)
-    rows += label_rows(posterior_rows(study, DEFAULT, GRID_OTHERS, **AVERAGE), average)
+    rows += label_rows(posterior_rows(study, FIRST_SCALES, GRID_OTHERS, **AVERAGE), average)
     for draws in GRID_MORE:
         more: Options = {"noise": "average", "draws": draws}
         rows += label_rows(posterior_rows(study, [GRID_FASTEST], BEST, **more), f"average of {draws} draws")
@@ -162,10 +162,10 @@ def grid_rows(study: Study) -> list[Row]:
 
 def confirm_rows(study: Study) -> list[Row]:
     """Make rows of baselines, the default, one draw, and the averages that did best on the first pictures."""
-    rows = baseline_rows(study) + posterior_rows(study, DEFAULT, TIMESTEPS[:1])
-    rows += label_rows(posterior_rows(study, DEFAULT, NOISY, noise="draw"), "one draw")
-    rows += label_rows(posterior_rows(study, DEFAULT, NOISY, **AVERAGE), f"average of {DRAWS} draws")
-    return rows + label_rows(posterior_rows(study, DEFAULT, BEST, **MOST_DRAWS), f"average of {MOST} draws")
+    rows = baseline_rows(study) + posterior_rows(study, FIRST_SCALES, TIMESTEPS[:1])
+    rows += label_rows(posterior_rows(study, FIRST_SCALES, NOISY, noise="draw"), "one draw")
+    rows += label_rows(posterior_rows(study, FIRST_SCALES, NOISY, **AVERAGE), f"average of {DRAWS} draws")
+    return rows + label_rows(posterior_rows(study, FIRST_SCALES, BEST, **MOST_DRAWS), f"average of {MOST} draws")
 
 
 def seeds_agree(losses: NDArray[np.floating], masks: NDArray[np.bool_]) -> list[float]:
@@ -217,7 +217,7 @@ def write_page(rows: Sequence[Row], made: dict[str, Any], seconds: float, name: 
 def compare_pairs(rows: Sequence[Row]) -> str:
     """Write the differences on the same pictures between methods that a reader will want to compare."""
     by_name = {row.method: row for row in rows}
-    scales = " + ".join(scale.name for scale in DEFAULT)
+    scales = " + ".join(scale.name for scale in FIRST_SCALES)
     noisy, best = (", ".join(map(str, timesteps)) for timesteps in (NOISY, BEST))
     draw, average = (f"{scales}, t = {noisy}, {noise}" for noise in ("one draw", f"average of {DRAWS} draws"))
     most = f"{scales}, t = {best}, average of {MOST} draws"
