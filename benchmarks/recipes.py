@@ -1,10 +1,12 @@
 """A recipe's shortlist and error bars against exact scores, and what a question costs beside timestep 100.
 
     python -m benchmarks.recipes [--images 50000] [--queries 10] [--recipe models] [--truth FOLDER]
+    python -m benchmarks.recipes --recipe "3@100(stride=2)" --scale 3 --scale 5
 
 Exact scores take about 40 s a query at 50,000 images on two cores; FOLDER keeps them. The queries are test pictures
 that had no part in choosing the recipes. Reads ../shared/data; writes benchmarks/results/recipes-IMAGES-RECIPE.json and
-benchmarks/results/recipes.md, which has all that were measured.
+benchmarks/results/recipes.md, which has all that were measured. A recipe without a name, or other scales of the index,
+are printed and not written.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ import nda_index as nda
 from benchmarks.machine import RESULTS, describe_machine
 from benchmarks.recall import SHARES, kept
 from benchmarks.setting import FIRST_SCALES, read_pictures
+from nda_index.indexing.request import DEFAULT_SCALES
 from nda_index.recipe import RECIPES, as_recipe
+from nda_index.scales import parse_scale
 
 FIRST_QUERY = 300  # of the test set
 TIMED = 9  # questions of each kind, by turns
@@ -43,9 +47,13 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=10)
     parser.add_argument("--recipe", default="models")
     parser.add_argument("--truth", type=Path)
+    parser.add_argument("--scale", type=parse_scale, action="append", help="of the index; the default ones otherwise")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         results = measure(arguments, Path(folder))
+    if arguments.scale or arguments.recipe not in RECIPES:
+        console.print(as_markdown([results]))
+        return
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"recipes-{arguments.images}-{arguments.recipe}.json").write_text(json.dumps(results, indent=1) + "\n")
     page = as_markdown([json.loads(path.read_text()) for path in sorted(RESULTS.glob("recipes-*.json"))])
@@ -57,11 +65,11 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Build both indexes, compare, and time."""
     train = read_pictures("train", 0, arguments.images)
     queries = read_pictures("test", FIRST_QUERY, arguments.queries)
-    index = nda.build_index(train, folder / "now.nda", null=0)
+    index = nda.build_index(train, folder / "now.nda", scales=arguments.scale or DEFAULT_SCALES, null=0)
     before = nda.build_index(train, folder / "before.nda", scales=FIRST_SCALES, null=0)
     cases = []
     for number, query in enumerate(track(queries, "queries")):
-        name = f"{arguments.recipe}-{arguments.images}-{FIRST_QUERY + number}.npy"
+        name = f"{arguments.recipe.replace('/', 'r')}-{arguments.images}-{FIRST_QUERY + number}.npy"
         exact = exact_scores(index, query, arguments.recipe, arguments.truth and arguments.truth / name)
         cases.append(compare(index, query, arguments.recipe, exact, CANDIDATES[number % len(CANDIDATES)]))
     return {
@@ -153,7 +161,8 @@ def as_markdown(measured: list[dict[str, Any]]) -> str:
             f"| {' | '.join(seconds)} |"
         )
     lines += [""]
-    lines += [f"- {name}: `{recipe}`" for name, recipe in RECIPES.items()]
+    explained = [f"- {one['recipe']}: `{one['terms']}`, index of {' and '.join(one['scales'])}" for one in measured]
+    lines += dict.fromkeys(explained)
     lines += ["", *dict.fromkeys(f"Measured on {one['machine']}." for one in measured), ""]
     return "\n".join(lines)
 

@@ -104,16 +104,15 @@ def as_markdown(results: dict[str, Any]) -> str:
     """Write the results page."""
     hidden = results["classes"] * results["each"]
     lines = ["# Hidden sources", ""]
+    options = " ".join(f"--{name} {results[name]}" for name in ("images", "classes", "each", "queries"))
     lines += [
-        f"`python -m benchmarks.retrieval` on {results['machine']}. {hidden} images of {results['classes']} classes"
+        f"`python -m benchmarks.retrieval {options}` on {results['machine']}.",
+        f"{hidden} images of {results['classes']} classes of Tiny-ImageNet among {results['images']:,} CIFAR-10",
+        f"images, all at 32 x 32; {results['queries']} queries a class, from its validation set. An image is right if",
+        "it is of the query's class. 95% bootstrap intervals over queries. The two sets differ in their JPEG quality,",
+        "which any method may use.",
+        "",
     ]
-    lines += [
-        f"of Tiny-ImageNet among {results['images']:,} CIFAR-10 images, all at 32 x 32; {results['queries']} queries a"
-    ]
-    lines += [
-        "class, from its validation set. An image is right if it is of the query's class. 95% bootstrap intervals over"
-    ]
-    lines += ["queries. The two sets differ in their JPEG quality, which any method may use.", ""]
     columns = list(next(iter(results["rows"].values())))
     lines += ["| method | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     lines += [f"| {name} | " + " | ".join(str(row[c]) for c in columns) + " |" for name, row in results["rows"].items()]

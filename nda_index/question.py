@@ -62,7 +62,7 @@ class Question:
     def __post_init__(self) -> None:
         if self.recipe is None and not self.timesteps:
             raise ConfigError("timestep is empty; give an integer from 0 to 999, or several")
-        if self.recipe is not None and (self.timesteps or self._sets_noise):
+        if self.recipe is not None and (self.timesteps or _sets_noise(vars(self))):
             raise ConfigError(
                 f"recipe is {str(self.recipe)!r}, and timestep, noise, draws or temper are given too; each term of a "
                 f"recipe has its own, as 3@100(draws=4, temper=2)"
@@ -72,8 +72,6 @@ class Question:
             raise ConfigError(f"noise is {self.noise!r}; it must be one of {known}")
         if self.draws < 1:
             raise ConfigError(f"draws is {self.draws}; it must be 1 or more")
-        if self.seed < 0:
-            raise ConfigError(f"seed is {self.seed}; it must be 0 or more")
         for timestep in self.timesteps:
             Term(Scale(1), timestep, temper=self.temper)  # raises for what is not a timestep or a temper
         if self.mode not in ("ann", "exact"):
@@ -134,11 +132,6 @@ class Question:
         noise, temper, draws = settings["noise"], settings["temper"], settings.get("draws", 1)
         return cls(tuple(settings["timestep"]), noise=noise, temper=temper, draws=draws, **options)
 
-    @property
-    def _sets_noise(self) -> bool:
-        """Whether one of the options that belong to timesteps differs from its default."""
-        return any(getattr(self, name) != getattr(Question, name) for name in _OF_TIMESTEPS)
-
 
 def as_question(timestep: int | Sequence[int] | None = None, **options: Unpack[Options]) -> Question:
     """Make a question of options as `Index.attribute` takes them.
@@ -158,14 +151,16 @@ def as_question(timestep: int | Sequence[int] | None = None, **options: Unpack[O
     """
     plain: dict[str, Any] = {name: _plain(value) for name, value in options.items()}
     recipe = plain.pop("recipe", None)
-    noisy = any(plain.get(name, getattr(Question, name)) != getattr(Question, name) for name in _OF_TIMESTEPS)
     if timestep is None and recipe is None:
-        timestep, recipe = (DEFAULT_TIMESTEP, None) if noisy else (None, DEFAULT)
+        timestep, recipe = (DEFAULT_TIMESTEP, None) if _sets_noise(plain) else (None, DEFAULT)
     one = isinstance(timestep, int | np.integer | float | str)
     timesteps = () if timestep is None else (timestep,) if one else tuple(timestep)  # type: ignore[arg-type]
-    if timestep is not None and not timesteps:
-        raise ConfigError("timestep is empty; give an integer from 0 to 999, or several")
     return Question(tuple(map(_plain, timesteps)), None if recipe is None else as_recipe(recipe), **plain)
+
+
+def _sets_noise(options: Mapping[str, Any]) -> bool:
+    """Tell whether an option that belongs to timesteps is given and differs from its default."""
+    return any(options.get(name, getattr(Question, name)) != getattr(Question, name) for name in _OF_TIMESTEPS)
 
 
 def _plain(value: Any) -> Any:

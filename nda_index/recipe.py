@@ -19,6 +19,7 @@ from nda_index.scales import Scale
 _TERM = re.compile(
     r"(?P<patch>\d+)(/(?P<downscale>\d+))?@(?P<timestep>\d+)(\*(?P<weight>[^(\s]+))?\s*(\((?P<rest>.*)\))?"
 )
+_NEXT_TERM = re.compile(r"\+(?=\s*\d+\s*(?:/\s*\d+\s*)?@)")  # and not the sign of an exponent
 _RULE = "write PATCH@TIMESTEP, as 3@100, with /DOWNSCALE, *WEIGHT or (draws=, stride=, temper=) where needed"
 
 
@@ -58,14 +59,20 @@ class Term:
         """Write the term as `parse_recipe` reads it."""
         scale = self.scale
         text = f"{scale.patch}{f'/{scale.downscale}' if scale.downscale > 1 else ''}@{self.timestep}"
-        text += f"*{scale.weight:g}" if scale.weight != 1 else ""
+        text += f"*{_write_number(scale.weight)}" if scale.weight != 1 else ""
         options = {"draws": (self.draws, 1), "temper": (self.temper, 1.0)}
         if scale.query_stride == scale.train_stride:
             options["stride"] = (scale.query_stride, 1)
         else:
             options |= {"query_stride": (scale.query_stride, 1), "train_stride": (scale.train_stride, 1)}
-        named = ", ".join(f"{name}={value:g}" for name, (value, default) in options.items() if value != default)
+        changed = {name: value for name, (value, default) in options.items() if value != default}
+        named = ", ".join(f"{name}={_write_number(value)}" for name, value in changed.items())
         return f"{text}({named})" if named else text
+
+
+def _write_number(value: float) -> str:
+    """Write a number with all its digits, so that a recipe that is read again is the same."""
+    return repr(float(value)).removesuffix(".0")
 
 
 @dataclass(frozen=True)
@@ -153,6 +160,8 @@ DEFAULT = MODELS
 def parse_recipe(text: str) -> Recipe:
     """Read a recipe: the name of one, or its terms.
 
+    Terms that are those of a named recipe are that recipe.
+
     Args:
         text: a name of `RECIPES`; or terms as "3@100 + 5@200*2", patch 3 at timestep 100 and twice patch 5 at timestep
             200, each with one noise draw. In parentheses stand other draws, strides and tempers: "14/2@100(draws=0,
@@ -171,7 +180,7 @@ def parse_recipe(text: str) -> Recipe:
         return RECIPES[text.strip()]
     if "@" not in text:
         raise ConfigError(f"recipe is {text!r}, which is no name of one ({', '.join(RECIPES)}); or {_RULE}")
-    return Recipe(tuple(_parse_term(part) for part in re.split(r"\+(?![^(]*\))", text)))
+    return as_recipe([_parse_term(part) for part in _NEXT_TERM.split(text)])
 
 
 def _parse_term(text: str) -> Term:
@@ -201,6 +210,9 @@ def _parse_number(value: str, text: str, *, whole: bool) -> float:
 
 def as_recipe(recipe: str | Recipe | Sequence[Term]) -> Recipe:
     """Take a recipe as users give it: its name or text, terms, or a `Recipe`."""
+    if isinstance(recipe, str):
+        return parse_recipe(recipe)
     if isinstance(recipe, Recipe):
         return recipe
-    return parse_recipe(recipe) if isinstance(recipe, str) else Recipe(tuple(recipe))
+    terms = tuple(recipe)
+    return next((named for named in RECIPES.values() if named.terms == terms), Recipe(terms))

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from nda_index.errors import ConfigError
 
+LARGEST = 65_535  # patch, block or stride in pixels: more than any image has
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -44,8 +46,8 @@ class Scale:
     def __post_init__(self) -> None:
         for field in ("patch", "downscale", "query_stride", "train_stride"):
             value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise ConfigError(f"the scale's {field} is {value!r}; it must be an integer of 1 or more")
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= LARGEST:
+                raise ConfigError(f"the scale's {field} is {value!r}; it must be an integer from 1 to {LARGEST}")
         if self.patch % self.downscale:
             raise ConfigError(
                 f"a patch of {self.patch} pixels cannot be cut into blocks of {self.downscale}; "

@@ -20,7 +20,7 @@ import nda_index as nda
 from nda_index.answer.arrow import answer_bytes
 from nda_index.client import AsyncClient, Client
 from nda_index.question import Question
-from nda_index.recipe import parse_recipe
+from nda_index.recipe import Recipe, parse_recipe
 from tests.conftest import encoded
 from tests.serve.conftest import serving
 
@@ -171,13 +171,16 @@ def test_every_option_of_a_question_is_sent() -> None:
     with Client("http://service", transport=httpx.MockTransport(answer)) as client:
         for field in fields(Question):
             name = "timestep" if field.name == "timesteps" else field.name
-            value = "published" if name == "recipe" else 1 if field.default in ((), None) else field.default
+            value = "7@90" if name == "recipe" else 1 if field.default in ((), None) else field.default
             with pytest.raises(nda.ServiceError):
                 client.attribute(b"picture", **{name: value})  # type: ignore[arg-type]
             assert f'name="{name}"\r\n\r\n{value}\r\n'.encode() in sent[-1]
         with pytest.raises(nda.ServiceError):
             client.attribute(b"picture", recipe=parse_recipe("3@50(draws=2)"))
         assert b'name="recipe"\r\n\r\n3@50(draws=2)\r\n' in sent[-1]
+        with pytest.raises(nda.ServiceError):
+            client.attribute(b"picture", recipe=Recipe(parse_recipe("3@60").terms, name="models"))
+        assert b'name="recipe"\r\n\r\n3@60\r\n' in sent[-1]
         assert b'name="timestep"' not in sent[-1]
 
 

@@ -56,8 +56,8 @@ def test_every_scale_looks_at_every_draw_of_every_timestep(question: Question) -
 
 def test_options_of_timesteps_do_not_mix_with_a_recipe() -> None:
     assert as_question().recipe == DEFAULT
-    named, terms = (as_question(recipe=given).recipe for given in ("published", parse_recipe("published").terms))
-    assert named is not None and terms is not None and named.terms == terms.terms
+    named, terms = (as_question(recipe=given) for given in ("published", parse_recipe("published").terms))
+    assert named == terms
     assert as_question(noise="draw") == as_question(100, noise="draw")
     for options in ({"timestep": 50}, {"noise": "draw"}, {"draws": 3}, {"temper": 2.0}):
         with pytest.raises(nda.ConfigError, match="each term of a recipe has its own"):

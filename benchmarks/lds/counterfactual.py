@@ -25,10 +25,11 @@ from scipy.stats import spearmanr
 
 import nda_index as nda
 from benchmarks.lds.model import generate, load_model, to_tensor
-from benchmarks.lds.rescore import AVERAGE, BEST, DRAWS, FIRST_SCALES, MOST, MOST_DRAWS, NOISY, load_study
+from benchmarks.lds.rescore import AVERAGE, BEST, DRAWS, MOST, MOST_DRAWS, NOISY, load_study
 from benchmarks.lds.setting import SMALL
 from benchmarks.lds.train import train_missing
 from benchmarks.machine import RESULTS, describe_machine
+from benchmarks.setting import FIRST_SCALES
 from nda_index.diffusion import draw_noise, noise_level
 from nda_index.evaluate.counterfactual import change
 from nda_index.evaluate.lds import mean_with_interval

@@ -1,12 +1,14 @@
 """Recipes and their terms judged by models of halves at 32 x 32: one half of the pictures chose, the other confirms.
 
     python -m benchmarks.lds.recipes [--terms FOLDER]
+    python -m benchmarks.lds.recipes --recipe "3@100(draws=4, stride=2)" --recipe "3@100 + 5@200"
     python -m benchmarks.lds.recipes --pack
 
 Needs ../shared/data (CIFAR-10) and benchmarks/lds/data/medium.npz: the losses of 64 models of halves and 40 more of
 another seed on 200 held-out and 200 generated pictures, these pictures, and scores by the gradients of the full model.
 `--pack` makes that file from ../shared/data/cifar2_32. Takes under ten minutes on two cores; FOLDER keeps the scores of
-each term, and a run goes on from there. Writes benchmarks/results/lds-recipes.md and .json.
+each term, and a run goes on from there. Writes benchmarks/results/lds-recipes.md and .json; rows of recipes that are
+given are printed only.
 """
 
 from __future__ import annotations
@@ -29,14 +31,13 @@ from benchmarks.lds.setting import MEDIUM, draw_masks, load_held_out_images, loa
 from benchmarks.machine import RESULTS, SHARED, describe_machine
 from nda_index.evaluate.lds import linear_datamodeling_scores, mean_with_interval
 from nda_index.evaluate.methods import pixel_cosine, recipe_scores
-from nda_index.recipe import MODELS, PIECES, PUBLISHED, Recipe
+from nda_index.recipe import RECIPES, Recipe, parse_recipe
 
 DATA = Path(__file__).parent / "data"
 PACKED = DATA / "medium.npz"
 PARTS = {"chose": (0, 100), "confirms": (100, 200)}  # of the held-out and of the generated pictures
 GROUPS = ("held-out", "generated")
 BY_GRADIENTS = {"TRAK": ("loss", 1.0), "D-TRAK": ("norm", 0.01)}  # method: gradients and lambda, the best on `chose`
-RECIPES = (MODELS, PIECES, PUBLISHED)
 COMPARED = (("models", "published"), ("models", "TRAK"), ("models", "D-TRAK"), ("models", "EK-FAC"))
 
 console = Console(width=160)
@@ -47,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--terms", type=Path, help="folder that keeps the scores of each term")
     parser.add_argument("--pack", action="store_true", help="make medium.npz from ../shared/data/cifar2_32")
+    parser.add_argument("--recipe", type=parse_recipe, action="append", help="to be scored in place of the named ones")
     arguments = parser.parse_args()
     if arguments.pack:
         pack_shared_data()
@@ -57,7 +59,7 @@ def main() -> None:
     train, queries = load_training_images(MEDIUM), np.concatenate([held, packed["generated"]])
     scores = {name.removeprefix("scores/"): packed[name] for name in packed.files if name.startswith("scores/")}
     scores["cosine of the pixels"] = pixel_cosine(train, queries)
-    for recipe in RECIPES:
+    for recipe in arguments.recipe or RECIPES.values():
         scores |= score_terms(recipe, train, queries, arguments.terms)
     values = {method: judge(found, packed) for method, found in scores.items()}
     results: dict[str, Any] = {
@@ -67,9 +69,12 @@ def main() -> None:
         "differences": {
             f"{first} - {second}": describe_difference(values[first], values[second])
             for first, second in COMPARED
-            if second in values
+            if first in values and second in values
         },
     }
+    if arguments.recipe:
+        console.print(as_markdown(results))
+        return
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "lds-recipes.json").write_text(json.dumps(results, indent=1) + "\n")
     (RESULTS / "lds-recipes.md").write_text(as_markdown(results))
@@ -108,7 +113,7 @@ def score_terms(
         console.print(f"{recipe.name}: {alone}")
     weights = [term.scale.weight for term in recipe.terms]
     whole = sum(weight * part for weight, part in zip(weights, found.values(), strict=True))
-    return {str(recipe.name): np.asarray(whole, np.float64), **(found if len(found) > 1 else {})}
+    return {recipe.name or str(recipe): np.asarray(whole, np.float64), **(found if len(found) > 1 else {})}
 
 
 def judge(scores: NDArray[np.floating], packed: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:

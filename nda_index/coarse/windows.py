@@ -45,7 +45,7 @@ def query_windows(
     noisy: NoisyImage,
     mirror: bool,
     *,
-    aligned: bool = False,
+    train_stride: int = 1,
 ) -> QueryWindows:
     """Return the windows of one noisy version of a query.
 
@@ -58,7 +58,8 @@ def query_windows(
         clean: uint8 [C, H, W], the query.
         noisy: the query with noise, or without.
         mirror: look up the mirror image's windows too; takes twice the time.
-        aligned: the windows of the index are all that the exact stage will see: none that it misses broadens a window.
+        train_stride: of the exact stage. Where it sees no training window that the index does not have, a window need
+            not be broadened by what the index misses.
     """
     scale, size = embedding.scale, clean.shape[1:]
     weights = np.outer(*(_weigh_axis(scale, side, stride) for side in size)).reshape(-1)  # [P]
@@ -66,7 +67,8 @@ def query_windows(
     taken = np.flatnonzero(weights)
     weights = weights[taken]
     owners = taken
-    missed = 0 if aligned else stride / 2
+    has_all = train_stride > 1 and train_stride % stride == 0 and not mirror  # mirrored windows lie on another grid
+    missed = 0 if has_all else stride / 2
     parts = [_embed_version(embedding, missed, clean, noisy, taken)]
     if mirror:
         flipped = NoisyImage(np.ascontiguousarray(noisy.pixels[..., ::-1]), noisy.signal, noisy.sigma)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -10,10 +11,12 @@ import typer
 
 from nda_index.diffusion import NoiseSetting
 from nda_index.errors import ConfigError
-from nda_index.evaluate.comparison import as_markdown, baseline_rows, posterior_rows
+from nda_index.evaluate.comparison import BASELINES, as_markdown, baseline_rows, posterior_rows
+from nda_index.evaluate.methods import recipe_scores
 from nda_index.evaluate.study import read_study
 from nda_index.indexing.request import DEFAULT_SCALES
 from nda_index.question import Question
+from nda_index.recipe import RECIPES
 from nda_index.scales import parse_scale
 
 
@@ -38,8 +41,8 @@ def evaluate(
 ) -> None:
     """Measure how well scores predict models that were trained on parts of a collection (linear datamodeling score).
 
-    The table has every patch size at every timestep, all together, and baselines; and your own method, if the file
-    holds its scores as scores/NAME/GROUP.
+    The table has the named recipes whose patches fit the images, every patch size at every timestep, all together, and
+    baselines; and your own method, if the file holds its scores as scores/NAME/GROUP.
 
     Example:
 
@@ -49,7 +52,10 @@ def evaluate(
         raise ConfigError(f"noise is {noise!r}; it must be one of {', '.join(map(repr, get_args(NoiseSetting)))}")
     scales = [parse_scale(text) for text in scale] if scale else list(DEFAULT_SCALES)
     contents = read_study(study)
-    rows = baseline_rows(contents)
+    side = min(contents.train.shape[1:3])
+    fitting = [name for name, recipe in RECIPES.items() if max(scale.patch for scale in recipe.scales) <= side]
+    recipes = {f"recipe {name}": partial(recipe_scores, recipe=name) for name in fitting}
+    rows = baseline_rows(contents, {**recipes, **BASELINES})
     rows += posterior_rows(contents, scales, timestep or [50, 100, 200], noise=noise, draws=draws, temper=temper)  # type: ignore[arg-type]
     if as_json:
         print(json.dumps([row.to_dict() for row in rows], indent=1, allow_nan=False))

@@ -14,7 +14,7 @@ from nda_index.errors import ConfigError
 from nda_index.index import Index
 from nda_index.progress import Progress, quiet
 from nda_index.question import Question, as_question
-from nda_index.recipe import Recipe
+from nda_index.recipe import Recipe, parse_recipe
 from nda_index.store.locks import write_lock
 from nda_index.store.manifest import commit, read_manifest
 
@@ -99,12 +99,12 @@ def tune(
     question = as_question(timestep, recipe=recipe)
     trials = _measure(index, pictures, question, progress or quiet)
     best = choose_trial(trials, recall, seconds)
-    named = None if question.recipe is None else question.recipe.name or str(question.recipe)
-    tuning = {**asdict(best), "timestep": timestep, "recipe": named, "queries": len(pictures)}
+    terms = None if question.recipe is None else str(question.recipe)
+    tuning = {**asdict(best), "timestep": timestep, "recipe": terms, "queries": len(pictures)}
     with write_lock(index.path):
         manifest = read_manifest(index.path)
         commit(index.path, replace(manifest, tuning=tuning, index_hash=""), synced=manifest.files)
-    return Tuning(best, timestep, named, len(pictures), tuple(trials))
+    return Tuning(best, timestep, terms, len(pictures), tuple(trials))
 
 
 def _measure(index: Index, pictures: NDArray[np.uint8], question: Question, report: Progress) -> list[Trial]:
@@ -168,7 +168,8 @@ def summarize_tuning(tuning: dict[str, Any]) -> str:
         >>> summarize_tuning(trial | {"timestep": 100, "queries": 8})  # as version 0.1.0 wrote it
         '2,500 candidates, 4 probes: recall@100 0.97, mass 0.80, 1.20 s (t = 100, 8 queries)'
     """
-    asked = f"recipe {tuning['recipe']}" if tuning.get("recipe") else f"t = {tuning['timestep']}"
+    recipe = tuning.get("recipe")
+    asked = f"recipe {parse_recipe(recipe).name or recipe}" if recipe else f"t = {tuning['timestep']}"
     return (
         f"{tuning['candidates']:,} candidates, {tuning['probes']} probes: recall@{DEPTH} {tuning['recall']:.2f}, "
         f"mass {tuning['mass']:.2f}, {tuning['seconds']:.2f} s ({asked}, {tuning['queries']} queries)"

@@ -77,11 +77,11 @@ def views_of_recipe(recipe: Recipe, image: NDArray[np.uint8], seed: int) -> list
     Raises:
         ConfigError: a patch is larger than the query.
     """
-    for scale in recipe.scales:
-        scale.check_fits(*image.shape[1:])
-    merged = {(scale.patch, scale.downscale): scale for scale in recipe.scales}
-    terms = [replace(term, scale=merged[term.scale.patch, term.scale.downscale]) for term in recipe.terms]
     height, width = image.shape[1:]
+    merged = {scale.name: scale for scale in recipe.scales}
+    for scale in merged.values():
+        scale.check_fits(height, width)
+    terms = [replace(term, scale=merged[term.scale.name]) for term in recipe.terms]
     factors = [term.scale.weight * height * width / term.scale.query_positions(height, width) for term in recipe.terms]
     return views_of_terms(terms, factors, image, seed)
 

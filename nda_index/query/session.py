@@ -114,12 +114,11 @@ class LocalSession:
     def _visit(self, lookup: View) -> CellVisit:
         names = [scale.name for scale in self._shard.scales]
         question, cells = self._question, self._shard.coarse[names.index(lookup.scale.name)]
-        mirror, train_stride = question.question.mirror, lookup.scale.train_stride
-        aligned = train_stride > 1 and train_stride % cells.stride == 0 and not mirror
         with self._timer.stage("embed"):
             windows = query_windows(
-                cells.embedding, cells.stride, question.pixels, lookup.noisy, mirror, aligned=aligned
-            )
+                cells.embedding, cells.stride, question.pixels, lookup.noisy, question.question.mirror,
+                train_stride=lookup.scale.train_stride,
+            )  # fmt: skip
         some = None if self._allowed.all() else self._allowed
         return visit_cells(cells, windows, len(self._allowed), probes=question.probes, allowed=some)
 

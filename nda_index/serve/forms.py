@@ -25,8 +25,10 @@ from nda_index.serve.settings import (
     DRAWS,
     PER_IMAGE_TOPK,
     RECIPE_CHARACTERS,
+    TEMPERS,
     TEXT_BYTES,
     TIMESTEPS,
+    WEIGHTS,
     ServeSettings,
 )
 
@@ -46,7 +48,7 @@ class Options(BaseModel):
     noise: NoiseSetting = Question.noise
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] = Question.seed
     draws: Annotated[int, Field(ge=1, le=DRAWS)] = Question.draws
-    temper: Annotated[float, Field(ge=0.01, le=100.0, allow_inf_nan=False)] = Question.temper
+    temper: Annotated[float, Field(ge=TEMPERS[0], le=TEMPERS[1], allow_inf_nan=False)] = Question.temper
     mode: Mode = Question.mode
     candidates: Annotated[int, Field(ge=1)] | None = Question.candidates
     per_image_topk: Annotated[int, Field(ge=1, le=PER_IMAGE_TOPK)] | None = Question.per_image_topk
@@ -66,11 +68,15 @@ class Options(BaseModel):
     @model_validator(mode="after")
     def _check_cost(self) -> Options:
         try:
-            passes = as_question(**self.model_dump(include=Options.model_fields.keys() - {"top"})).passes
+            question = as_question(**self.model_dump(include=Options.model_fields.keys() - {"top"}))
         except ConfigError as error:
             raise ValueError(str(error)) from error
-        if passes > DRAWS:
-            raise ValueError(f"timesteps, or terms, times draws is {passes}; it must be at most {DRAWS}")
+        if question.passes > DRAWS:
+            raise ValueError(f"timesteps, or terms, times draws is {question.passes}; it must be at most {DRAWS}")
+        for term in question.recipe.terms if question.recipe else ():
+            for name, value, (low, high) in (("temper", term.temper, TEMPERS), ("weight", term.scale.weight, WEIGHTS)):
+                if not low <= value <= high:
+                    raise ValueError(f"recipe has the {name} {value:g} in {term}; it must be from {low:g} to {high:g}")
         return self
 
 

@@ -11,6 +11,7 @@ from nda_index.errors import ConfigError
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # of uploads: what browsers show, no format with a parser of its own
 TIMESTEPS, DRAWS = 8, 64  # of a question; timesteps times draws is at most DRAWS too: time grows with the product
 PER_IMAGE_TOPK = 100  # of a question; the exact stage keeps as many weights for each position and image
+TEMPERS, WEIGHTS = (0.01, 100.0), (1e-6, 1e6)  # of a question, and of a term of its recipe
 RECIPE_CHARACTERS = 500  # of `recipe`
 CONDITION_CHARACTERS = 3600  # of `where`, as sent and as rewritten; an answer shows it, and it can be sent again
 PNG_SIDES = (32, 512)  # shorter side of pictures in responses, smallest and largest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, FilePayload, expect
 
 from nda_index.recipe import DEFAULT, RECIPES
 from tests.browser.conftest import COPIES, COUNT
@@ -31,18 +31,17 @@ def test_recipes_in_words(visit: Visit, collage: bytes) -> None:
     expect(page.get_by_role("tab")).to_have_count(0)  # of one scale there is nothing to choose
 
 
-def test_a_recipe_without_a_name_is_kept(visit: Visit, collage: bytes) -> None:
+def open_answer(visit: Visit, picture: bytes, **options: str) -> None:
+    """Open the answer to a question that was not put on the page."""
     visit.open()
-    response = visit.page.request.post(
-        f"{visit.address}/v1/attribute",
-        multipart={
-            "image": {"name": "picture.png", "mimeType": "image/png", "buffer": collage},
-            "recipe": "5@60(draws=2)",
-            "seed": "3",
-        },
-    )
+    image: FilePayload = {"name": "picture.png", "mimeType": "image/png", "buffer": picture}
+    response = visit.page.request.post(f"{visit.address}/v1/attribute", multipart={"image": image, **options})
     visit.open(f"/#r={response.json()['id']}")
     visit.wait_for_answer()
+
+
+def test_a_recipe_without_a_name_is_kept(visit: Visit, collage: bytes) -> None:
+    open_answer(visit, collage, recipe="5@60(draws=2)", seed="3")
     expect(visit.page.get_by_label("Compare", exact=True)).to_have_value("5@60(draws=2)")
     visit.page.locator("#settings summary").click()
     visit.page.get_by_label("Mirror images count too").check()
@@ -91,18 +90,7 @@ def test_filters(visit: Visit, browser: Browser, collage: bytes) -> None:
 
 def test_an_opened_answer_keeps_its_settings_when_compared_again(visit: Visit, collage: bytes) -> None:
     """Also with settings that have no control on the page."""
-    visit.open()
-    response = visit.page.request.post(
-        f"{visit.address}/v1/attribute",
-        multipart={
-            "image": {"name": "picture.png", "mimeType": "image/png", "buffer": collage},
-            "timestep": "60,90",
-            "temper": "2",
-            "top": "20",
-        },
-    )
-    visit.open(f"/#r={response.json()['id']}")
-    visit.wait_for_answer()
+    open_answer(visit, collage, timestep="60,90", temper="2", top="20")
     expect(visit.page.locator("#compared")).to_contain_text("detail and texture (t = 60, 90) · temper 2")
     visit.page.locator("#settings summary").click()
     visit.page.get_by_label("Mirror images count too").check()

@@ -13,7 +13,7 @@ import nda_index as nda
 from nda_index.cli.app import app
 from nda_index.evaluate.comparison import as_markdown, baseline_rows, judge_scores, posterior_rows
 from nda_index.evaluate.lds import subset_masks
-from nda_index.evaluate.methods import posterior_scores
+from nda_index.evaluate.methods import posterior_scores, recipe_scores
 from nda_index.evaluate.study import Study
 
 SCALES = [nda.Scale(3), nda.Scale(5)]
@@ -79,4 +79,9 @@ def test_the_command_prints_the_table(study: Study, tmp_path: Path) -> None:
     assert result.exit_code == 0
     rows = {row["method"]: row for row in json.loads(result.stdout)}
     assert rows["p5r1, t = 100"]["lds"]["others"]["mean"] == pytest.approx(1.0)
-    assert set(rows) == {"pixel distance", "pixel cosine", "random", "p5r1, t = 100"}
+    # "models" and "pieces" have patches that do not fit these pictures
+    assert set(rows) == {"recipe published", "pixel distance", "pixel cosine", "random", "p5r1, t = 100"}
+    recipe = judge_scores(
+        study, "", {group: recipe_scores(study.train, study.queries[group], "published") for group in study.queries}, 0
+    )
+    assert rows["recipe published"]["lds"] == recipe.to_dict()["lds"]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 import nda_index as nda
 from nda_index.evaluate.tuning import Trial, choose_trial
+from nda_index.recipe import DEFAULT
 from nda_index.store.manifest import read_manifest
 from nda_index.store.verify import verify
 
@@ -69,7 +70,7 @@ def test_a_wanted_time_chooses_too_and_the_progress_of_every_query_is_told(copy:
     calls: list[tuple[str, int, int]] = []
     tuning = nda.tune(nda.open_index(copy), seconds=1000.0, queries=2, progress=lambda *call: calls.append(call))
     assert tuning.chosen == choose_trial(tuning.trials, None, 1000.0)
-    assert (tuning.queries, tuning.timestep, tuning.recipe) == (2, None, "models")
+    assert (tuning.queries, tuning.timestep, tuning.recipe) == (2, None, str(DEFAULT))
     assert calls == [("tune", 1, 2), ("tune", 2, 2)]
 
 

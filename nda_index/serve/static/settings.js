@@ -18,7 +18,7 @@ export class Settings {
     this.form = byId("settings");
     this.slider = byId("timestep");
     this.recipe = byId("recipe");
-    this.sentences = {}; // what each recipe compares
+    this.named = []; // the server's recipes: name, terms, title, summary
     this.shown = null; // settings of the answer on the page, as text
     this.uncontrolled = []; // names of the server's other settings
     this.timesteps = null; // those of an opened answer that the slider cannot show
@@ -47,8 +47,8 @@ export class Settings {
     const tops = TOPS.filter((top) => top <= Math.min(index.limits.top, index.images));
     if (!tops.length) tops.push(Math.min(index.limits.top, index.images)); // a tiny collection
     byId("top").replaceChildren(...tops.map((top) => element("option", { value: top }, count(top))));
-    this.sentences = Object.fromEntries(index.recipes.map(({ name, summary }) => [name, summary]));
-    const recipes = index.recipes.map(({ name, title }) => element("option", { value: name }, title));
+    this.named = index.recipes;
+    const recipes = this.named.map(({ name, title }) => element("option", { value: name }, title));
     this.recipe.replaceChildren(...recipes, element("option", { value: ONE_DEPTH }, "one depth, chosen below"));
     this.filters.describe(index);
     this.restore(index.defaults, index.defaults.top);
@@ -98,11 +98,12 @@ export class Settings {
     this.markShown(this.values);
   }
 
-  /** Chooses the recipe of an answer; one that the server does not name is offered by its terms. */
-  chooseRecipe({ recipe, recipe_name: title, timestep }) {
-    const known = [...this.recipe.options].map(({ value }) => value);
-    const wanted = timestep ? ONE_DEPTH : (title ?? recipe ?? known[0]);
-    if (!known.includes(wanted)) this.recipe.prepend(element("option", { value: wanted }, wanted));
+  /** Chooses the recipe of an answer; one that the server does not name, or not any more, is offered by its terms. */
+  chooseRecipe({ recipe, timestep }) {
+    const name = this.named.find(({ terms }) => terms === recipe)?.name;
+    const wanted = timestep ? ONE_DEPTH : (name ?? recipe ?? this.named[0].name);
+    const offered = [...this.recipe.options].some(({ value }) => value === wanted);
+    if (!offered) this.recipe.prepend(element("option", { value: wanted }, wanted));
     this.recipe.value = wanted;
   }
 
@@ -124,7 +125,7 @@ export class Settings {
   changed() {
     const words = `${timestepWords(this.depths[0])} (t = ${this.depths.join(", ")})`;
     byId("timestep-words").textContent = words;
-    byId("recipe-words").textContent = this.sentences[this.recipe.value] ?? "";
+    byId("recipe-words").textContent = this.named.find(({ name }) => name === this.recipe.value)?.summary ?? "";
     for (const part of [byId("depth"), byId("noise").parentElement]) part.hidden = this.recipe.value !== ONE_DEPTH;
     this.slider.setAttribute("aria-valuetext", words);
     const same = JSON.stringify(this.values) === this.shown && this.filters.wrong.length === 0;
