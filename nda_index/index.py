@@ -292,7 +292,7 @@ class Index:
             probes: cells that a window of the query visits at most: more find sharper posteriors, and cost alike.
 
         Returns:
-            float64 [N], 0 for removed images.
+            float64 [N], 0 for removed images. A term's only view counts double beside terms of several draws.
 
         Raises:
             As `attribute`.

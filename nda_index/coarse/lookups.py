@@ -7,6 +7,7 @@ likely as the view's own: distances grow with the number of pixels of a window, 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,12 @@ from numpy.typing import NDArray
 
 from nda_index.exact.views import View
 from nda_index.scales import Scale
+
+# How much more a view counts that is a term's only one, beside terms that average several draws. A single view gives
+# scores in lumps, an image wins a position or does not, so that one of which the coarse stage finds a little may have
+# much. Measured: docs/studies/shortlist.md.
+LUMPS = 2.0
+TOGETHER = 8  # views that visit cells together, at most: each takes 5 bytes a window and cell
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,15 @@ class Lookups:
 
     views: tuple[View, ...]
     places: tuple[int | None, ...]
+
+    def by_scale(self) -> list[list[int]]:
+        """Return the numbers of the views that are looked up together: of one scale, at most `TOGETHER`."""
+        groups: dict[tuple[str, int], list[int]] = {}
+        counts: Counter[str] = Counter()
+        for number, view in enumerate(self.views):
+            groups.setdefault((view.scale.name, counts[view.scale.name] // TOGETHER), []).append(number)
+            counts[view.scale.name] += 1
+        return list(groups.values())
 
     def spread(self, held: Sequence[NDArray[np.float64]], views: Sequence[View]) -> list[NDArray[np.float64]]:
         """Return for each view what is known of its own lookup, at the view's query positions; NaN where nothing is.
@@ -47,10 +63,13 @@ class Lookups:
 def choose_lookups(views: Sequence[View], scales: Sequence[Scale]) -> Lookups:
     """Choose what to look up for the views of a question. Views that look for the same share a lookup.
 
+    Their factors sum to those of the views, and more where a term has a single view beside terms of several.
+
     Args:
         views: of the question.
         scales: of the index.
     """
+    several = any(view.draws > 1 for view in views)
     lookups: dict[tuple[Scale, int, float], View] = {}
     places: list[int | None] = []
     for view in views:
@@ -59,7 +78,8 @@ def choose_lookups(views: Sequence[View], scales: Sequence[Scale]) -> Lookups:
         scale = Scale(nearest.patch, nearest.downscale, train_stride=view.scale.train_stride if same else 1)
         noisy = replace(view.noisy, sigma=view.noisy.sigma * scale.patch / view.scale.patch)
         key = scale, id(view.noisy.pixels), noisy.sigma
-        factor = view.factor * view.positions / scale.query_positions(*noisy.pixels.shape[1:])
+        lumps = LUMPS if several and view.draws == 1 else 1.0
+        factor = lumps * view.factor * view.positions / scale.query_positions(*noisy.pixels.shape[1:])
         before = lookups[key].factor if key in lookups else 0.0
         lookups[key] = View(noisy, scale, before + factor, view.timestep, view.draw, view.draws)
         places.append(list(lookups).index(key) if same else None)

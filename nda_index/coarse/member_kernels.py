@@ -48,7 +48,7 @@ class Visits(NamedTuple):
     Attributes:
         cells: int64 [A].
         starts: int64 [A + 1].
-        windows: int64 [V], for each cell by ascending query.
+        windows: int64 [V], for each cell by ascending row.
     """
 
     cells: NDArray[np.int64]
@@ -62,47 +62,60 @@ class Windows(NamedTuple):
     Attributes:
         vectors: float32 [W, d + 2].
         constants: float32 [W].
-        queries: int64 [W], the number of each window's query.
+        rows: int64 [W], the row of votes that each window adds to.
     """
 
     vectors: NDArray[np.float32]
     constants: NDArray[np.float32]
-    queries: NDArray[np.int64]
+    rows: NDArray[np.int64]
 
 
 class _Room(NamedTuple):
-    """What `_load_members` works in, `members` and `columns`, and what it fills, `rows`."""
+    """What the loops over a cell's members work in.
 
+    Attributes:
+        places: int64 [members of the largest cell]; `_find_members` fills it.
+        members, columns: what `_load_members` works in.
+        rows: what it fills.
+    """
+
+    places: NDArray[np.int64]
     members: NDArray[np.float32]
     columns: NDArray[np.float32]
     rows: NDArray[np.float32]
 
 
 @compile_loop(in_order=True)
-def _load_members(lists: Lists, cell: int, first: int, room: _Room) -> bool:
-    """Load up to sixteen members of a cell, from `first` on, into the lanes of `room.rows`; say whether any takes part.
+def _find_members(lists: Lists, cell: int, room: _Room) -> int:
+    """Write the places of those of a cell's members that take part, and return their number."""
+    image_ids, offsets, allowed = lists.image_ids, lists.offsets, lists.allowed
+    count = 0
+    for place in range(offsets[cell], offsets[cell + 1]):
+        image = image_ids[place]
+        # A damaged file may name an image that is not there.
+        if 0 <= image < lists.images and (len(allowed) == 0 or allowed[image]):
+            room.places[count] = place
+            count += 1
+    return count
+
+
+@compile_loop(in_order=True)
+def _load_members(lists: Lists, cell: int, first: int, count: int, room: _Room) -> None:
+    """Load up to sixteen members of a cell, of the `count` in `room.places` from `first` on, into lanes of `room.rows`.
 
     The rows [d + 3] hold the d coordinates, two squared norms (without the last two coordinates, the overhang, and of
-    these), and 0, or NOTHING where a lane has no member or one that does not take part.
+    these), and 0, or NOTHING where a lane has no member.
     """
-    codes, image_ids, offsets, centroids, codebook, alike, allowed, images = lists
-    members, columns, rows = room
-    centroid, last = centroids[cell], offsets[cell + 1]
+    codes, _, _, centroids, codebook, alike, _, _ = lists
+    places, members, columns, rows = room
+    centroid = centroids[cell]
     dimensions, stride = codebook.shape[1], len(members) // LANES
     overhang = dimensions - 2
     by_coordinate = codebook.shape[0] == 2  # offset and step of each; else a byte stands for `width` of them
     width = 1 if by_coordinate else dimensions // codes.shape[1]
-    any_there = False
     for lane in range(LANES):
-        # A damaged file may name an image that is not there.
-        image = image_ids[min(first + lane, last - 1)]
-        there = first + lane < last and 0 <= image < images and (len(allowed) == 0 or allowed[image])
-        rows[(dimensions + 2) * LANES + lane] = 0.0 if there else NOTHING
-        any_there = any_there or there
-    if not any_there:
-        return False
-    for lane in range(LANES):
-        at, start = min(first + lane, last - 1), lane * stride
+        rows[(dimensions + 2) * LANES + lane] = 0.0 if first + lane < count else NOTHING
+        at, start = places[min(first + lane, count - 1)], lane * stride
         if by_coordinate:
             for i in range(dimensions):
                 members[start + i] = np.float32(codes[at, i])
@@ -131,15 +144,16 @@ def _load_members(lists: Lists, cell: int, first: int, room: _Room) -> bool:
         store(rows, i * LANES, value * splat(alike) if i == overhang - 1 else value)
     store(rows, dimensions * LANES, inner)
     store(rows, (dimensions + 1) * LANES, outside)
-    return True
 
 
 @compile_loop(in_order=True)
-def _make_room(size: int) -> _Room:
-    """Make room for rows of `size` and one more."""
-    stride = (size + LANES - 1) // LANES * LANES
+def _make_room(size: int, lists: Lists) -> _Room:
+    """Make room for rows of `size` and one more, and for the places of any cell's members."""
+    stride, most = (size + LANES - 1) // LANES * LANES, 0
+    for cell in range(len(lists.offsets) - 1):
+        most = max(most, lists.offsets[cell + 1] - lists.offsets[cell])
     members, columns = np.zeros(stride * LANES, np.float32), np.empty(stride * LANES, np.float32)
-    return _Room(members, columns, np.empty((size + 1) * LANES, np.float32))
+    return _Room(np.empty(most, np.int64), members, columns, np.empty((size + 1) * LANES, np.float32))
 
 
 @compile_loop(in_order=True)
@@ -181,14 +195,14 @@ def sum_visits(
     highest and total [V] go on from what they hold. The cells are shared out to `parts` threads.
     """
     for part in numba.prange(parts):
-        room = _make_room(windows.vectors.shape[1])
+        room = _make_room(windows.vectors.shape[1], lists)
         for a in range(part, len(visits.cells), parts):
             c, first, last = visits.cells[a], visits.starts[a], visits.starts[a + 1]
+            count = _find_members(lists, c, room)
             tops = np.full((last - first) * LANES, np.float32(NOTHING))
             sums = np.zeros((last - first) * LANES, np.float32)
-            for at in range(lists.offsets[c], lists.offsets[c + 1], LANES):
-                if not _load_members(lists, c, at, room):
-                    continue
+            for at in range(0, count, LANES):
+                _load_members(lists, c, at, count, room)
                 for visit in range(0, last - first, 2):
                     other = min(visit + 1, last - first - 1)
                     pair = visits.windows[first + visit], visits.windows[first + other]
@@ -209,27 +223,23 @@ def sum_visits(
 def add_votes(
     lists: Lists, visits: Visits, windows: Windows, even: NDArray[np.float32], votes: NDArray[np.float32]
 ) -> None:
-    """Add to votes [parts, N, Q] the members' weights, summed over each query's windows in their cell, and even[c].
+    """Add to votes [parts, N, R] the members' weights, summed over each row's windows in their cell, and even[c].
 
-    The windows' constants hold their normalisers; even [C, Q]. A cell may have no visitors.
+    The windows' constants hold their normalisers; even [C, R]. A cell may have no visitors.
     """
     parts, several = votes.shape[0], votes.shape[2]
     for part in numba.prange(parts):
-        room = _make_room(windows.vectors.shape[1])
-        biases, lanes = room.rows[windows.vectors.shape[1] * LANES :], np.empty(LANES, np.float32)
+        room, lanes = _make_room(windows.vectors.shape[1], lists), np.empty(LANES, np.float32)
         for a in range(part, len(visits.cells), parts):
             c, first, last = visits.cells[a], visits.starts[a], visits.starts[a + 1]
-            end = lists.offsets[c + 1]
-            for at in range(lists.offsets[c], end):
-                image = lists.image_ids[at]
-                if 0 <= image < lists.images and (len(lists.allowed) == 0 or lists.allowed[image]):
-                    for query in range(several):
-                        votes[part, image, query] += even[c, query]
+            count = _find_members(lists, c, room)
+            for place in room.places[:count]:
+                for row in range(several):
+                    votes[part, lists.image_ids[place], row] += even[c, row]
             if first == last:
                 continue
-            for at in range(lists.offsets[c], end, LANES):
-                if not _load_members(lists, c, at, room):
-                    continue
+            for at in range(0, count, LANES):
+                _load_members(lists, c, at, count, room)
                 summed, any_counts = splat(np.float32(0)), False
                 for pair in range(first, last, 2):
                     other = min(pair + 1, last - 1)
@@ -238,11 +248,10 @@ def add_votes(
                         logit = logits[0] if visit == pair else logits[1]
                         if any_below(splat(np.float32(FAINT)), logit):
                             summed, any_counts = summed + exp2(smaller(logit, splat(np.float32(CEILING)))), True
-                        query = windows.queries[visits.windows[visit]]
-                        ends = visit + 1 == last or windows.queries[visits.windows[visit + 1]] != query
+                        row = windows.rows[visits.windows[visit]]
+                        ends = visit + 1 == last or windows.rows[visits.windows[visit + 1]] != row
                         if any_counts and ends:
                             store(lanes, 0, summed)
-                            for lane in range(min(LANES, end - at)):
-                                if biases[lane] == 0.0:
-                                    votes[part, lists.image_ids[at + lane], query] += lanes[lane]
+                            for lane in range(min(LANES, count - at)):
+                                votes[part, lists.image_ids[room.places[at + lane]], row] += lanes[lane]
                             summed, any_counts = splat(np.float32(0)), False

@@ -55,14 +55,15 @@ class _Choice:
 
 @dataclass(frozen=True)
 class Probe:
-    """The coarse stage's estimate for one query at one scale.
+    """The coarse stage's estimate for queries at one scale.
 
     Attributes:
-        votes: float64 [N], the images' estimated scores at weight 1; they sum to the number of the query's windows.
+        votes: float64 [N], the images' estimated scores: of all queries together, each times its factor. A query's
+            sum to the number of its windows.
     """
 
     votes: NDArray[np.float64]
-    _windows: QueryWindows
+    _queries: tuple[QueryWindows, ...]
     _scan: Scan
     _totals: NDArray[np.float64]
 
@@ -71,44 +72,47 @@ class Probe:
         scan = replace(self._scan, allowed=images)
         return scan.sum_windows(scan.sum_visits())
 
-    def held(self, inside: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the part of the visited cells' mass that some images hold at every position, [rows, columns].
+    def held(self, inside: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        """Return the part of the visited cells' mass that some images hold at each query's positions.
 
         Args:
             inside: float64 [W], from `totals_of` these images, over all shards.
 
         Returns:
-            0 to 1, and NaN where no cell was visited.
+            [rows, columns] for each query: 0 to 1, and NaN where no cell was visited.
         """
-        rows, columns = self._windows.shape
-        merged = np.full((2, rows * columns), -np.inf)
-        for out, part in zip(merged, (inside, self._totals), strict=True):
-            np.logaddexp2.at(out, self._windows.owners, part)
-        with np.errstate(invalid="ignore"):
-            return np.asarray(np.exp2(merged[0] - merged[1]).reshape(rows, columns))
+        cuts = _cuts(self._queries)
+        found = []
+        for windows, *parts in zip(self._queries, np.split(inside, cuts), np.split(self._totals, cuts), strict=True):
+            rows, columns = windows.shape
+            merged = np.full((2, rows * columns), -np.inf)
+            for out, part in zip(merged, parts, strict=True):
+                np.logaddexp2.at(out, windows.owners, part)
+            with np.errstate(invalid="ignore"):
+                found.append(np.exp2(merged[0] - merged[1]).reshape(rows, columns))
+        return found
 
 
 @dataclass(frozen=True)
 class CellVisit:
-    """A query's visits to cells, before the images of other shards are counted.
+    """The visits of queries to cells, before the images of other shards are counted.
 
     Attributes:
         log_masses: float64 [V], logarithm (base 2) of what the images here weigh, for each visit of a window to a cell.
     """
 
     log_masses: NDArray[np.float64]
-    _choice: _Choice
+    _choices: tuple[_Choice, ...]
+    _factors: tuple[float, ...]
     _scan: Scan
 
     def probe(self, log_masses: NDArray[np.float64]) -> Probe:
         """Estimate the images' scores, from the log masses of the images on all shards, float64 [V]."""
-        votes = _vote(self._scan, [self._choice], log_masses)[0]
-        return Probe(votes, self._choice.windows, self._scan, self._scan.sum_windows(log_masses))
-
-
-def sum_votes(factors: Sequence[float], probes: Sequence[Probe]) -> NDArray[np.float64]:
-    """Sum the votes of several noisy queries and scales, each times its factor: float64 [N]."""
-    return np.asarray(sum(factor * probe.votes for factor, probe in zip(factors, probes, strict=True)), np.float64)
+        largest = max(self._factors)  # kept out of the sums: members that count little beside 1 are left out
+        factors = [factor / largest for factor in self._factors]
+        votes = largest * _vote(self._scan, self._choices, factors, log_masses)[0]
+        queries = tuple(choice.windows for choice in self._choices)
+        return Probe(votes, queries, self._scan, self._scan.sum_windows(log_masses))
 
 
 def probe(
@@ -118,18 +122,27 @@ def probe(
 
     Arguments as for `visit_cells`.
     """
-    visit = visit_cells(cells, windows, count, probes=probes, allowed=allowed)
+    visit = visit_cells(cells, [windows], [1.0], count, probes=probes, allowed=allowed)
     return visit.probe(visit.log_masses)
 
 
 def visit_cells(
-    cells: Cells, windows: QueryWindows, count: int, *, probes: int = DEFAULT_PROBES, allowed: NDArray[np.bool_] | None
+    cells: Cells,
+    queries: Sequence[QueryWindows],
+    factors: Sequence[float],
+    count: int,
+    *,
+    probes: int = DEFAULT_PROBES,
+    allowed: NDArray[np.bool_] | None,
 ) -> CellVisit:
-    """Sum what the members of the cells that a query visits weigh: the first of two passes over them.
+    """Sum what the members of the cells that queries visit weigh: the first of two passes over them.
+
+    Queries together take less time than each alone: they read a cell's members once.
 
     Args:
         cells: the inverted lists of the scale.
-        windows: of the query.
+        queries: the windows of each.
+        factors: what each query's votes count; above 0.
         count: number of images N.
         probes: cells that a window visits at most. More leave less of a window's mass out; time grows with them.
         allowed: bool [N], which images take part; None: all.
@@ -137,9 +150,9 @@ def visit_cells(
     Returns:
         The log masses of the images here. Its `probe` is the second pass, once those of all shards are known.
     """
-    choice = _choose_cells(cells, windows, probes)
-    scan = _make_scan(cells, [choice], count, allowed)
-    return CellVisit(scan.sum_visits(), choice, scan)
+    choices = tuple(_choose_cells(cells, windows, probes) for windows in queries)
+    scan = _make_scan(cells, choices, [0] * len(choices), count, allowed)
+    return CellVisit(scan.sum_visits(), choices, tuple(factors), scan)
 
 
 def probe_several(cells: Cells, queries: Sequence[QueryWindows], count: int) -> NDArray[np.float64]:
@@ -148,8 +161,8 @@ def probe_several(cells: Cells, queries: Sequence[QueryWindows], count: int) -> 
     Takes 5 bytes for each window and cell, and 4 for each query, image and thread.
     """
     choices = [_choose_cells(cells, windows, DEFAULT_PROBES) for windows in queries]
-    scan = _make_scan(cells, choices, count, None)
-    return _vote(scan, choices, scan.sum_visits())
+    scan = _make_scan(cells, choices, range(len(choices)), count, None)
+    return _vote(scan, choices, [1.0] * len(choices), scan.sum_visits())
 
 
 def _choose_cells(cells: Cells, windows: QueryWindows, probes: int) -> _Choice:
@@ -190,7 +203,9 @@ def _choose_cells(cells: Cells, windows: QueryWindows, probes: int) -> _Choice:
     return _Choice(windows, scanned, constants, masses, is_flat, chosen, flat_total)
 
 
-def _make_scan(cells: Cells, choices: Sequence[_Choice], count: int, allowed: NDArray[np.bool_] | None) -> Scan:
+def _make_scan(
+    cells: Cells, choices: Sequence[_Choice], rows: Sequence[int], count: int, allowed: NDArray[np.bool_] | None
+) -> Scan:
     return Scan(
         cells,
         count,
@@ -198,23 +213,36 @@ def _make_scan(cells: Cells, choices: Sequence[_Choice], count: int, allowed: ND
         _sort_by_cell(np.concatenate([choice.cells for choice in choices])),
         np.concatenate([choice.vectors for choice in choices]),
         np.concatenate([choice.constants for choice in choices]),
-        np.repeat(np.arange(len(choices)), [len(choice.vectors) for choice in choices]),
+        np.repeat(rows, [len(choice.vectors) for choice in choices]),
     )
 
 
-def _vote(scan: Scan, choices: Sequence[_Choice], log_masses: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Normalise each position's windows and add up the votes of each query, [Q, N], from the visits' log masses [V]."""
+def _vote(
+    scan: Scan, choices: Sequence[_Choice], factors: Sequence[float], log_masses: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Normalise each position's windows and add up the votes, [R, N], from the visits' log masses [V]."""
     counts = scan.cells.census.counts
-    even = np.empty((len(choices), len(counts)))  # [Q, C]
+    even = np.zeros((scan.rows.max() + 1, len(counts)))  # [R, C]
+    cuts = _cuts([choice.windows for choice in choices])
+    visited = np.split(scan.sum_windows(log_masses), cuts)
     log_weights = []
-    cuts = np.flatnonzero(np.diff(scan.queries)) + 1
-    for choice, visited, out in zip(choices, np.split(scan.sum_windows(log_masses), cuts), even, strict=True):
+    for choice, factor, part, row in zip(choices, factors, visited, scan.rows[[0, *cuts]], strict=True):
         owners = choice.windows.owners
         normaliser = np.full(owners.max() + 1, -np.inf)
-        np.logaddexp2.at(normaliser, owners, np.logaddexp2(visited, choice.flat_total))
+        np.logaddexp2.at(normaliser, owners, np.logaddexp2(part, choice.flat_total))
         log_weights.append(np.log2(choice.windows.weights) - normaliser[owners])
-        cell_kernels.sum_flat(choice.masses, choice.is_flat, log_weights[-1], counts, out)
-    return scan.add_votes(log_masses, np.concatenate(log_weights), np.ascontiguousarray(even.T, np.float32))
+        flat = np.empty(len(counts))
+        cell_kernels.sum_flat(choice.masses, choice.is_flat, log_weights[-1], counts, flat)
+        even[row] += factor * flat
+    log_factors = np.repeat(np.log2(factors), [len(part) for part in log_weights])
+    return scan.add_votes(
+        log_masses, np.concatenate(log_weights), log_factors, np.ascontiguousarray(even.T, np.float32)
+    )
+
+
+def _cuts(queries: Sequence[QueryWindows]) -> NDArray[np.int64]:
+    """Return where the windows of all queries, one query after another, go from one to the next."""
+    return np.cumsum([len(windows.weights) for windows in queries])[:-1]
 
 
 def _group_by_variance(variances: NDArray[np.float64]) -> NDArray[np.int64]:

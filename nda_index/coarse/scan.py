@@ -30,7 +30,7 @@ class Scan:
         allowed: bool [N], which images take part; None: all.
         visits: of the windows of all queries, which are numbered one query after another.
         vectors, constants: of these windows, with which `Windows` are made: float32 [W, d + 2] and float64 [W].
-        queries: int64 [W], the number of each window's query.
+        rows: int64 [W], the row of votes that each window adds to; ascending.
     """
 
     cells: Cells
@@ -39,13 +39,13 @@ class Scan:
     visits: Visits
     vectors: NDArray[np.float32]
     constants: NDArray[np.float64]
-    queries: NDArray[np.int64]
+    rows: NDArray[np.int64]
 
     def sum_visits(self) -> NDArray[np.float64]:
         """Sum what a cell's members weigh for the window that visits it: log masses of the visits, [V]."""
         highest = np.full(len(self.visits.windows), NOTHING, np.float32)
         sums = np.zeros(len(self.visits.windows), np.float32)
-        windows = Windows(self.vectors, self.constants.astype(np.float32), self.queries)
+        windows = Windows(self.vectors, self.constants.astype(np.float32), self.rows)
         for lists in self._lists():
             member_kernels.sum_visits(lists, self.visits, windows, numba.get_num_threads(), highest, sums)
         with np.errstate(divide="ignore"):
@@ -58,17 +58,22 @@ class Scan:
         return out
 
     def add_votes(
-        self, log_masses: NDArray[np.float64], log_weights: NDArray[np.float64], even: NDArray[np.float32]
+        self,
+        log_masses: NDArray[np.float64],
+        log_weights: NDArray[np.float64],
+        log_factors: NDArray[np.float64],
+        even: NDArray[np.float32],
     ) -> NDArray[np.float64]:
-        """Add up the votes of each query: [Q, N].
+        """Add up the votes: [R, N].
 
         Args:
             log_masses: float64 [V], from `sum_visits`, of the images of all shards.
             log_weights: float64 [W], of each window's weight over its normaliser.
-            even: float32 [C, Q], what each member of a cell gets because the cell is flat.
+            log_factors: float64 [W], of what a window's votes count beside others'.
+            even: float32 [C, R], what each member of a cell gets because the cell is flat.
         """
         counts = self.cells.census.counts
-        flat_votes = even * counts[:, None]  # [C, Q]
+        flat_votes = even * counts[:, None]  # [C, R]
         gives = (flat_votes > FAINT_CELL * flat_votes.sum(axis=0)).any(axis=1)  # [C]
         gives[self.visits.cells] = True
         cells = np.flatnonzero(gives)
@@ -77,7 +82,8 @@ class Scan:
         visitors[self.visits.cells] = np.add.reduceat(worth, self.visits.starts[:-1]) if len(worth) else 0
         starts = np.concatenate([[0], np.cumsum(visitors[cells])])
         visits = Visits(cells, starts, self.visits.windows[worth])
-        windows = Windows(self.vectors, (self.constants + log_weights).astype(np.float32), self.queries)
+        constants = (self.constants + log_weights + log_factors).astype(np.float32)
+        windows = Windows(self.vectors, constants, self.rows)
         votes = np.zeros((numba.get_num_threads(), self.count, even.shape[1]), np.float32)
         for lists in self._lists():
             member_kernels.add_votes(lists, visits, windows, even, votes)

@@ -103,10 +103,12 @@ def score_images(conversation: Conversation, candidates: int | None, top: int, t
     )
     outside = conversation.each(lambda part: part.session.weigh(merged))
     normalisers, coverages = merged.exact, list[ViewCoverage]()
+    views, mirror = conversation.question.views, conversation.question.question.mirror
     if sample is not None:
         with timer.stage("coverage"):
+            sure = [view.scale.train_stride > 1 and not mirror for view in views]
             coverages = estimate_coverages(
-                _ratios(conversation, sample, outside), merged.exact, outside[0].held, sample
+                _ratios(conversation, sample, outside), merged.exact, outside[0].held, sure, sample
             )
         normalisers = [
             total - np.log(coverage.covered) for total, coverage in zip(merged.exact, coverages, strict=True)

@@ -76,7 +76,7 @@ class Totals:
 
     Attributes:
         exact: of each view, natural logarithm, float64 [P] each.
-        coarse: of each lookup, logarithm to base 2, float64 [W] each; none where nothing is sampled.
+        coarse: of each scale's lookups, logarithm to base 2, float64 [W] each; none where nothing is sampled.
     """
 
     exact: list[Floats]
@@ -131,7 +131,7 @@ class ShardSession(Protocol):
     """
 
     def probe(self) -> list[Floats]:
-        """Visit cells: the log mass (base 2) of every visit, [V] for each lookup; none in exact mode."""
+        """Visit cells: the log mass (base 2) of every visit, [V] for each scale; none in exact mode."""
 
     def vote(self, log_masses: list[Floats]) -> Votes:
         """Estimate scores, from the log masses of all shards."""

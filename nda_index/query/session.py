@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nda_index.coarse.probe import CellVisit, Probe, sum_votes, visit_cells
+from nda_index.coarse.probe import CellVisit, Probe, visit_cells
 from nda_index.coarse.windows import query_windows
 from nda_index.exact.means import MeanSums, sum_mean
 from nda_index.exact.posterior import PosteriorSums, sum_posterior
-from nda_index.exact.views import View
 from nda_index.images import to_float
 from nda_index.query.protocol import (
     Floats,
@@ -42,20 +41,19 @@ class LocalSession:
         self._sums: PosteriorSums | MeanSums | None = None
 
     def probe(self) -> list[Floats]:
-        """Visit cells: the log mass (base 2) of every visit, for each lookup."""
+        """Visit cells: the log mass (base 2) of every visit, for each scale."""
         with self._timer.stage("probe"):
             self._allowed = self._shard.allow(self._question.question.where)
             if self._question.question.mode != "exact":
-                self._visits = [self._visit(lookup) for lookup in self._question.lookups.views]
+                self._visits = [self._visit(numbers) for numbers in self._question.lookups.by_scale()]
         return [visit.log_masses for visit in self._visits]
 
     def vote(self, log_masses: list[Floats]) -> Votes:
         """Estimate scores, from the log masses of all shards."""
         with self._timer.stage("probe"):
             self._probes = [visit.probe(total) for visit, total in zip(self._visits, log_masses, strict=True)]
-            factors = [lookup.factor for lookup in self._question.lookups.views]
-            votes = sum_votes(factors, self._probes) if self._probes else None
-        return Votes(votes, self._allowed)
+            votes = [probe.votes for probe in self._probes]
+        return Votes(np.sum(votes, axis=0) if votes else None, self._allowed)
 
     def total(self, selection: Selection) -> Totals:
         """Sum the masses of selected images."""
@@ -80,8 +78,11 @@ class LocalSession:
             views, settings = self._question.views, self._question.question.posterior
             pixels = to_float(self._shard.corpus.pixels(self._sampled))
             ratios = weigh_outside(views, totals.exact, pixels, settings)
-            known = [probe.held(total) for probe, total in zip(self._probes, totals.coarse, strict=True)]
-            held = self._question.lookups.spread(known, views)
+            lookups = self._question.lookups
+            known: dict[int, Floats] = {}
+            for numbers, probe, total in zip(lookups.by_scale(), self._probes, totals.coarse, strict=True):
+                known |= zip(numbers, probe.held(total), strict=True)
+            held = lookups.spread([known[number] for number in range(len(known))], views)
         return Outside(ratios, held)
 
     def score(self, log_normalisers: list[Floats]) -> ShardScores:
@@ -111,16 +112,21 @@ class LocalSession:
         """Let go of what the steps kept."""
         self._visits, self._probes, self._sums = [], [], None
 
-    def _visit(self, lookup: View) -> CellVisit:
-        names = [scale.name for scale in self._shard.scales]
-        question, cells = self._question, self._shard.coarse[names.index(lookup.scale.name)]
+    def _visit(self, numbers: Sequence[int]) -> CellVisit:
+        question, names = self._question, [scale.name for scale in self._shard.scales]
+        lookups = [question.lookups.views[number] for number in numbers]
+        cells = self._shard.coarse[names.index(lookups[0].scale.name)]
         with self._timer.stage("embed"):
-            windows = query_windows(
-                cells.embedding, cells.stride, question.pixels, lookup.noisy, question.question.mirror,
-                train_stride=lookup.scale.train_stride,
-            )  # fmt: skip
+            queries = [
+                query_windows(
+                    cells.embedding, cells.stride, question.pixels, lookup.noisy, question.question.mirror,
+                    train_stride=lookup.scale.train_stride,
+                )
+                for lookup in lookups
+            ]  # fmt: skip
+        factors = [lookup.factor for lookup in lookups]
         some = None if self._allowed.all() else self._allowed
-        return visit_cells(cells, windows, len(self._allowed), probes=question.probes, allowed=some)
+        return visit_cells(cells, queries, factors, len(self._allowed), probes=question.probes, allowed=some)
 
     def _report(self) -> Callable[[int, int], None]:
         progress = self._question.progress

@@ -27,11 +27,12 @@ UNIFORM = 0.1  # part of the mean vote that every image has when the sample is d
 REPLICATES = 24  # of the bootstrap
 UNSEEN = 0.1  # wins by a typical sampled image, at one position of all, that are added to what was seen
 EXPECTED = (0.7, 0.0, -0.3)  # coefficients of the regression where the sample says nothing
+SURE = 0.3  # the first of them where the coarse stage does not allow for windows that it does not know
 PRECISION = 1.0  # of the expected coefficients: one over their variance
 LEVEL_ERROR = 0.3  # standard error of the level of the log odds as the coarse stage finds it
 SHAPES = (0.1, 100.0)  # of the gamma distribution of wins over positions: from very unlike to all alike
 LARGEST = 40.0  # log odds: beyond them nothing changes
-BRACKET = 0.2  # standard error as a part of the distance between two estimates that err to either side
+BRACKET = 0.3  # standard error as a part of the distance between two estimates that err to either side
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ def estimate_coverages(
     ratios: Sequence[NDArray[np.float64]],
     log_totals: Sequence[NDArray[np.float64]],
     held: Sequence[NDArray[np.float64]],
+    sure: Sequence[bool],
     sample: OutsideSample,
 ) -> list[ViewCoverage]:
     """Estimate what the scored images hold at every position of every view.
@@ -117,12 +119,14 @@ def estimate_coverages(
         log_totals: log of the mass of the scored images, float64 [P] each.
         held: part of the mass that the scored images hold as the coarse stage sees it, float64 [rows, columns] each,
             NaN where it does not know.
+        sure: for each view, whether the coarse stage takes the windows that it knows for all there are, as it does
+            where the exact stage sees no others. What it finds outside then says less.
         sample: from `draw_outside`.
     """
     count = len(sample.ids)
     picks = np.random.default_rng(0).integers(0, count, (REPLICATES, count))  # [B, m]
     found = []
-    for ratio, log_total, known in zip(ratios, log_totals, held, strict=True):
+    for ratio, log_total, known, is_sure in zip(ratios, log_totals, held, sure, strict=True):
         if sample.complete:
             covered = 1 / (1 + ratio.sum(axis=0))  # [P]
             nothing = np.zeros_like(covered)
@@ -131,7 +135,8 @@ def estimate_coverages(
         won = ratio / (1 + ratio)  # [m, P]
         wins = count * sample.stands_for[:, None] * won  # [m, P]
         features = _describe_positions(known.reshape(-1), log_total)
-        prior = _make_prior(features, known.reshape(-1), wins, float(np.median(sample.stands_for)))
+        expected = (SURE, *EXPECTED[1:]) if is_sure else EXPECTED
+        prior = _make_prior(features, known.reshape(-1), wins, float(np.median(sample.stands_for)), expected)
         resampled = _resample(wins, np.vstack([np.arange(count), picks]), prior)
         estimate, *others = [_estimate_inside(one, features, prior) for one in resampled]
         replicates = np.stack([other.covered for other in others])  # [B, P]
@@ -261,18 +266,22 @@ def _describe_positions(held: NDArray[np.float64], log_total: NDArray[np.float64
 
 
 def _make_prior(
-    features: NDArray[np.float64], held: NDArray[np.float64], wins: NDArray[np.float64], jump: float
+    features: NDArray[np.float64],
+    held: NDArray[np.float64],
+    wins: NDArray[np.float64],
+    jump: float,
+    expected: tuple[float, ...],
 ) -> _Prior:
     """Make the prior of the regression: coefficients N(beta0, 1 / precision).
 
-    beta0 has the slopes `EXPECTED`, and the level at which the mean over positions of 1 / (1 + exp(x beta0)) is the
+    beta0 has the slopes `expected`, and the level at which the mean over positions of 1 / (1 + exp(x beta0)) is the
     mean part that the coarse stage sees inside (found by bisection); where it sees nothing, the level of the sample's
     wins.
     """
     by_image = wins.sum(axis=1) / len(wins)  # [m]
     dispersion = max(1.0, _average(by_image, by_image) if wins.any() else jump)
     known = np.isfinite(held)
-    slopes = features @ np.array([0.0, *EXPECTED])  # [P]
+    slopes = features @ np.array([0.0, *expected])  # [P]
     if known.any():
         low, high = -LARGEST, LARGEST
         for _ in range(50):  # of bisection
@@ -282,8 +291,8 @@ def _make_prior(
         precision = 1 / LEVEL_ERROR**2
     else:
         level, precision = float(np.log(wins.mean() + UNSEEN * jump / len(features))), 0.0
-    slack = np.full(len(EXPECTED), PRECISION)
-    return _Prior(np.array([level, *EXPECTED]), np.array([precision, *slack]), dispersion, jump)
+    slack = np.full(len(expected), PRECISION)
+    return _Prior(np.array([level, *expected]), np.array([precision, *slack]), dispersion, jump)
 
 
 def _resample(wins: NDArray[np.float64], picks: NDArray[np.int64], prior: _Prior) -> list[_Wins]:

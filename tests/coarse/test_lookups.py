@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import nda_index as nda
-from nda_index.coarse.lookups import choose_lookups
+from nda_index.coarse.lookups import LUMPS, TOGETHER, choose_lookups
 from nda_index.exact.views import total_score, views_of_recipe
 from nda_index.question import as_question
 from nda_index.recipe import parse_recipe
@@ -38,6 +38,21 @@ def test_views_that_look_for_the_same_share_a_lookup() -> None:
     lookups = choose_lookups(views, SCALES)
     assert (len(lookups.views), lookups.places) == (1, (None, None))
     assert total_score(lookups.views) == pytest.approx(total_score(views))
+
+
+def test_a_terms_only_view_counts_more_beside_terms_of_several() -> None:
+    views = views_of_recipe(parse_recipe("5@50(draws=2) + 8/2@50(draws=0)*0.1 + 8/2@100(draws=1)"), IMAGE, seed=0)
+    lookups = choose_lookups(views, SCALES)
+    single = [view.factor * view.positions for view in lookups.views[2:]]
+    assert total_score(lookups.views) == pytest.approx(total_score(views) + (1 - 1 / LUMPS) * sum(single))
+    assert total_score(lookups.views[:2]) == pytest.approx(total_score(views[:2]))
+
+
+def test_views_at_one_scale_are_looked_up_together_up_to_a_number() -> None:
+    views = views_of_recipe(parse_recipe("5@50(draws=6) + 8/2@50 + 5@100(draws=4)"), IMAGE, seed=0)
+    groups = choose_lookups(views, SCALES).by_scale()
+    assert groups == [[0, 1, 2, 3, 4, 5, 7, 8], [6], [9, 10]]
+    assert len(groups[0]) == TOGETHER
 
 
 def test_what_is_known_is_spread_over_the_query_positions_of_each_view() -> None:

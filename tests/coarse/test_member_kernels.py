@@ -28,7 +28,7 @@ def make_lists(dimensions: int, code_bytes: int, by_coordinate: bool) -> tuple[L
     windows = Windows(
         vectors=(rng.normal(size=(WINDOWS, dimensions + 2)) / 4).astype(np.float32),
         constants=rng.normal(size=WINDOWS).astype(np.float32),
-        queries=np.array([0, 0, 1, 1, 1]),
+        rows=np.array([0, 0, 1, 1, 1]),
     )
     return lists, Visits(np.array([0, 1, 2]), np.array([0, 4, 5, 5]), np.array([0, 1, 2, 4, 3])), windows
 

@@ -106,6 +106,22 @@ def test_queries_together_get_the_votes_of_each(index: nda.Index, pictures: NDAr
         np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("timestep", [30, 200])
+def test_queries_that_visit_together_get_the_sum_of_their_votes(
+    index: nda.Index, pictures: NDArray[np.uint8], timestep: int
+) -> None:
+    query, factors, mine = np.ascontiguousarray(pictures[5].transpose(2, 0, 1)), (2.0, 0.01, 0.5), np.arange(300) < 20
+    for cells in coarse_of(index):
+        queries = [windows_of(cells, query, timestep + step, noise="none") for step in (0, 5, 300)]
+        visit = probe.visit_cells(cells, queries, factors, 300, allowed=None)
+        together = visit.probe(visit.log_masses)
+        alone = [probe.probe(cells, windows, 300, allowed=None) for windows in queries]
+        summed = sum(factor * one.votes for factor, one in zip(factors, alone, strict=True))
+        np.testing.assert_allclose(together.votes, summed, rtol=1e-4, atol=1e-4)
+        for held, one in zip(together.held(together.totals_of(mine)), alone, strict=True):
+            np.testing.assert_allclose(held, one.held(one.totals_of(mine))[0], rtol=1e-4, atol=1e-5)
+
+
 def test_only_allowed_images_get_votes_and_they_get_all(index: nda.Index, pictures: NDArray[np.uint8]) -> None:
     query = np.ascontiguousarray(pictures[5].transpose(2, 0, 1))
     allowed = np.zeros(300, np.bool_)

@@ -142,7 +142,8 @@ class ScriptedShards:
 def ask(shards: ScriptedShards, work: Callable[[Conversation], Result], mode: str = "ann") -> Result:
     collection = Collection(shards, (nda.Scale(1),), Null(np.empty(0), ()), 4, None, "")
     question = Question((100,), mode=mode)  # type: ignore[arg-type]
-    return converse(collection, ShardQuestion(question, PIXELS, (), Lookups((), ()), 4), work)
+    views = tuple(question.views(PIXELS, collection.scales))
+    return converse(collection, ShardQuestion(question, PIXELS, views, Lookups((), ()), 4), work)
 
 
 def scored(shards: ScriptedShards, candidates: int, mode: str = "ann") -> Any:

@@ -41,7 +41,7 @@ def covering(
     train: NDArray[np.uint8],
 ) -> list[ViewCoverage]:
     ratios = weigh_outside(views, log_totals, to_float(train), SETTINGS)
-    return estimate_coverages(ratios, log_totals, held, sample)
+    return estimate_coverages(ratios, log_totals, held, [False] * len(views), sample)
 
 
 def test_images_are_drawn_by_their_votes_and_stand_for_all() -> None:
@@ -134,13 +134,23 @@ def test_neighbouring_positions_err_together() -> None:
     assert errors[0] == pytest.approx(0.1 * (4 + 8 * 0.8 + 4 * 0.64) ** 0.5)
 
 
+def test_less_is_made_of_what_a_sure_coarse_stage_finds() -> None:
+    rng = np.random.default_rng(0)
+    held, sample = rng.random((10, 10)), OutsideSample(np.arange(200), np.full(200, 50.0), complete=False)
+    found = [estimate_coverages([np.zeros((200, 100))], [np.zeros(100)], [held], [sure], sample) for sure in (False, True)]
+    unsure, sure = (one[0].covered for one in found)
+    assert sure.mean() == pytest.approx(unsure.mean(), abs=0.05)
+    assert 0.2 < np.std(np.log(1 / sure - 1)) / np.std(np.log(1 / unsure - 1)) < 0.6
+
+
 @pytest.mark.parametrize("ratio", [0.0, 1e-14, 1e-3, 1.0, 1e30])
 def test_estimates_stay_in_their_range_whatever_the_sample(ratio: float) -> None:
     rng = np.random.default_rng(0)
     ratios = [ratio * rng.random((200, 100)) * (rng.random((200, 100)) < 0.1)]
     sample = OutsideSample(np.arange(200), np.full(200, 50.0), complete=False)
     for held in (rng.random((10, 10)), np.full((10, 10), np.nan), np.zeros((10, 10)), np.ones((10, 10))):
-        [found] = estimate_coverages(ratios, [rng.normal(size=100)], [held], sample)
+        sure = bool(rng.integers(2))
+        [found] = estimate_coverages(ratios, [rng.normal(size=100)], [held], [sure], sample)
         assert ((found.covered >= 0) & (found.covered <= 1)).all()
         assert np.isfinite(found.residual).all()
         assert np.isfinite(found.bracket).all()
