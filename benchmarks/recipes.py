@@ -69,7 +69,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     before = nda.build_index(train, folder / "before.nda", scales=FIRST_SCALES, null=0)
     cases = []
     for number, query in enumerate(track(queries, "queries")):
-        name = f"{arguments.recipe.replace('/', 'r')}-{arguments.images}-{FIRST_QUERY + number}.npy"
+        name = f"{str(as_recipe(arguments.recipe)).replace('/', 'r')}-{arguments.images}-{FIRST_QUERY + number}.npy"
         exact = exact_scores(index, query, arguments.recipe, arguments.truth and arguments.truth / name)
         cases.append(compare(index, query, arguments.recipe, exact, CANDIDATES[number % len(CANDIDATES)]))
     return {
