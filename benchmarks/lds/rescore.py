@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,12 @@ import nda_index as nda
 from benchmarks.lds.setting import SMALL, draw_masks, load_held_out_images, load_training_images
 from benchmarks.machine import RESULTS, describe_machine
 from benchmarks.setting import FIRST_SCALES
-from nda_index.evaluate.comparison import Row, as_markdown, baseline_rows, judge_scores, posterior_rows
+from nda_index.evaluate.comparison import BASELINES, Row, as_markdown, baseline_rows, judge_scores, posterior_rows
 from nda_index.evaluate.lds import linear_datamodeling_scores
+from nda_index.evaluate.methods import recipe_scores
 from nda_index.evaluate.study import Study
 from nda_index.question import Options
+from nda_index.recipe import RECIPES
 from nda_index.scales import parse_scale
 
 DATA = Path(__file__).parent / "data"
@@ -47,6 +50,8 @@ GRID_OTHERS = (100, 600)  # timesteps of too little noise and of too much
 GRID_DRAWS = (2, 4, 16)
 GRID_MORE = (32, 64)  # draws of the fastest scale
 GRID_BETWEEN = (300, 500)  # timesteps of it
+# The terms of "models" with patches of half the size, as these pictures are half as large as those that chose it.
+HALVED = "2@150(draws=2) + 5@400*0.5(draws=2) + 5@50*0.02(draws=0)"
 BEST, MOST = (400,), 16  # timestep and draws that did best
 MOST_DRAWS: Options = {"noise": "average", "draws": MOST}
 CHOSEN = ("trak-1", "d-trak-0.01", "d-trak-0.001", "ekfac-0.001")  # of each gradient method, lambdas that did best
@@ -162,7 +167,8 @@ def grid_rows(study: Study) -> list[Row]:
 
 def confirm_rows(study: Study) -> list[Row]:
     """Make rows of baselines, the default, one draw, and the averages that did best on the first pictures."""
-    rows = baseline_rows(study) + posterior_rows(study, FIRST_SCALES, TIMESTEPS[:1])
+    recipes = {f"recipe {name}": partial(recipe_scores, recipe=name) for name in (*RECIPES, HALVED)}
+    rows = baseline_rows(study, {**recipes, **BASELINES}) + posterior_rows(study, FIRST_SCALES, TIMESTEPS[:1])
     rows += label_rows(posterior_rows(study, FIRST_SCALES, NOISY, noise="draw"), "one draw")
     rows += label_rows(posterior_rows(study, FIRST_SCALES, NOISY, **AVERAGE), f"average of {DRAWS} draws")
     return rows + label_rows(posterior_rows(study, FIRST_SCALES, BEST, **MOST_DRAWS), f"average of {MOST} draws")
@@ -223,6 +229,7 @@ def compare_pairs(rows: Sequence[Row]) -> str:
     most = f"{scales}, t = {best}, average of {MOST} draws"
     others = ("pixel cosine", draw, f"{scales}, t = 100", *CHOSEN)
     pairs = [(first, second) for first in (most, average) for second in others] + [(draw, "pixel cosine")]
+    pairs += [(f"recipe {name}", "recipe published") for name in ("models", HALVED)]
     lines = ["Differences on the same pictures:", "", "| first | minus | held-out | generated |", "|---|---|---|---|"]
     for first, second in pairs:
         if first in by_name and second in by_name:
