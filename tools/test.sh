@@ -12,4 +12,4 @@ fi
 .venv/bin/ruff check .
 .venv/bin/mypy
 tools/matrix.sh
-.venv/bin/python -m pytest -n 2 --dist worksteal "$@"
+.venv/bin/python -m pytest -n 2 --dist worksteal --durations 20 "$@"
