@@ -137,7 +137,9 @@ def test_neighbouring_positions_err_together() -> None:
 def test_less_is_made_of_what_a_sure_coarse_stage_finds() -> None:
     rng = np.random.default_rng(0)
     held, sample = rng.random((10, 10)), OutsideSample(np.arange(200), np.full(200, 50.0), complete=False)
-    found = [estimate_coverages([np.zeros((200, 100))], [np.zeros(100)], [held], [sure], sample) for sure in (False, True)]
+    found = [
+        estimate_coverages([np.zeros((200, 100))], [np.zeros(100)], [held], [sure], sample) for sure in (False, True)
+    ]
     unsure, sure = (one[0].covered for one in found)
     assert sure.mean() == pytest.approx(unsure.mean(), abs=0.05)
     assert 0.2 < np.std(np.log(1 / sure - 1)) / np.std(np.log(1 / unsure - 1)) < 0.6
