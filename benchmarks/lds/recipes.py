@@ -149,7 +149,9 @@ def as_markdown(results: dict[str, Any]) -> str:
         "the first halves again with other first weights. 200 held-out pictures and 200 that the model of all images",
         "generated. Mean over pictures and over both seeds of Spearman's correlation between subset sums of scores and",
         "the models' negative losses, with 95% bootstrap intervals over pictures. Recipes and the lambdas of TRAK and",
-        "D-TRAK were chosen on one half of the pictures of each kind; the other half confirms.",
+        "D-TRAK were chosen on one half of the pictures of each kind; the other half confirms. The gradients of EK-FAC",
+        "have 10 draws of noise, those of TRAK and D-TRAK 40, so that EK-FAC is better than it looks here",
+        "(docs/studies/models.md).",
         "",
     ]
     columns = list(next(iter(results["rows"].values())))

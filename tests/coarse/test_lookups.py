@@ -41,7 +41,7 @@ def test_views_that_look_for_the_same_share_a_lookup() -> None:
 
 
 def test_a_terms_only_view_counts_more_beside_terms_of_several() -> None:
-    views = views_of_recipe(parse_recipe("5@50(draws=2) + 8/2@50(draws=0)*0.1 + 8/2@100(draws=1)"), IMAGE, seed=0)
+    views = views_of_recipe(parse_recipe("5@50(draws=2) + 8/2@50*0.1(draws=0) + 8/2@100(draws=1)"), IMAGE, seed=0)
     lookups = choose_lookups(views, SCALES)
     single = [view.factor * view.positions for view in lookups.views[2:]]
     assert total_score(lookups.views) == pytest.approx(total_score(views) + (1 - 1 / LUMPS) * sum(single))
