@@ -1,0 +1,1 @@
+"""Tests of benchmarks/pictures. They need neither Debian's packages nor OpenCV, but test_sift.py, which is skipped."""
