@@ -44,6 +44,8 @@ APART = {  # a module, and the rooms and modules that it must not reach, however
 LONG_FUNCTIONS: dict[str, str] = {}  # functions that may be longer than FUNCTION_LINES, and why
 MANY_PARAMETERS = {  # functions that may take more than POSITIONAL, and why
     "exact.gpu_kernels.sweep": "a kernel: Triton is given a flat list of pointers and sizes",
+    "exact.gpu_kernels.sweep_pieces": "a kernel: Triton is given a flat list of pointers and sizes",
+    "exact.gpu_kernels._store": "a part of the kernels",
     "cli.indexes.build_command": "options of the command line",
     "cli.questions.query_command": "options of the command line",
     "cli.questions.denoise_command": "options of the command line",

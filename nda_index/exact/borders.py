@@ -63,12 +63,15 @@ def _plan_axis(size: int, scale: Scale, matching_overhang: bool) -> NDArray[np.i
 
 def border_is_negligible(
     noisy: NoisyImage,
-    train: NDArray[np.floating],
+    largest: float,
+    count: int,
     scale: Scale,
     mask_value: float,
     log_total: NDArray[np.float64],
 ) -> bool:
     """Return whether pairs of different overhang hold less than 2^-24 of every position's sum at this mask value.
+
+    `largest` is that of the absolute values of `count` training images' pixels.
 
     Where overhangs differ along an axis, at least one line of blocks along the other axis holds `downscale` pixels more
     of the outside in one window than in the other. At most ceil(padding / downscale) of that line's blocks stick out
@@ -80,11 +83,11 @@ def border_is_negligible(
     blocks = taps - 2 * -(-scale.padding // r)
     if blocks < 1:
         return False
-    inside = max(float(np.abs(noisy.pixels).max()), float(noisy.signal * np.abs(train).max()))
+    inside = max(float(np.abs(noisy.pixels).max()), noisy.signal * largest)
     # A block with one line of r pixels outside against a block of r * r pixels inside.
     gap = (r * abs(mask_value) - (r * r - r) * inside) / r - r * inside
     if gap <= 0:
         return False
     distance = noisy.pixels.shape[0] * blocks * gap**2
-    pairs = len(train) * scale.positions(noisy.pixels.shape[1]) * scale.positions(noisy.pixels.shape[2])
+    pairs = count * scale.positions(noisy.pixels.shape[1]) * scale.positions(noisy.pixels.shape[2])
     return bool(np.log(pairs) - distance / (2 * noisy.sigma**2) < log_total.min() - LEFT_OUT_BITS * np.log(2))

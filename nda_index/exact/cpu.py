@@ -128,7 +128,8 @@ def masses(
             masses_of.update(zip(chosen, results, strict=True))
     if not np.isinf(mask_value):
         for i, query in enumerate(queries):
-            if not border_is_negligible(query, train, scale, mask_value, masses_of[i].log_total):
+            largest = float(np.abs(train).max())
+            if not border_is_negligible(query, largest, len(train), scale, mask_value, masses_of[i].log_total):
                 masses_of[i] = _sum_masses([query], train, scale, mask_value, per_image_topk, [floors[i]])[0]
     return [masses_of[i] for i in range(len(queries))]
 

@@ -1,93 +1,106 @@
-"""The exact posterior on a GPU: totals of all positions in one launch, scores of all images in a second.
+"""The exact posterior on a GPU: products of windows on tensor cores, in one pass that keeps the masses of all images.
 
-Between them nothing of size images x positions is kept: once a position's normaliser is known, an image is one number.
-The kernel (`nda_index.exact.gpu_kernels`) does what `nda_index.exact.cpu` does, at windows of equal overhang. Distances
-are sums of whole numbers: pixels are scaled so that the sum of a window's row of squared differences stays below 2^30,
-and each square is rounded. At the variances that the GPU takes (`SMALL_VARIANCE`) that moves a logit by less than 1e-4.
+The kernels (`nda_index.exact.gpu_kernels`) compare windows of equal overhang of images that are made of bytes, without
+`per_image_topk`, where sigma bears the rounding of products (`LARGEST_ERROR`). For all else there is
+`nda_index.exact.gpu_plain`: float64 on the same device, some thirty times slower. `block_masses` chooses, query by
+query.
+
+Weights are float32 numbers relative to a good match at each position, found in a sample of the images or known from
+other blocks. It weighs 2^-`ROOM`, so that far better ones do not overflow; where they do, all images of the block are
+searched for the best match, and compared again. What is below 2^-126 is 0: 2^-66 of the good match.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import gcd
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from nda_index.diffusion import NoisyImage
 from nda_index.errors import MissingDependencyError
-from nda_index.exact.borders import PairPlan, pair_plan
+from nda_index.exact import gpu_plain
+from nda_index.exact.borders import border_is_negligible
+from nda_index.exact.gpu_numbers import QueryNumbers, query_numbers, whole_images, window_offsets
+from nda_index.exact.gpu_tiles import Side, Tiling, tile_windows
 from nda_index.scales import Scale
 
-SMALL_VARIANCE = 2e-3  # sigma^2 below which the rounding of squares to whole numbers shows
-LARGEST_SUM = 2.0**30  # of a row of squares; sums of `taps` rows are floats
-ROWS = 32  # rows of a tile
-IMAGES = 64  # images of a program
-CHUNKS = 8  # programs that share a tile's horizontal displacements
 DEVICE = "cuda"
-OVERFLOW = 2.0**100  # a sum this large may have lost terms: the kernel holds weights at 2^126
-NO_WEIGHT = -1e30  # the reference of a position that nothing matches: all its weights are 0
-
-Purpose = Literal["nearest", "totals", "scores"]
+LARGEST_ERROR = 1e-3  # of a logit, above which float64 is taken
+ROOM = 60  # bits by which a match may be better than the good one of the sample, beyond those that float32 has
+OVERFLOW = 2.0**100  # a mass this large may have lost terms
+SAMPLED = 16  # images that are searched for good matches
+KEPT_COORDINATES = 256  # of a window above which it is compared in pieces
+PIECE = 64  # coordinates of a piece
+PROGRAMS = 4096  # as many as keep a GPU busy to the end
+UNMATCHED = 1e29  # above it a distance is that of no pair
 
 
 @dataclass(frozen=True)
-class TilePlan:
-    """What the kernel walks through: int32 tensors on the device, explained in `gpu_kernels.sweep`."""
+class Tuning:
+    """How the kernels run.
 
-    tiles: Tensor
-    runs: Tensor
-    limits: Tensor
-
-    def on(self, device: torch.device) -> TilePlan:
-        """Return the same on a device."""
-        return TilePlan(self.tiles.to(device), self.runs.to(device), self.limits.to(device))
-
-
-def tile_plan(plan: PairPlan, scale: Scale, rows: int) -> TilePlan:
-    """Pack rows into tiles of `rows`, and cut columns into chunks of about equal length."""
-    return TilePlan(_pack_tiles(plan, scale, rows), *_cut_runs(plan, scale))
-
-
-def log_totals(queries: Sequence[NoisyImage], train: Tensor, scale: Scale) -> list[NDArray[np.float64]]:
-    """Return the log of the mass of all training images at every query position, [P] for each query.
-
-    Args:
-        queries: noisy images.
-        train: float [N, C, H, W] on the device, clean training images.
-        scale: patch and strides.
+    Attributes:
+        query_tile, train_tile: windows of a tile; powers of 2 from 16 on.
+        warps: of a program, of 32 threads each.
+        stages: query tiles that are fetched ahead, that in use included.
+        registers: of a thread at most; 0: as the compiler likes. Fewer let more programs run side by side.
+        budget: bytes for what a launch reads and writes; images come in blocks that fit.
     """
-    launch = _Launch.prepare(queries, train, scale)
-    nearest = launch.nearest(launch.plan.smallest(scale.train_stride))
-    if not torch.isfinite(nearest).all():
-        nearest = launch.nearest(launch.plan)
-    totals = launch.totals(nearest)
-    if not (totals < OVERFLOW).all():  # some match is far better than those at the smallest displacements
-        nearest = launch.nearest(launch.plan)
-        totals = launch.totals(nearest)
-    nearest = torch.where(torch.isfinite(nearest), nearest, 0.0)  # [V, P]
-    logs = totals.double().log() - nearest.double() * launch.bits.double()[:, None] * np.log(2)  # [V, P]
-    return list(logs.cpu().numpy())
+
+    query_tile: int = 64
+    train_tile: int = 64
+    warps: int = 4
+    stages: int = 2
+    registers: int = 0
+    budget: int = 2 << 30
 
 
-def scores(
-    queries: Sequence[NoisyImage], train: Tensor, scale: Scale, log_normalisers: Sequence[NDArray[np.float64]]
-) -> list[NDArray[np.float64]]:
-    """Return the scores of the training images, float64 [N] for each query, at scale weight 1."""
-    launch = _Launch.prepare(queries, train, scale)
-    normalisers = torch.from_numpy(np.stack(log_normalisers)).to(train.device)  # [V, P]
-    reference = -normalisers / np.log(2) / launch.bits.double()[:, None]  # [V, P]
-    reference = torch.where(torch.isfinite(reference), reference, NO_WEIGHT)  # [V, P]
-    tiling = tile_plan(launch.plan, scale, launch.rows).on(train.device)
-    parts = len(tiling.tiles) * (len(tiling.limits) - 1)
-    out = torch.zeros(len(queries), parts, launch.padded, device=train.device)  # [V, T * chunks, N]
-    launch.run("scores", tiling, reference.float(), out)
-    return list(out.double().sum(dim=1)[:, : launch.count].cpu().numpy())
+TUNING = Tuning()
+
+
+@dataclass(frozen=True)
+class DeviceMasses:
+    """`nda_index.exact.masses.Masses` of one query that stay on the device.
+
+    Attributes:
+        total, counted: floats [N, slots], in units of exp(log_unit).
+        log_unit: float64 [slots].
+        slots: int64 [P], where the query's positions are.
+        left_out: what `Masses` says of it is far below its limit here: 2^-66 times the number of pairs at most.
+        backend: what computed them.
+    """
+
+    total: Tensor
+    counted: Tensor
+    log_unit: Tensor
+    slots: Tensor
+    left_out: float = 0.0
+    backend: str = "gpu"
+
+    @property
+    def log_total(self) -> NDArray[np.float64]:
+        """Log of the mass of all images together, float64 [P]; -inf where no window can match."""
+        logs = self.log_unit + self.total.sum(dim=0, dtype=torch.float64).log()  # [slots]
+        return np.asarray(logs[self.slots].cpu().numpy(), np.float64)
+
+    def scores(self, log_normaliser: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sum each image's weights over the query positions: float64 [N]."""
+        normaliser = torch.from_numpy(log_normaliser).to(self.slots.device)  # [P]
+        share = torch.zeros_like(self.log_unit)  # [slots]
+        share[self.slots] = (self.log_unit[self.slots] - normaliser).exp().where(normaliser.isfinite(), 0.0)
+        return np.asarray((self.counted.double() @ share).cpu().numpy(), np.float64)
+
+    def fold(self, count: int) -> DeviceMasses:
+        """Give an image and its mirror image, `count` places further, one mass."""
+        total = self.total[:count] + self.total[count:]  # [count, slots]
+        counted = total if self.counted is self.total else self.counted[:count] + self.counted[count:]
+        return DeviceMasses(total, counted, self.log_unit, self.slots)
 
 
 def available() -> bool:
@@ -101,66 +114,235 @@ def available() -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class _Launch:
-    """Device arrays that the passes share; pixels are scaled by `grain`, whose square is one unit of distance."""
+def block_masses(
+    queries: Sequence[NoisyImage],
+    train: Tensor,
+    scale: Scale,
+    mask_value: float = np.inf,
+    per_image_topk: int | None = None,
+    floors: Sequence[NDArray[np.float64] | None] | None = None,
+    tuning: Tuning = TUNING,
+) -> list[DeviceMasses]:
+    """Return the masses of a block of training images for several noisy queries.
 
-    query: Tensor  # [V, H', C, W']
-    train: Tensor  # [H', C, W', padded N]
-    bits: Tensor  # [V]
-    plan: PairPlan
-    scale: Scale
-    count: int
-    rows: int
+    Args:
+        queries: noisy images of one shape.
+        train: uint8 [N, C, H, W] or floats in [-1, 1], on the device.
+        scale: patch and strides.
+        mask_value, per_image_topk: as for `nda_index.exact.image_scores`.
+        floors: a lower bound of the log of each query's normaliser [P], from other images, or None.
+        tuning: how the kernels run.
+    """
+    floors = floors if floors is not None else [None] * len(queries)
+    masses: dict[int, DeviceMasses] = {}
+    images = whole_images(train, scale) if _all_count(train, scale, per_image_topk) else None
+    if images is not None:
+        for sweep, chosen in prepare(queries, scale, train.device, tuning):
+            results = sweep_masses(sweep, images, [floors[i] for i in chosen])
+            masses.update(zip(chosen, results, strict=True))
+    pixels = train.float() / 127.5 - 1.0 if train.dtype == torch.uint8 else train  # [N, C, H, W]
+    for i, query in enumerate(queries):
+        if i in masses and not np.isinf(mask_value):
+            largest = float(pixels.abs().amax())
+            if not border_is_negligible(query, largest, len(train), scale, mask_value, masses[i].log_total):
+                del masses[i]
+        if i not in masses:
+            logs = gpu_plain.log_masses(query, pixels, scale, mask_value, per_image_topk, tuning.budget)
+            masses[i] = _as_masses(*logs)
+    return [masses[i] for i in range(len(queries))]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Some queries, ready to be compared: what the kernels are given but for the images."""
+
+    tiling: Tiling
+    numbers: QueryNumbers
+    tables: dict[str, Tensor]  # int32, on the device
+    count: int  # coordinates of a window
+    kept: tuple[int, int]  # coordinates of a window in two parts, powers of 2; (0, 0): in pieces
+    tuning: Tuning
 
     @property
-    def padded(self) -> int:
-        return self.train.shape[3]
+    def views(self) -> int:
+        """Number of queries."""
+        return len(self.numbers.high)
 
-    @staticmethod
-    def prepare(queries: Sequence[NoisyImage], train: Tensor, scale: Scale) -> _Launch:
-        device, height, width = train.device, train.shape[2], train.shape[3]
-        noisy = torch.stack([torch.from_numpy(np.array(q.pixels, np.float64) / q.signal) for q in queries])
-        query = _average_blocks(noisy.to(device), scale)  # [V, C, H', W']
-        means = _average_blocks(train.float(), scale)  # [N, C, H', W']
-        largest = (float(query.abs().max()) + float(means.abs().max())) or 1.0
-        grain = np.sqrt(LARGEST_SUM / scale.taps / train.shape[1]) / largest
-        padded = -(-len(train) // IMAGES) * IMAGES
-        lanes = F.pad(means.permute(2, 1, 3, 0) * grain, (0, padded - len(train)))  # [H', C, W', padded N]
-        bits = [q.signal**2 / (2 * q.sigma**2 * np.log(2)) / grain**2 for q in queries]
-        return _Launch(
-            (query * grain).permute(0, 2, 1, 3).float().contiguous(), lanes.contiguous(),
-            torch.tensor(bits, dtype=torch.float32, device=device),
-            pair_plan(height, width, scale, matching_overhang=True), scale, len(train),
-            max(ROWS, 1 << (scale.taps - 1).bit_length()),
+    def images_at_once(self) -> int:
+        """Return how many images a launch takes within the budget, a multiple of 16 that keeps slices aligned."""
+        return int(max(16, self.tuning.budget // (8 * self.views * len(self.tiling.query.positions)) // 16 * 16))
+
+
+def prepare(
+    queries: Sequence[NoisyImage], scale: Scale, device: torch.device, tuning: Tuning = TUNING
+) -> list[tuple[Sweep, list[int]]]:
+    """Prepare queries that tensor cores can compare, in groups with their numbers; the others are left out."""
+    channels, height, width = queries[0].pixels.shape
+    tiling = tile_windows(height, width, scale, tuning.query_tile, tuning.train_tile)
+    count = channels * scale.taps**2
+    kept = _split_coordinates(count)
+    coordinates = sum(kept) or -(-count // PIECE) * PIECE
+    tables = _tables(channels, height, width, scale, tuning.query_tile, tuning.train_tile, coordinates, device)
+    at_once = max(1, tuning.budget // (32 * len(tiling.query.positions) * coordinates))
+    groups = []
+    for begin in range(0, len(queries), at_once):
+        numbers = query_numbers(queries[begin : begin + at_once], scale, tiling, coordinates, device)
+        for low in (False, True):
+            chosen = np.flatnonzero((numbers.needs_low == low) & (numbers.errors <= LARGEST_ERROR))
+            if len(chosen):
+                some = numbers.take(chosen) if len(chosen) < len(numbers.errors) else numbers
+                groups.append((Sweep(tiling, some, tables, count, kept, tuning), (begin + chosen).tolist()))
+    return groups
+
+
+def sweep_masses(
+    sweep: Sweep, images: Tensor, floors: Sequence[NDArray[np.float64] | None] | None = None
+) -> list[DeviceMasses]:
+    """Return the masses of training images, fp16 [N, C, H', W'] from `whole_images`, for a sweep's queries."""
+    slots = sweep.tables["slots"]  # [P]
+    nearest = _bound_by_floors(sweep, floors)
+    if nearest is None:
+        nearest = _find_nearest(sweep, images[:: max(1, len(images) // SAMPLED)][:SAMPLED])
+    mass, reference = _sum_weights(sweep, images, nearest)
+    if not bool((mass.amax() < OVERFLOW).all()):
+        mass, reference = _sum_weights(sweep, images, _find_nearest(sweep, images))
+    units = sweep.numbers.units.double()[:, None]  # [V, 1]
+    log_unit = -np.log(2) * (reference.double() + units * sweep.numbers.squares)  # [V, slots]
+    return [DeviceMasses(mass[v], mass[v], log_unit[v], slots) for v in range(sweep.views)]
+
+
+def _sum_weights(sweep: Sweep, images: Tensor, nearest: Tensor) -> tuple[Tensor, Tensor]:
+    """Return masses [V, N, slots], and the bits of weight 1 at each position, [V, slots], for good matches."""
+    # Whole bits: a weight differs in its exponent alone by what it is relative to.
+    reference = (nearest * sweep.numbers.units[:, None]).floor() - ROOM  # [V, slots]
+    reference = reference.where(sweep.tables["possible"] > 0, 0.0)  # [V, slots]
+    out = torch.zeros(sweep.views, len(images), nearest.shape[1], device=images.device)  # [V, N, slots]
+    at_once = sweep.images_at_once()
+    for begin in range(0, len(images), at_once):
+        some = slice(begin, begin + at_once)
+        _launch(sweep, images[some], reference, out[:, some], nearest=False)
+    return out, reference
+
+
+def _find_nearest(sweep: Sweep, images: Tensor) -> Tensor:
+    """Return the smallest distance less |x|^2 at each position, float [V, slots]; 0 where nothing matches."""
+    ordered = torch.full(
+        (sweep.views, len(images), len(sweep.tiling.query.positions)), torch.iinfo(torch.int32).max,
+        dtype=torch.int32, device=images.device,
+    )  # [V, N, slots]  # fmt: skip
+    _launch(sweep, images, torch.zeros_like(sweep.numbers.squares, dtype=torch.float32), ordered, nearest=True)
+    bits = ordered.amin(dim=1)  # [V, slots]
+    nearest = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).view(torch.float32)  # [V, slots]
+    return nearest.where(nearest < UNMATCHED, 0.0)
+
+
+def _bound_by_floors(sweep: Sweep, floors: Sequence[NDArray[np.float64] | None] | None) -> Tensor | None:
+    """Return the distances less |x|^2 at which a single pair would sum to the floors, None if these say too little."""
+    if floors is None or any(floor is None for floor in floors):
+        return None
+    known = torch.from_numpy(np.stack([f for f in floors if f is not None])).to(sweep.numbers.squares.device)  # [V, P]
+    slots = sweep.tables["slots"]
+    if not bool((known.isfinite() | (sweep.tables["possible"][slots] == 0)).all()):
+        return None
+    bits = torch.zeros_like(sweep.numbers.squares)  # [V, slots]
+    bits[:, slots] = known.where(known.isfinite(), 0.0) / -np.log(2)
+    return (bits / sweep.numbers.units.double()[:, None] - sweep.numbers.squares).float()  # [V, slots]
+
+
+def _launch(sweep: Sweep, images: Tensor, reference: Tensor, out: Tensor, *, nearest: bool) -> None:
+    """Compare all pairs of tiles that meet, those inside the images first, and write to `out` [V, N, slots]."""
+    kernels = _import_kernels()
+    tiling, numbers, tables, tuning = sweep.tiling, sweep.numbers, sweep.tables, sweep.tuning
+    inside, tiles = tiling.train.inside, tiling.train.tiles
+    slots = len(tiling.query.positions)
+    runs = ((0, tiles, True),) if nearest else ((0, inside, False), (inside, tiles, True))
+    for begin, end, masked in runs:  # one kernel less to compile for a few images
+        if begin == end:
+            continue
+        # A program that takes all tiles of an image adds them up in one order: as long as there are enough images.
+        parts = 1 if len(images) >= PROGRAMS else min(end - begin, -(-PROGRAMS // len(images)))
+        each = -(-(end - begin) // parts)
+        parts = -(-(end - begin) // each)
+        target = out if parts == 1 else torch.empty(parts, *out.shape, dtype=out.dtype, device=out.device)
+        if parts > 1:
+            target.fill_(torch.iinfo(torch.int32).max if nearest else 0)
+        shared = (
+            images, images[0].numel(), tables["starts"], tables["train_classes"], tables["offsets"], numbers.high,
+            numbers.low, tables["query_classes"], numbers.units, reference, tables["first"], tables["last"], target,
+            target.stride(-3), sweep.views, slots, begin, end, each, -2.0 * numbers.divisor,
         )  # fmt: skip
+        options: dict[str, Any] = {
+            "BP": tuning.query_tile, "BQ": tuning.train_tile, "LOW": bool(numbers.needs_low.any()) and not nearest,
+            "MASKED": masked, "NEAREST": nearest, "num_warps": tuning.warps, "num_stages": tuning.stages,
+        }  # fmt: skip
+        if tuning.registers:
+            options["maxnreg"] = tuning.registers
+        if sweep.kept[0]:
+            kernels.sweep[len(images), parts](
+                *shared, COUNT=sweep.count, KA=sweep.kept[0], KB=sweep.kept[1], **options
+            )  # fmt: skip
+        else:
+            kernels.sweep_pieces[len(images), parts](*shared, numbers.high.shape[2], KC=PIECE, **options)
+        if parts > 1 and nearest:
+            torch.minimum(out, target.amin(dim=0), out=out)
+        elif parts > 1:
+            out += target.sum(dim=0)
 
-    def nearest(self, plan: PairPlan) -> Tensor:
-        """Return the smallest distance at every position, float [V, P], inf where no pair is planned."""
-        positions = self.plan.query_shape[0] * self.plan.query_shape[1]
-        infinite = torch.full((len(self.query), positions), torch.inf, device=self.query.device)  # [V, P]
-        out = infinite.view(torch.int32)  # of numbers above 0 the bits are in the numbers' order
-        self.run("nearest", tile_plan(plan, self.scale, self.rows).on(out.device), infinite, out)
-        return out.view(torch.float32)
 
-    def totals(self, reference: Tensor) -> Tensor:
-        """Sum weights relative to `reference` over everything, float [V, P]."""
-        out = torch.zeros_like(reference)  # [V, P]
-        tiling = tile_plan(self.plan, self.scale, self.rows).on(out.device)
-        self.run("totals", tiling, torch.where(torch.isfinite(reference), reference, 0.0), out)
-        return out
+def _split_coordinates(count: int) -> tuple[int, int]:
+    """Split a window's coordinates in two powers of 2 of at least 16 that hold them; (0, 0) where they are too many.
 
-    def run(self, purpose: Purpose, tiling: TilePlan, reference: Tensor, out: Tensor) -> None:
-        kernels = _import_kernels()
-        views, _, channels, width = self.query.shape
-        chunks = len(tiling.limits) - 1
-        grid = (self.padded // IMAGES, len(tiling.tiles) * chunks, views)
-        kernels.sweep[grid](
-            self.query, self.train, tiling.tiles, tiling.runs, tiling.limits, self.bits, reference, out,
-            self.count, self.padded, self.query[0].numel(), width, self.train.shape[2], reference.shape[1], chunks,
-            PURPOSE=purpose, CHANNELS=channels, TAPS=self.scale.taps, DOWNSCALE=self.scale.downscale,
-            ROWS=self.rows, IMAGES=IMAGES,
-        )  # fmt: skip
+    Example:
+        >>> [_split_coordinates(count) for count in (9, 48, 147, 75, 1000)]
+        [(16, 0), (32, 16), (128, 32), (64, 16), (0, 0)]
+    """
+    if count > KEPT_COORDINATES:
+        return 0, 0
+    whole = 1 << (count - 1).bit_length()
+    if count <= 16 or count > whole * 3 // 4:
+        return max(16, whole), 0
+    rest = count - whole // 2
+    return whole // 2, max(16, 1 << (rest - 1).bit_length())
+
+
+@lru_cache(maxsize=64)
+def _tables(
+    channels: int, height: int, width: int, scale: Scale, query_tile: int, train_tile: int, coordinates: int,
+    device: torch.device,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Put a tiling on the device."""
+    tiling = tile_windows(height, width, scale, query_tile, train_tile)
+    offsets = np.full(coordinates, -1, np.int64)
+    offsets[: channels * scale.taps**2] = window_offsets(channels, height, width, scale)
+    arrays: dict[str, NDArray[Any]] = {
+        "starts": tiling.train.starts, "train_classes": tiling.train.classes, "query_classes": tiling.query.classes,
+        "offsets": offsets, "first": tiling.first, "last": tiling.last, "possible": tiling.possible,
+    }  # fmt: skip
+    tables = {name: torch.from_numpy(array.astype(np.int32)).to(device) for name, array in arrays.items()}
+    return tables | {"slots": torch.from_numpy(_slots_of(tiling.query)).to(device)}
+
+
+def _slots_of(side: Side) -> NDArray[np.int64]:
+    """Return the slot of each position."""
+    filled = np.flatnonzero(side.positions >= 0)
+    return filled[np.argsort(side.positions[filled])]
+
+
+def _all_count(train: Tensor, scale: Scale, per_image_topk: int | None) -> bool:
+    """Return whether all windows of an image count for its score."""
+    if per_image_topk is None:
+        return True
+    rows, columns = (len(range(0, scale.positions(size), scale.train_stride)) for size in train.shape[2:])
+    return per_image_topk >= rows * columns
+
+
+def _as_masses(log_total: Tensor, log_counted: Tensor) -> DeviceMasses:
+    """Take masses [N, P] out of their logs."""
+    unit = log_total.amax(dim=0)  # [P]
+    unit = unit.where(unit.isfinite(), 0.0)  # [P]
+    total = (log_total - unit).exp()  # [N, P]
+    counted = total if log_counted is log_total else (log_counted - unit).exp()  # [N, P]
+    return DeviceMasses(total, counted, unit, torch.arange(len(unit), device=unit.device))
 
 
 def _import_kernels() -> Any:
@@ -171,60 +353,3 @@ def _import_kernels() -> Any:
             "the GPU backend needs Triton, which is not installed; `pip install triton`"
         ) from error
     return gpu_kernels
-
-
-def _average_blocks(images: Tensor, scale: Scale) -> Tensor:
-    """Average padded blocks: [N, C, H, W] to [N, C, H', W']."""
-    padded = F.pad(images, (scale.padding,) * 4)  # [N, C, H + 2 pad, W + 2 pad]
-    return F.avg_pool2d(padded, scale.downscale, stride=1) * scale.downscale  # [N, C, H', W']
-
-
-def _pack_tiles(plan: PairPlan, scale: Scale, rows: int) -> Tensor:
-    """Return int32 [T, 3, rows]: pieces of at most `rows` rows, the longest first into the first tile with room."""
-    r, taps, columns = scale.downscale, scale.taps, plan.query_shape[1]
-    pieces = []
-    for dy, start, length, period, place, step in _list_axis_runs(plan.rows, scale):
-        most = rows - taps + 1
-        for first in range(0, length, most):
-            rest = min(most, length - first)
-            piece = np.full((3, rest + taps - 1), -1, np.int64)
-            piece[0] = start + (first + np.arange(rest + taps - 1)) * r
-            piece[1] = piece[0] + dy
-            for i in range(rest):
-                if (first + i) % period == 0:
-                    piece[2, i] = (place + (first + i) // period * step) * columns
-            pieces.append(piece)
-    tiles: list[list[NDArray[np.int64]]] = []
-    free: list[int] = []
-    for piece in sorted(pieces, key=lambda piece: -piece.shape[1]):
-        size = piece.shape[1]
-        at = next((i for i, room in enumerate(free) if room >= size), len(tiles))
-        if at == len(tiles):
-            tiles.append([])
-            free.append(rows)
-        tiles[at].append(piece)
-        free[at] -= size
-    full = np.full((len(tiles), 3, rows), -1, np.int32)
-    for tile, parts in zip(full, tiles, strict=True):
-        joined = np.concatenate(parts, axis=1)
-        tile[:, : joined.shape[1]] = joined
-    return torch.from_numpy(full)
-
-
-def _cut_runs(plan: PairPlan, scale: Scale) -> tuple[Tensor, Tensor]:
-    runs = [(run[1], run[0], *run[2:]) for run in _list_axis_runs(plan.columns, scale)]
-    work = np.cumsum([0] + [length + scale.taps - 1 for _, _, length, *_ in runs])
-    limits = np.searchsorted(work, np.linspace(0, work[-1], min(CHUNKS, len(runs)) + 1))
-    return torch.tensor(runs, dtype=torch.int32), torch.from_numpy(limits.astype(np.int32))
-
-
-def _list_axis_runs(axis: NDArray[np.int64], scale: Scale) -> list[tuple[int, int, int, int, int, int]]:
-    """List windows a block apart: displacement, first position, number, every how many is on the grid, place, step."""
-    r, stride, runs = scale.downscale, scale.query_stride, []
-    for d, first, end, step in axis.tolist():
-        shared = gcd(step, r)
-        for start in range(first, min(end, first + step * (r // shared)), step):
-            runs.append(
-                (d, start, len(range(start, end, r)), step // shared, start // stride, step * r // shared // stride)
-            )
-    return runs

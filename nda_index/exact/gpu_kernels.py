@@ -1,10 +1,9 @@
-"""The Triton kernel of the GPU backend. Imported where it runs: Triton is optional.
+"""The Triton kernels of the GPU backend. Imported where they run: Triton is optional.
 
-A tile is up to ROWS pairs of rows (u of the query, v of the training image), runs of neighbouring rows at one vertical
-displacement, packed so that few are empty. A program takes one tile, IMAGES training images and some horizontal
-displacements, and walks along the columns. The horizontal window sum is a running one; it is kept in integers, so that
-what was added is taken away without a trace. The vertical window sum is a product with a band of ones on the tensor
-cores. Nothing of size positions x positions exists.
+A program has one training image and some tiles of its windows. It gathers a tile from the image itself, keeps it, and
+multiplies it with tile after tile of the query's windows on tensor cores: of |x - y|^2 only |y|^2 - 2xy is computed,
+since |x|^2 is the same for all training windows. Distance, exponential and sum over the tile's windows follow at once,
+as in flash attention: nothing of size positions x positions leaves the registers.
 """
 
 from __future__ import annotations
@@ -12,84 +11,145 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+FAR = tl.constexpr(1e30)  # the distance of what is not compared: its weight is 0
+# Numbers that a kernel is not compiled anew for.
+SIZES = ["image_size", "out_step", "views", "slots", "tile_begin", "tile_end", "tiles_each"]
+
 
 @triton.jit
-def _squared_difference(query, train, images, query_step, train_step, inside, CHANNELS: tl.constexpr):
-    """Square the differences of one column of a tile, summed over channels: int32 [ROWS, IMAGES].
+def _gather(image, start, offset, FULL: tl.constexpr):
+    """Read coordinates of windows from an image: fp16 [windows, coordinates], 0 where an offset is below 0.
 
-    Pixels come scaled to whole numbers. query and train [ROWS] point at the first channel, train at the first image;
-    the steps lead to the next channel.
+    FULL says that none is. Windows are the first axis, so that the threads of a warp read neighbouring windows. An
+    empty slot reads any window.
     """
-    total = tl.zeros((inside.shape[0], images.shape[0]), tl.float32)  # [ROWS, IMAGES]
-    for c in tl.static_range(CHANNELS):
-        a = tl.load(query + c * query_step, mask=inside, other=0.0)  # [ROWS]
-        at = (train + c * train_step)[:, None] + images[None, :]  # [ROWS, IMAGES]
-        difference = a[:, None] - tl.load(at, mask=inside[:, None], other=0.0)  # [ROWS, IMAGES]
-        total += difference * difference  # [ROWS, IMAGES]
-    return (total + 0.5).to(tl.int32)  # [ROWS, IMAGES]
+    at = (image + tl.maximum(start, 0))[:, None] + offset[None, :]  # [BQ, K]
+    if FULL:  # noqa: SIM108  # Triton's `if` on a constant compiles one side alone
+        windows = tl.load(at)  # [BQ, K]
+    else:
+        windows = tl.load(at, mask=(offset >= 0)[None, :], other=0.0)  # [BQ, K]
+    return windows
 
 
 @triton.jit
-def sweep(
-    query, train, tiles, runs, limits, bits, reference, out,
-    images_given, count, query_size, query_width, train_width, positions, chunks,
-    PURPOSE: tl.constexpr, CHANNELS: tl.constexpr, TAPS: tl.constexpr, DOWNSCALE: tl.constexpr,
-    ROWS: tl.constexpr, IMAGES: tl.constexpr,
+def _norms(windows):
+    """Sum the squares of windows [BQ, K]: float32 [BQ], exact where they are whole and below 2^24."""
+    wide = windows.to(tl.float32)  # [BQ, K]
+    return tl.sum(wide * wide, axis=1)  # [BQ]
+
+
+@triton.jit
+def _store(
+    product, norms, norm_step, unit, reference, query_class, train_class, out,
+    MASKED: tl.constexpr, NEAREST: tl.constexpr,
 ):  # fmt: skip
-    """Sweep one tile, one block of images, one chunk of runs along the columns, for one query.
+    """Turn products [BP, BQ] into distances less |x|^2, and add up their weights, or keep the smallest, at out [BP].
 
-    query [V, H', C, W'] and train [H', C, W', count] in units in which a squared difference is a whole number; tiles
-    [T, 3, ROWS]: u, v and the first index of the grid row of the window that starts at u (-1: none); runs [R, 6]: x,
-    dx, number of positions, every how many of them counts, column of the first, columns between them; limits
-    [chunks + 1]: the runs of a chunk; bits [V]; reference [V, P].
-    "nearest": out int32 [V, P], the smallest distance's bits. "totals": out [V, P], the weights 2 ** ((reference[p] -
-    D) * bits) summed over images and windows. "scores": out [V, T * chunks, count], summed over both windows.
+    query_class and out [BP] point at the query's windows; norms and train_class [BQ] are the training windows'.
     """
-    block, part, view = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    tile, chunk = part // chunks, part % chunks
-    slot = tl.arange(0, ROWS)  # [ROWS]
-    images = block * IMAGES + tl.arange(0, IMAGES)  # [IMAGES]
-    query_row = tl.load(tiles + (tile * 3) * ROWS + slot)  # [ROWS]
-    train_row = tl.load(tiles + (tile * 3 + 1) * ROWS + slot)  # [ROWS]
-    grid_row = tl.load(tiles + (tile * 3 + 2) * ROWS + slot)  # [ROWS]
-    inside, starts = query_row >= 0, grid_row >= 0  # [ROWS]
-    matters = starts[:, None] & (images < images_given)[None, :]  # [ROWS, IMAGES]
-    below = slot[None, :] - slot[:, None]  # [ROWS, ROWS]
-    band = ((below >= 0) & (below < TAPS)).to(tl.float32)  # [ROWS, ROWS]
-    unit = tl.load(bits + view)
-    query_at = query + view * query_size + query_row * CHANNELS * query_width  # [ROWS]
-    train_at = train + (train_row * CHANNELS * train_width).to(tl.int64) * count  # [ROWS]
-    train_step = (tl.zeros((), tl.int64) + train_width) * count
-    score = tl.zeros((IMAGES,), tl.float32)  # [IMAGES]
-    for run in range(tl.load(limits + chunk), tl.load(limits + chunk + 1)):
-        x0, dx = tl.load(runs + run * 6), tl.load(runs + run * 6 + 1)
-        length, period = tl.load(runs + run * 6 + 2), tl.load(runs + run * 6 + 3)
-        column, columns = tl.load(runs + run * 6 + 4), tl.load(runs + run * 6 + 5)
-        sums = tl.zeros((ROWS, IMAGES), tl.int32)  # [ROWS, IMAGES]
-        for j in range(length + TAPS - 1):
-            x = x0 + j * DOWNSCALE
-            here, there = query_at + x, train_at + (x + dx).to(tl.int64) * count  # [ROWS]
-            sums += _squared_difference(here, there, images, query_width, train_step, inside, CHANNELS)
-            if j >= TAPS:
-                here -= TAPS * DOWNSCALE  # [ROWS]
-                there -= count * (TAPS * DOWNSCALE)  # [ROWS]
-                sums -= _squared_difference(here, there, images, query_width, train_step, inside, CHANNELS)
-            place = j - (TAPS - 1)
-            if (place >= 0) & (place % period == 0):
-                # 3 x tf32 splits each sum in parts of 11 bits; the band is exact in one.
-                distance = tl.dot(band, sums.to(tl.float32), input_precision="tf32x3")  # [ROWS, IMAGES]
-                p = view * positions + grid_row + column + place // period * columns  # [ROWS]
-                if PURPOSE == "nearest":
-                    nearest = tl.min(tl.where(matters, distance, float("inf")), axis=1)  # [ROWS]
-                    tl.atomic_min(out + p, nearest.to(tl.int32, bitcast=True), mask=starts)
-                else:
-                    near = tl.load(reference + p, mask=starts, other=0.0)  # [ROWS]
-                    weight = tl.exp2(tl.minimum((near[:, None] - distance) * unit, 126.0))  # [ROWS, IMAGES]
-                    weight = tl.where(matters, weight, 0.0)  # [ROWS, IMAGES]
-                    if PURPOSE == "totals":
-                        tl.atomic_add(out + p, tl.sum(weight, axis=1), mask=starts)
-                    else:
-                        score += tl.sum(weight, axis=0)  # [IMAGES]
-    if PURPOSE == "scores":
-        parts = tl.num_programs(1)
-        tl.store(out + (view * parts + part).to(tl.int64) * count + images, score)
+    distance = tl.fma(product, norm_step, norms[None, :])  # [BP, BQ]
+    if MASKED:
+        same = tl.load(query_class)[:, None] == train_class[None, :]  # [BP, BQ]
+        distance = tl.where(same, distance, FAR)  # [BP, BQ]
+    if NEAREST:
+        nearest = tl.min(distance, axis=1).to(tl.int32, bitcast=True)  # [BP]
+        # Bits of floats in the order of their numbers, also below 0.
+        tl.atomic_min(out, nearest ^ ((nearest >> 31) & 0x7FFFFFFF), sem="relaxed")
+    else:
+        # One rounding, at the end: distance * unit alone may be far larger than the exponent that counts.
+        weight = tl.exp2(tl.fma(distance, -unit, reference[:, None]))  # [BP, BQ]
+        tl.atomic_add(out, tl.sum(weight, axis=1), sem="relaxed")
+
+
+@triton.jit(do_not_specialize=SIZES)
+def sweep(
+    images, image_size, starts, train_classes, offsets, query, low, query_classes, units, reference,
+    first, last, out, out_step, views, slots, tile_begin, tile_end, tiles_each, norm_step,
+    COUNT: tl.constexpr, KA: tl.constexpr, KB: tl.constexpr, BP: tl.constexpr, BQ: tl.constexpr,
+    LOW: tl.constexpr, MASKED: tl.constexpr, NEAREST: tl.constexpr,
+):  # fmt: skip
+    """Compare windows of one image with those of all queries, whole windows at a time.
+
+    Args:
+        images: fp16 [N, image_size], whole numbers.
+        starts, train_classes: int32 [train slots]. offsets: int32 [KA + KB], -1 where there is no coordinate.
+        query, low: fp16 [V, slots, KA + KB], the two parts of the query's coordinates; `low` is read with LOW.
+        query_classes: int32 [slots]; compared with MASKED.
+        units: float [V], bits of one unit of distance. reference: float [V, slots], bits of weight 1.
+        first, last: int32 [train tiles], the query's tiles that a tile meets.
+        out: float [parts, V, N, slots], 0: masses are added; with NEAREST int32, the smallest distances' ordered bits.
+        tile_begin, tile_end, tiles_each: training tiles of this launch, and how many a program takes.
+        norm_step: -2, times what the query's coordinates are divided by.
+        COUNT: coordinates of a window, which KA + KB hold.
+    """
+    n, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    image = images + n * image_size
+    ka = tl.arange(0, KA)  # [KA]
+    begin = tile_begin + part * tiles_each
+    for t in range(begin, tl.minimum(begin + tiles_each, tile_end)):
+        q = t * BQ + tl.arange(0, BQ)  # [BQ]
+        start, train_class = tl.load(starts + q), tl.load(train_classes + q)  # [BQ]
+        train_a = _gather(image, start, tl.load(offsets + ka), COUNT >= KA)  # [BQ, KA]
+        norms = _norms(train_a)  # [BQ]
+        if KB > 0:
+            kb = KA + tl.arange(0, KB)  # [KB]
+            train_b = _gather(image, start, tl.load(offsets + kb), COUNT >= KA + KB)  # [BQ, KB]
+            norms += _norms(train_b)  # [BQ]
+        norms = tl.where(start >= 0, norms, FAR)  # [BQ]
+        least, most = tl.load(first + t), tl.load(last + t)
+        for view in range(views):
+            unit = tl.load(units + view)
+            target = out + (part.to(tl.int64) * views + view) * out_step + n * slots
+            for tile in range(least, most):
+                place = tile * BP + tl.arange(0, BP)  # [BP]
+                p = view * slots + place  # [BP]
+                at = p[:, None].to(tl.int64) * (KA + KB)  # [BP, 1]
+                product = tl.dot(tl.load(query + at + ka[None, :]), tl.trans(train_a))  # [BP, BQ]
+                if KB > 0:
+                    product = tl.dot(tl.load(query + at + kb[None, :]), tl.trans(train_b), product)  # [BP, BQ]
+                if LOW:
+                    product = tl.dot(tl.load(low + at + ka[None, :]), tl.trans(train_a), product)  # [BP, BQ]
+                    if KB > 0:
+                        product = tl.dot(tl.load(low + at + kb[None, :]), tl.trans(train_b), product)  # [BP, BQ]
+                _store(
+                    product, norms, norm_step, unit, tl.load(reference + p), query_classes + place, train_class,
+                    target + place, MASKED, NEAREST,
+                )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=[*SIZES, "coordinates"])
+def sweep_pieces(
+    images, image_size, starts, train_classes, offsets, query, low, query_classes, units, reference,
+    first, last, out, out_step, views, slots, tile_begin, tile_end, tiles_each, norm_step, coordinates,
+    KC: tl.constexpr, BP: tl.constexpr, BQ: tl.constexpr,
+    LOW: tl.constexpr, MASKED: tl.constexpr, NEAREST: tl.constexpr,
+):  # fmt: skip
+    """Do what `sweep` does where a tile of whole windows is too large to keep: KC of `coordinates` at a time."""
+    n, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    image = images + n * image_size
+    begin = tile_begin + part * tiles_each
+    for t in range(begin, tl.minimum(begin + tiles_each, tile_end)):
+        q = t * BQ + tl.arange(0, BQ)  # [BQ]
+        start, train_class = tl.load(starts + q), tl.load(train_classes + q)  # [BQ]
+        least, most = tl.load(first + t), tl.load(last + t)
+        for view in range(views):
+            unit = tl.load(units + view)
+            target = out + (part.to(tl.int64) * views + view) * out_step + n * slots
+            for tile in range(least, most):
+                place = tile * BP + tl.arange(0, BP)  # [BP]
+                p = view * slots + place  # [BP]
+                at = p[:, None].to(tl.int64) * coordinates  # [BP, 1]
+                product = tl.zeros((BP, BQ), tl.float32)  # [BP, BQ]
+                norms = tl.zeros((BQ,), tl.float32)  # [BQ]
+                for k in range(0, coordinates, KC):
+                    kc = k + tl.arange(0, KC)  # [KC]
+                    train = _gather(image, start, tl.load(offsets + kc), False)  # [BQ, KC]
+                    norms += _norms(train)  # [BQ]
+                    product = tl.dot(tl.load(query + at + kc[None, :]), tl.trans(train), product)  # [BP, BQ]
+                    if LOW:
+                        product = tl.dot(tl.load(low + at + kc[None, :]), tl.trans(train), product)  # [BP, BQ]
+                norms = tl.where(start >= 0, norms, FAR)  # [BQ]
+                _store(
+                    product, norms, norm_step, unit, tl.load(reference + p), query_classes + place, train_class,
+                    target + place, MASKED, NEAREST,
+                )  # fmt: skip

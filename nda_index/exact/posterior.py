@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from nda_index.diffusion import NoisyImage
 from nda_index.errors import ConfigError
 from nda_index.exact import cpu, gpu, reference
-from nda_index.exact.borders import border_is_negligible
 from nda_index.exact.masses import Masses, merge_log_totals
-from nda_index.exact.views import View
+from nda_index.exact.views import View, scales_of
 from nda_index.scales import Scale
 
 BACKENDS = ("auto", "reference", "cpu", "gpu")
-BORDER_OBSTACLE = "windows of different overhang may matter at this mask_value, which only the CPU computes"
 KEPT_BYTES = 1 << 30  # above it the masses of all images are computed twice instead of being kept
+KEPT_BYTES_OF_A_GPU = 8 << 30
+VALUES_OF_A_LAUNCH = 1 << 26  # pixels of the images that a GPU is given at once, 256 MiB of floats
 
 Block = NDArray[np.floating] | torch.Tensor  # clean training images, floats [N, C, H, W]
 
@@ -139,34 +139,33 @@ def sum_posterior(
         The totals of these images; its `scores` is the second pass.
 
     Raises:
-        ConfigError: the backend is "gpu" and the GPU cannot compute this, or there is none.
+        ConfigError: the backend is "gpu" and there is none.
     """
-    if settings.backend == "gpu" or (settings.backend == "auto" and gpu.available()):
-        obstacle = _find_gpu_obstacle(views, settings)
-        sums = None if obstacle else _sum_on_gpu(views, blocks, count, settings, progress)
-        if sums is not None:
-            return sums
-        if settings.backend == "gpu":
-            raise ConfigError(f"backend is 'gpu', but {obstacle or BORDER_OBSTACLE}; take backend 'cpu' or 'auto'")
-    return _sum_on_cpu(views, blocks, count, settings, progress, keep_masses)
-
-
-def _sum_on_cpu(
-    views: Sequence[View],
-    blocks: Callable[[], Iterable[Block]],
-    count: int,
-    settings: PosteriorSettings,
-    progress: Callable[[int, int], None],
-    keep_masses: bool,
-) -> PosteriorSums:
-    keep = keep_masses and 4 * count * sum(view.positions for view in views) <= KEPT_BYTES
     totals = [np.full(view.positions, -np.inf) for view in views]
-    kept: list[list[Masses]] = []
+    if settings.backend == "gpu" or (settings.backend == "auto" and gpu.available()):
+        if not gpu.available():
+            raise ConfigError("backend is 'gpu', but there is no CUDA device with Triton; take backend 'cpu' or 'auto'")
+        kept_bytes = KEPT_BYTES_OF_A_GPU
+
+        def compute(train: Block) -> Sequence[Masses | gpu.DeviceMasses]:
+            return _masses_on_gpu(views, _move_to_gpu(train), settings, totals)
+
+        def read() -> Iterable[Block]:
+            return _join_blocks(blocks())
+
+    else:
+        kept_bytes, read = KEPT_BYTES, blocks
+
+        def compute(train: Block) -> Sequence[Masses | gpu.DeviceMasses]:
+            return block_masses(views, on_cpu(train), settings, totals)
+
+    keep = keep_masses and 4 * count * sum(view.positions for view in views) <= kept_bytes
+    kept: list[Sequence[Masses | gpu.DeviceMasses]] = []
     done, left_out, backend = 0, 0.0, settings.backend
     to_do = count if keep else 2 * count
-    for train in map(on_cpu, blocks()):
-        block = block_masses(views, train, settings, totals)
-        totals = [merge_log_totals([total, part.log_total]) for total, part in zip(totals, block, strict=True)]
+    for train in read():
+        block = compute(train)
+        totals[:] = [merge_log_totals([total, part.log_total]) for total, part in zip(totals, block, strict=True)]
         left_out += max(part.left_out for part in block)
         backend = block[0].backend
         if keep:
@@ -179,69 +178,43 @@ def _sum_on_cpu(
             parts = [_score_block(views, block, normalisers) for block in kept]
             return ViewScores(np.concatenate([np.empty(0), *parts]), tuple(normalisers), left_out, backend)
         parts, missing, scored = [], left_out, count
-        for train in map(on_cpu, blocks()):
-            again = block_masses(views, train, settings, totals)
+        for train in read():
+            again = compute(train)
             parts.append(_score_block(views, again, normalisers))
             missing += max(part.left_out for part in again)
             scored += len(train)
             progress(scored, to_do)
         return ViewScores(np.concatenate([np.empty(0), *parts]), tuple(normalisers), missing, backend)
 
-    return PosteriorSums(totals, score)
+    return PosteriorSums(list(totals), score)
 
 
-def _find_gpu_obstacle(views: Sequence[View], settings: PosteriorSettings) -> str | None:
-    """Return why the GPU cannot compute this, None if it can."""
-    if not gpu.available():
-        return "there is no CUDA device with Triton"
-    if settings.per_image_topk is not None:
-        return f"per_image_topk is {settings.per_image_topk}, which only the CPU computes"
-    smallest = min(view.noisy.sigma**2 for view in views)
-    if smallest < gpu.SMALL_VARIANCE:
-        return f"sigma^2 is {smallest:.2g}; below {gpu.SMALL_VARIANCE} float64 is needed, which only the CPU computes"
-    return None
+def _masses_on_gpu(
+    views: Sequence[View], pixels: torch.Tensor, settings: PosteriorSettings, floors: Sequence[NDArray[np.float64]]
+) -> list[gpu.DeviceMasses]:
+    block = torch.cat([pixels, pixels.flip(-1)]) if settings.mirror else pixels  # [N or 2 N, C, H, W]
+    masses: dict[int, gpu.DeviceMasses] = {}
+    for scale in scales_of(views):
+        chosen = [i for i, view in enumerate(views) if view.scale == scale]
+        results = gpu.block_masses(
+            [views[i].noisy for i in chosen], block, scale, settings.mask_value, settings.per_image_topk,
+            [floors[i] for i in chosen],
+        )  # fmt: skip
+        masses.update(zip(chosen, results, strict=True))
+    ordered = [masses[i] for i in range(len(views))]
+    return [part.fold(len(pixels)) for part in ordered] if settings.mirror else ordered
 
 
-def _sum_on_gpu(
-    views: Sequence[View],
-    blocks: Callable[[], Iterable[Block]],
-    count: int,
-    settings: PosteriorSettings,
-    progress: Callable[[int, int], None],
-) -> PosteriorSums | None:
-    """Sum masses on the GPU; None where the border takes more than windows of equal overhang."""
-    scales = dict.fromkeys(view.scale for view in views)
-    chosen = {scale: [i for i, view in enumerate(views) if view.scale == scale] for scale in scales}
-    queries = {scale: [views[i].noisy for i in chosen[scale]] for scale in scales}
-    totals = [np.full(view.positions, -np.inf) for view in views]
-    done = 0
-    for train in blocks():
-        pixels = _move_to_gpu(train, settings.mirror)
-        for scale in scales:
-            parts = gpu.log_totals(queries[scale], pixels, scale)
-            for i, part in zip(chosen[scale], parts, strict=True):
-                totals[i] = merge_log_totals([totals[i], part])
-                if not np.isinf(settings.mask_value) and not border_is_negligible(
-                    views[i].noisy, on_cpu(train), scale, settings.mask_value, part
-                ):
-                    return None
-        done += len(train)
-        progress(done, 2 * count)
-
-    def score(normalisers: Sequence[NDArray[np.float64]]) -> ViewScores:
-        scores, first = np.zeros(count), 0
-        for train in blocks():
-            pixels = _move_to_gpu(train, settings.mirror)
-            for scale in scales:
-                parts = gpu.scores(queries[scale], pixels, scale, [normalisers[i] for i in chosen[scale]])
-                for i, part in zip(chosen[scale], parts, strict=True):
-                    folded = part.reshape(-1, len(train)).sum(axis=0)  # with its mirror image an image has one score
-                    scores[first : first + len(train)] += views[i].factor * folded
-            first += len(train)
-            progress(count + first, 2 * count)
-        return ViewScores(scores, tuple(normalisers), 0.0, "gpu")
-
-    return PosteriorSums(totals, score)
+def _join_blocks(blocks: Iterable[Block]) -> Iterator[torch.Tensor]:
+    """Put small blocks together on the GPU: a launch for few images costs more than the images."""
+    waiting: list[torch.Tensor] = []
+    for block in blocks:
+        waiting.append(_move_to_gpu(block))
+        if sum(part.numel() for part in waiting) >= VALUES_OF_A_LAUNCH:
+            yield torch.cat(waiting)
+            waiting = []
+    if waiting:
+        yield torch.cat(waiting)
 
 
 def on_cpu(train: Block) -> NDArray[np.floating]:
@@ -249,14 +222,13 @@ def on_cpu(train: Block) -> NDArray[np.floating]:
     return train.cpu().numpy() if isinstance(train, torch.Tensor) else train
 
 
-def _move_to_gpu(train: Block, mirror: bool) -> torch.Tensor:
+def _move_to_gpu(train: Block) -> torch.Tensor:
     pixels = torch.as_tensor(np.ascontiguousarray(train, np.float32) if isinstance(train, np.ndarray) else train)
-    pixels = pixels.to(gpu.DEVICE, torch.float32)  # [N, C, H, W]
-    return torch.cat([pixels, pixels.flip(-1)]) if mirror else pixels
+    return pixels.to(gpu.DEVICE, torch.float32)  # [N, C, H, W]
 
 
 def _score_block(
-    views: Sequence[View], block: Sequence[Masses], totals: Sequence[NDArray[np.float64]]
+    views: Sequence[View], block: Sequence[Masses | gpu.DeviceMasses], totals: Sequence[NDArray[np.float64]]
 ) -> NDArray[np.float64]:
     parts = [view.factor * part.scores(total) for view, part, total in zip(views, block, totals, strict=True)]
     return np.asarray(sum(parts[1:], parts[0]), np.float64)
