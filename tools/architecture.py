@@ -46,6 +46,7 @@ MANY_PARAMETERS = {  # functions that may take more than POSITIONAL, and why
     "exact.gpu_kernels.sweep": "a kernel: Triton is given a flat list of pointers and sizes",
     "exact.gpu_kernels.sweep_pieces": "a kernel: Triton is given a flat list of pointers and sizes",
     "exact.gpu_kernels._store": "a part of the kernels",
+    "exact.gpu_kernels.sum_bytes": "a kernel: Triton is given a flat list of pointers and sizes",
     "cli.indexes.build_command": "options of the command line",
     "cli.questions.query_command": "options of the command line",
     "cli.questions.denoise_command": "options of the command line",

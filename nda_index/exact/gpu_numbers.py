@@ -3,6 +3,9 @@
 Training pixels are bytes. Less their middle, and summed over blocks, they are whole numbers that fp16 holds exactly, up
 to `LARGEST_WHOLE`; so products are exact but for the rounding of their sum, which is float32. A query without noise is
 whole as well. One with noise is the sum of two parts, of which the second is needed only at little noise.
+
+A query is prepared on the CPU, as planes of block sums: a picture is small, and a device would be asked many times. Its
+windows are gathered on the device.
 """
 
 from __future__ import annotations
@@ -32,47 +35,48 @@ ROUNDING = 2.0**-22  # relative error of a distance that is computed from produc
 
 @dataclass(frozen=True)
 class QueryNumbers:
-    """Windows of noisy queries in the order of a tiling's slots, on a device. Distances are in squares of block sums.
+    """Noisy queries as planes of block sums, on the CPU. Distances are in squares of block sums.
 
     Attributes:
-        high: fp16 [V, slots, K'], coordinates divided by `divisor`, padded with 0.
-        low: fp16 [V, slots, K'], what `high` lacks.
-        squares: float64 [V, slots], |x|^2.
+        planes: fp16 [2, V, C H' W' + 1]: block sums divided by `divisor`, and what fp16 lacks of them; a 0 at the end.
+        squares: float64 [V, slots], |x|^2 of the windows of a tiling.
         units: float32 [V], bits of a distance of 1.
         divisor: power of 2.
-        needs_low: bool [V], whether `low` matters.
+        needs_low: bool [V], whether the second part matters.
         errors: float64 [V], largest error of a logit to be expected from rounding.
     """
 
-    high: Tensor
-    low: Tensor
-    squares: Tensor
-    units: Tensor
+    planes: NDArray[np.float16]
+    squares: NDArray[np.float64]
+    units: NDArray[np.float32]
     divisor: float
     needs_low: NDArray[np.bool_]
     errors: NDArray[np.float64]
 
     def take(self, chosen: NDArray[np.int64]) -> QueryNumbers:
         """Return those of some queries."""
-        at = torch.from_numpy(chosen).to(self.high.device)
         return QueryNumbers(
-            self.high[at], self.low[at], self.squares[at], self.units[at], self.divisor,
-            self.needs_low[chosen], self.errors[chosen],
+            self.planes[:, chosen], self.squares[chosen], self.units[chosen], self.divisor, self.needs_low[chosen],
+            self.errors[chosen],
         )  # fmt: skip
+
+
+def can_be_whole(scale: Scale) -> bool:
+    """Return whether fp16 holds all sums of a scale's blocks of bytes."""
+    return scale.downscale**2 * MIDDLE <= LARGEST_WHOLE
 
 
 def whole_images(train: Tensor, scale: Scale) -> Tensor | None:
     """Return padded block sums of training images, fp16 [N, C, H', W'], or None where they are not whole in fp16.
 
     Args:
-        train: uint8 [N, C, H, W], or floats made of bytes, in [-1, 1].
+        train: uint8 [N, C, H, W], or floats made of bytes, in [-1, 1], on the device.
         scale: its padding and downscale.
     """
-    if scale.downscale**2 * MIDDLE > LARGEST_WHOLE:
+    if not can_be_whole(scale):
         return None
     if train.dtype == torch.uint8:
-        # Where nothing is summed fp16 holds all there is, in half the memory.
-        return sum_blocks((train.half() if scale.downscale == 1 else train.float()) - MIDDLE, scale).half()
+        return _sum_bytes(train.contiguous(), scale)
     pixels = train * UNIT + (UNIT - MIDDLE)  # [N, C, H, W]
     whole = pixels.round()  # [N, C, H, W]
     fits = ((pixels - whole).abs().amax() < WHOLE) & (whole.abs().amax() <= MIDDLE)
@@ -87,51 +91,72 @@ def sum_blocks(images: Tensor, scale: Scale) -> Tensor:
     return F.avg_pool2d(padded, scale.downscale, stride=1, divisor_override=1)  # [N, C, H', W']
 
 
+def plane_shape(height: int, width: int, scale: Scale) -> tuple[int, int]:
+    """Return (H', W'), rows and columns of block sums of a padded image."""
+    return height + 2 * scale.padding - scale.downscale + 1, width + 2 * scale.padding - scale.downscale + 1
+
+
 def window_offsets(channels: int, height: int, width: int, scale: Scale) -> NDArray[np.int64]:
     """Return where a window's coordinates lie in block sums [C, H', W'], from its first one: int64 [K]."""
     r, taps = scale.downscale, scale.taps
-    rows, columns = (size + 2 * scale.padding - r + 1 for size in (height, width))
+    rows, columns = plane_shape(height, width, scale)
     c, i, j = np.meshgrid(np.arange(channels), np.arange(taps) * r, np.arange(taps) * r, indexing="ij")
     return np.asarray((c * rows * columns + i * columns + j).ravel(), np.int64)
 
 
-def query_numbers(
-    queries: Sequence[NoisyImage], scale: Scale, tiling: Tiling, coordinates: int, device: torch.device
-) -> QueryNumbers:
-    """Take the windows of noisy queries.
+def query_numbers(queries: Sequence[NoisyImage], scale: Scale, tiling: Tiling) -> QueryNumbers:
+    """Turn noisy queries of one shape into numbers.
 
     Args:
-        queries: of one shape.
+        queries: the noisy images.
         scale: patch, downscale and strides.
         tiling: the order of the windows.
-        coordinates: K', to which windows are padded.
-        device: where they are wanted.
     """
-    height, width = queries[0].pixels.shape[1:]
-    offsets = torch.from_numpy(window_offsets(len(queries[0].pixels), height, width, scale)).to(device)  # [K]
-    starts = torch.from_numpy(tiling.query.starts).to(device)  # [slots]
     clean = np.stack([np.asarray(query.pixels, np.float64) / query.signal for query in queries])
-    pixels = torch.from_numpy(clean * UNIT + (UNIT - MIDDLE)).to(device)  # [V, C, H, W]
-    whole = pixels.round()  # [V, C, H, W]
-    exact = (pixels - whole).abs().amax(dim=(1, 2, 3), keepdim=True) < WHOLE  # [V, 1, 1, 1]
-    sums = sum_blocks(torch.where(exact, whole, pixels), scale).flatten(1)  # [V, C H' W']
-    windows = sums[:, starts.clamp(min=0)[:, None] + offsets]  # [V, slots, K]
-    windows = windows * (starts >= 0)[:, None]  # [V, slots, K]
-    largest = float(windows.abs().max())
-    divisor = 2.0 ** max(0.0, np.ceil(np.log2(max(largest, 1.0) / LARGEST_PART)))
-    padded = F.pad(windows / divisor, (0, coordinates - windows.shape[2]))  # [V, slots, K']
-    high = padded.half()  # [V, slots, K']
-    low = (padded - high.double()).half()  # [V, slots, K']
+    pixels = clean * UNIT + (UNIT - MIDDLE)  # [V, C, H, W]
+    whole = np.rint(pixels)  # [V, C, H, W]
+    exact = np.abs(pixels - whole).max(axis=(1, 2, 3)) < WHOLE  # [V]
+    sums = sum_blocks(torch.from_numpy(np.where(exact[:, None, None, None], whole, pixels)), scale).numpy()
+    divisor = 2.0 ** max(0.0, np.ceil(np.log2(max(np.abs(sums).max(), 1.0) / LARGEST_PART)))
+    high = (sums / divisor).astype(np.float16)  # [V, C, H', W']
+    low = (sums / divisor - high).astype(np.float16)  # [V, C, H', W']
+    planes = np.zeros((2, len(sums), sums[0].size + 1), np.float16)
+    planes[0, :, :-1], planes[1, :, :-1] = high.reshape(len(sums), -1), low.reshape(len(sums), -1)
+    starts = tiling.query.starts
+    squares = _sum_squares(sums, scale, starts)  # [V, slots]
+    windows = (starts >= 0).sum()
+    lacking = np.sqrt(_sum_squares(low.astype(np.float64), scale, starts).sum(axis=1) / windows) * divisor  # [V]
     variances = np.array([(q.sigma / q.signal * UNIT * scale.downscale) ** 2 for q in queries])
-    squares = windows.square().sum(dim=2)  # [V, slots]
-    parts = low.double().square().sum(dim=2).mean(dim=1).sqrt() * divisor  # [V]
     # Errors of logits, which windows that share no pixel have each its own: a score is a sum over many.
-    missing = parts.cpu().numpy() * TYPICAL * scale.downscale**2 / variances
-    missing /= max(1.0, np.sqrt((tiling.query.starts >= 0).sum() / 16))
-    largest_square = squares.amax(dim=1).cpu().numpy()
-    inexact = np.where(exact.flatten().cpu().numpy() & (largest_square * 4 < 2.0**24), 0.0, ROUNDING)
+    missing = lacking * TYPICAL * scale.downscale**2 / variances / max(1.0, np.sqrt(windows / 16))
+    largest = squares.max(axis=1)  # [V]
+    inexact = np.where(exact & (largest * 4 < 2.0**24), 0.0, ROUNDING)
     return QueryNumbers(
-        high.contiguous(), low.contiguous(), squares,
-        torch.from_numpy(1 / (2 * variances * np.log(2))).float().to(device), divisor,
-        missing > HIGH_ALONE, largest_square * inexact / (2 * variances),
+        planes, squares, (1 / (2 * variances * np.log(2))).astype(np.float32), divisor, missing > HIGH_ALONE,
+        largest * inexact / (2 * variances),
     )  # fmt: skip
+
+
+def _sum_squares(sums: NDArray[np.float64], scale: Scale, starts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Sum the squares of windows, [V, slots], of block sums [V, C, H', W']; 0 where a slot is empty."""
+    total = np.square(sums).sum(axis=1)  # [V, H', W']
+    for axis in (1, 2):
+        length = total.shape[axis] - (scale.taps - 1) * scale.downscale
+        places = np.arange(length)
+        total = np.asarray(sum(np.take(total, places + i * scale.downscale, axis=axis) for i in range(scale.taps)))
+    y, x = np.divmod(starts.clip(0), sums.shape[3])
+    return np.where(starts >= 0, total[:, y, x], 0.0)
+
+
+def _sum_bytes(train: Tensor, scale: Scale) -> Tensor:
+    """Sum blocks of bytes in one pass on the device: uint8 [N, C, H, W] to fp16 [N, C, H', W']."""
+    from nda_index.exact import gpu_kernels
+
+    count, channels, height, width = train.shape
+    rows, columns = plane_shape(height, width, scale)
+    out = torch.empty(count, channels, rows, columns, dtype=torch.float16, device=train.device)
+    gpu_kernels.sum_bytes[count * channels,](
+        train, out, height, width, rows, columns, scale.padding, MIDDLE, R=scale.downscale,
+        BLOCK=min(1024, 1 << (rows * columns - 1).bit_length()), num_warps=4,
+    )  # fmt: skip
+    return out

@@ -29,6 +29,7 @@ class Side:
         classes: int32 [slots], equal where windows may be compared; 0 inside the image.
         tile: slots of a tile.
         inside: number of tiles that hold windows inside the image alone; they come first.
+        slots: int64 [positions], the slot of each position.
     """
 
     positions: NDArray[np.int64]
@@ -36,6 +37,7 @@ class Side:
     classes: NDArray[np.int32]
     tile: int
     inside: int
+    slots: NDArray[np.int64]
 
     @property
     def tiles(self) -> int:
@@ -116,7 +118,8 @@ def _pack_side(height: int, width: int, scale: Scale, stride: int, tile: int, em
     starts = np.where(filled, (y.ravel() * plane + x.ravel())[order[packed]], NO_WINDOW)
     packed_classes = np.where(filled, classes[packed], empty).astype(np.int32)
     inside = -(-int((packed_classes == 0).sum()) // tile)
-    return Side(positions, starts, packed_classes, tile, inside)
+    slots_of = np.flatnonzero(filled)[np.argsort(positions[filled])]
+    return Side(positions, starts, packed_classes, tile, inside, slots_of)
 
 
 def _overhang(positions: NDArray[np.int64], size: int, scale: Scale) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -14,14 +15,17 @@ from nda_index.errors import ConfigError
 from nda_index.exact import cpu, gpu, reference
 from nda_index.exact.masses import Masses, merge_log_totals
 from nda_index.exact.views import View, scales_of
+from nda_index.images import to_float
 from nda_index.scales import Scale
 
 BACKENDS = ("auto", "reference", "cpu", "gpu")
 KEPT_BYTES = 1 << 30  # above it the masses of all images are computed twice instead of being kept
 KEPT_BYTES_OF_A_GPU = 8 << 30
-VALUES_OF_A_LAUNCH = 1 << 26  # pixels of the images that a GPU is given at once, 256 MiB of floats
+BYTES_OF_A_LAUNCH = 1 << 28  # of the images that a GPU is given at once
+FEWEST_IMAGES = 16  # for which a GPU without memory is asked again
 
-Block = NDArray[np.floating] | torch.Tensor  # clean training images, floats [N, C, H, W]
+Block = NDArray[np.floating | np.uint8] | torch.Tensor  # clean training images, [N, C, H, W]: floats, or bytes
+BlockMasses: TypeAlias = Sequence[Masses | gpu.DeviceMasses]  # of a block, for each view
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class ViewScores:
         scores: float64 [N].
         log_normalisers: of each view's whole posterior, float64 [P].
         left_out: at most this fraction of a position's mass was too small to be computed and is missing.
-        backend: what computed them.
+        backend: what computed them; "gpu and cpu" where the GPU had too little memory for some.
     """
 
     scores: NDArray[np.float64]
@@ -128,8 +132,8 @@ def sum_posterior(
 
     Args:
         views: of the query.
-        blocks: gives the images, floats [n, C, H, W] or tensors of them; is called once, or twice where there are too
-            many masses to keep.
+        blocks: gives the images, [n, C, H, W], as bytes or floats in [-1, 1], arrays or tensors; is called once, or
+            twice where there are too many masses to keep.
         count: number of images.
         settings: what the softmax runs over.
         progress: is called with the number of images done and of all to do.
@@ -147,8 +151,8 @@ def sum_posterior(
             raise ConfigError("backend is 'gpu', but there is no CUDA device with Triton; take backend 'cpu' or 'auto'")
         kept_bytes = KEPT_BYTES_OF_A_GPU
 
-        def compute(train: Block) -> Sequence[Masses | gpu.DeviceMasses]:
-            return _masses_on_gpu(views, _move_to_gpu(train), settings, totals)
+        def compute(train: Block) -> list[BlockMasses]:
+            return _compute_what_fits(views, _move_to_gpu(train), settings, totals)
 
         def read() -> Iterable[Block]:
             return _join_blocks(blocks())
@@ -156,32 +160,33 @@ def sum_posterior(
     else:
         kept_bytes, read = KEPT_BYTES, blocks
 
-        def compute(train: Block) -> Sequence[Masses | gpu.DeviceMasses]:
-            return block_masses(views, on_cpu(train), settings, totals)
+        def compute(train: Block) -> list[BlockMasses]:
+            return [block_masses(views, on_cpu(train), settings, totals)]
 
     keep = keep_masses and 4 * count * sum(view.positions for view in views) <= kept_bytes
-    kept: list[Sequence[Masses | gpu.DeviceMasses]] = []
-    done, left_out, backend = 0, 0.0, settings.backend
+    kept: list[BlockMasses] = []
+    done, left_out, backends = 0, 0.0, dict[str, None]()
     to_do = count if keep else 2 * count
     for train in read():
-        block = compute(train)
-        totals[:] = [merge_log_totals([total, part.log_total]) for total, part in zip(totals, block, strict=True)]
-        left_out += max(part.left_out for part in block)
-        backend = block[0].backend
-        if keep:
-            kept.append(block)
+        for block in compute(train):
+            totals[:] = [merge_log_totals([total, part.log_total]) for total, part in zip(totals, block, strict=True)]
+            left_out += max(part.left_out for part in block)
+            backends[block[0].backend] = None
+            if keep:
+                kept.append(block)
         done += len(train)
         progress(done, to_do)
 
     def score(normalisers: Sequence[NDArray[np.float64]]) -> ViewScores:
+        backend = " and ".join(backends) or settings.backend
         if keep:
             parts = [_score_block(views, block, normalisers) for block in kept]
             return ViewScores(np.concatenate([np.empty(0), *parts]), tuple(normalisers), left_out, backend)
         parts, missing, scored = [], left_out, count
         for train in read():
-            again = compute(train)
-            parts.append(_score_block(views, again, normalisers))
-            missing += max(part.left_out for part in again)
+            for again in compute(train):
+                parts.append(_score_block(views, again, normalisers))
+                missing += max(part.left_out for part in again)
             scored += len(train)
             progress(scored, to_do)
         return ViewScores(np.concatenate([np.empty(0), *parts]), tuple(normalisers), missing, backend)
@@ -189,18 +194,36 @@ def sum_posterior(
     return PosteriorSums(list(totals), score)
 
 
+def _compute_what_fits(
+    views: Sequence[View], pixels: torch.Tensor, settings: PosteriorSettings, floors: Sequence[NDArray[np.float64]]
+) -> list[BlockMasses]:
+    """Compute the masses of a block on the GPU; in halves where its memory is too small, on the CPU where they are."""
+    try:
+        return [_masses_on_gpu(views, pixels, settings, floors)]
+    except torch.cuda.OutOfMemoryError:
+        pass  # what follows must not run while the error keeps the tensors of the attempt
+    torch.cuda.empty_cache()
+    if len(pixels) <= FEWEST_IMAGES:
+        return [block_masses(views, on_cpu(pixels), settings, floors)]
+    halves = torch.tensor_split(pixels, 2)
+    return [block for half in halves for block in _compute_what_fits(views, half, settings, floors)]
+
+
 def _masses_on_gpu(
     views: Sequence[View], pixels: torch.Tensor, settings: PosteriorSettings, floors: Sequence[NDArray[np.float64]]
 ) -> list[gpu.DeviceMasses]:
     block = torch.cat([pixels, pixels.flip(-1)]) if settings.mirror else pixels  # [N or 2 N, C, H, W]
     masses: dict[int, gpu.DeviceMasses] = {}
+    started = []  # a scale is prepared while the GPU is busy with the one before
     for scale in scales_of(views):
         chosen = [i for i, view in enumerate(views) if view.scale == scale]
-        results = gpu.block_masses(
+        finish = gpu.start_masses(
             [views[i].noisy for i in chosen], block, scale, settings.mask_value, settings.per_image_topk,
             [floors[i] for i in chosen],
         )  # fmt: skip
-        masses.update(zip(chosen, results, strict=True))
+        started.append((chosen, finish))
+    for chosen, finish in started:
+        masses.update(zip(chosen, finish(), strict=True))
     ordered = [masses[i] for i in range(len(views))]
     return [part.fold(len(pixels)) for part in ordered] if settings.mirror else ordered
 
@@ -210,7 +233,7 @@ def _join_blocks(blocks: Iterable[Block]) -> Iterator[torch.Tensor]:
     waiting: list[torch.Tensor] = []
     for block in blocks:
         waiting.append(_move_to_gpu(block))
-        if sum(part.numel() for part in waiting) >= VALUES_OF_A_LAUNCH:
+        if sum(part.numel() * part.element_size() for part in waiting) >= BYTES_OF_A_LAUNCH:
             yield torch.cat(waiting)
             waiting = []
     if waiting:
@@ -218,17 +241,18 @@ def _join_blocks(blocks: Iterable[Block]) -> Iterator[torch.Tensor]:
 
 
 def on_cpu(train: Block) -> NDArray[np.floating]:
-    """Return a block as an array."""
-    return train.cpu().numpy() if isinstance(train, torch.Tensor) else train
+    """Return a block as an array of floats in [-1, 1]."""
+    array: NDArray[Any] = train.cpu().numpy() if isinstance(train, torch.Tensor) else train
+    return to_float(array) if array.dtype == np.uint8 else array
 
 
 def _move_to_gpu(train: Block) -> torch.Tensor:
-    pixels = torch.as_tensor(np.ascontiguousarray(train, np.float32) if isinstance(train, np.ndarray) else train)
-    return pixels.to(gpu.DEVICE, torch.float32)  # [N, C, H, W]
+    pixels = torch.as_tensor(np.ascontiguousarray(train) if isinstance(train, np.ndarray) else train)
+    return pixels.to(gpu.DEVICE, pixels.dtype if pixels.dtype == torch.uint8 else torch.float32)  # [N, C, H, W]
 
 
 def _score_block(
-    views: Sequence[View], block: Sequence[Masses | gpu.DeviceMasses], totals: Sequence[NDArray[np.float64]]
+    views: Sequence[View], block: BlockMasses, totals: Sequence[NDArray[np.float64]]
 ) -> NDArray[np.float64]:
     parts = [view.factor * part.scores(total) for view, part, total in zip(views, block, totals, strict=True)]
     return np.asarray(sum(parts[1:], parts[0]), np.float64)

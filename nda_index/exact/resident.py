@@ -42,7 +42,7 @@ class ResidentPixels:
         self._known = np.zeros(room, np.bool_)
 
     def take(self, ids: NDArray[np.int64]) -> Tensor:
-        """Return pixels of images in [-1, 1], float32 [n, C, H, W] on the device, in the order of `ids`."""
+        """Return pixels of images, uint8 [n, C, H, W] on the device, in the order of `ids`."""
         room = len(self._known)
         fits = ids < room
         missing = np.unique(ids[fits][~self._known[ids[fits]]])
@@ -56,17 +56,7 @@ class ResidentPixels:
         taken[place] = self._kept[torch.from_numpy(ids[fits]).to(taken.device)]
         if not fits.all():
             taken[~place] = self._fetch(ids[~fits])
-        return to_unit_range(taken)  # [n, C, H, W]
+        return taken
 
     def _fetch(self, ids: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(self._read(ids))).to(self._kept.device)  # [n, C, H, W]
-
-
-def to_unit_range(pixels: Tensor) -> Tensor:
-    """Return bytes as float32 in [-1, 1], on their device: `nda_index.images.to_float` for tensors.
-
-    Example:
-        >>> to_unit_range(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist()
-        [-1.0, -0.6000000238418579, 1.0]
-    """
-    return pixels.float() / 127.5 - 1.0

@@ -86,7 +86,10 @@ class Shard:
     def blocks(
         self, image_ids: NDArray[np.int64], timer: StageTimer
     ) -> Callable[[], Iterator[NDArray[np.float32] | Tensor]]:
-        """Return a function that reads images in blocks, floats [n, C, H, W] in [-1, 1], where they are scored."""
+        """Return a function that reads images in blocks [n, C, H, W] where they are scored.
+
+        They are bytes on a GPU, and floats in [-1, 1] on the CPU.
+        """
 
         def read() -> Iterator[NDArray[np.float32] | Tensor]:
             for start in range(0, len(image_ids), BLOCK):

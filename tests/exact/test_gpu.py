@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 import nda_index as nda
 from nda_index import ConfigError, Scale
 from nda_index.diffusion import NoisyImage
-from nda_index.exact import gpu, gpu_numbers, gpu_plain, image_scores, posterior
+from nda_index.exact import gpu, gpu_launch, gpu_numbers, gpu_plain, image_scores, posterior
 from nda_index.exact.borders import pair_plan
 from nda_index.exact.gpu_tiles import tile_windows
 from nda_index.exact.means import posterior_mean, sum_mean
-from nda_index.exact.posterior import PosteriorSettings, PosteriorSums, score_views, sum_posterior
+from nda_index.exact.posterior import PosteriorSettings, PosteriorSums, ViewScores, score_views, sum_posterior
 from nda_index.exact.views import views_of
 from nda_index.images import to_float
 
@@ -76,7 +76,7 @@ def test_scores_agree_with_the_reference(scale: Scale, channels: int, height: in
 
 @pytest.mark.usefixtures("by_products")
 def test_much_noise_is_one_part_and_windows_may_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "KEPT_COORDINATES", 16)
+    monkeypatch.setattr(gpu_launch, "KEPT_COORDINATES", 16)
     train = to_float(pictures(1, 3, 3, 9, 8))
     for signal, sigma, tolerance in ((0.02, 1.0, 1e-3), (0.9, 0.3, 1e-4)):
         noisy = noisy_version(train[0], signal, sigma)
@@ -89,7 +89,7 @@ def test_much_noise_is_one_part_and_windows_may_come_in_pieces(monkeypatch: pyte
 @pytest.mark.usefixtures("by_products")
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # a GPU says infinity
 def test_a_match_far_better_than_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "SAMPLED", 1)
+    monkeypatch.setattr(gpu, "SAMPLED", (1, 1))
     train = to_float(pictures(2, 2, 3, 9, 9))
     noisy = np.roll(train[1], (3, 2), axis=(1, 2))
     options: dict[str, Any] = {"signal": 1.0, "sigma": 0.05, "mask_value": np.inf}
@@ -128,7 +128,7 @@ def test_images_that_are_not_bytes_take_float64() -> None:
 @pytest.mark.parametrize("kept", [1 << 30, 0])
 def test_views_blocks_and_mirror_images_share_their_softmaxes(monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
     monkeypatch.setattr(posterior, "KEPT_BYTES_OF_A_GPU", kept)
-    monkeypatch.setattr(posterior, "VALUES_OF_A_LAUNCH", 1)
+    monkeypatch.setattr(posterior, "BYTES_OF_A_LAUNCH", 1)
     train = to_float(pictures(4, 5, 1, 6, 7))
     noisy = [NoisyImage(0.8 * train[i] + sigma, 0.8, sigma) for i, sigma in ((0, 0.2), (1, 0.6))]
     views = views_of(noisy, [Scale(3), Scale(4, 2, 0.5)])
@@ -184,6 +184,31 @@ def test_a_mean_takes_its_normalisers_from_the_gpu() -> None:
         sums = sum_mean(views, lambda: blocks, 5, options, lambda done, total: None)
         means.append(posterior_mean(sums.pixels(sums.log_totals), [Scale(3), Scale(4, 2, 0.5)])[1])
     np.testing.assert_allclose(means[0], means[1], atol=1e-5)
+
+
+def test_too_little_memory_halves_blocks_and_then_takes_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = pictures(9, 7, 2, 8, 7)
+    views = views_of([NoisyImage(0.8 * to_float(train)[3] + 0.2, 0.8, 0.3)], [Scale(3)])
+    start, sizes = gpu.start_masses, list[int]()
+
+    def run(most: int) -> ViewScores:
+        def short_of_memory(queries: Any, block: torch.Tensor, *rest: Any) -> Any:
+            sizes.append(len(block))
+            if len(block) > most:
+                raise torch.cuda.OutOfMemoryError("no memory")
+            return start(queries, block, *rest)
+
+        sizes.clear()
+        monkeypatch.setattr(gpu, "start_masses", short_of_memory)
+        return score_views(views, lambda: [train], 7, PosteriorSettings(backend="gpu"), lambda done, total: None)
+
+    monkeypatch.setattr(posterior, "FEWEST_IMAGES", 2)
+    whole = run(7)
+    assert whole.backend == "gpu" and sizes == [7]
+    for most, backend, tried in ((2, "gpu", [7, 4, 2, 2, 3, 2, 1]), (1, "cpu and gpu", [7, 4, 2, 2, 3, 2, 1])):
+        result = run(most)
+        assert result.backend == backend and sizes == tried
+        np.testing.assert_allclose(result.scores, whole.scores, rtol=1e-4)
 
 
 def test_auto_takes_the_gpu_where_there_is_one() -> None:

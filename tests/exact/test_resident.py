@@ -5,7 +5,6 @@ import pytest
 from numpy.typing import NDArray
 
 from nda_index.exact.resident import ResidentPixels
-from nda_index.images import to_float
 
 COLLECTION = np.random.default_rng(0).integers(0, 256, (10, 3, 4, 5), np.uint8)
 
@@ -22,5 +21,5 @@ def test_what_fits_is_read_once_and_the_rest_each_time(room: int, reads: list[li
 
     pixels = ResidentPixels(read, 10, (3, 4, 5), "cpu", room * 60 + 59)
     for ids in ([7, 2, 7], [2, 7, 9, 7]):
-        np.testing.assert_array_equal(pixels.take(np.array(ids)).numpy(), to_float(COLLECTION[ids]))
+        np.testing.assert_array_equal(pixels.take(np.array(ids)).numpy(), COLLECTION[ids])
     assert calls == reads

@@ -1,0 +1,14 @@
+"""The GPU backend on one card: checked against float64, then timed, without an index.
+
+    python -m benchmarks.gpu              # under two minutes on a fresh card, kernels compiled
+    python -m benchmarks.gpu --quick      # the targets alone, in 40 seconds
+    python -m benchmarks.gpu --tiny       # every section at tiny sizes, on the CPU by Triton's interpreter
+    python -m benchmarks.gpu --sweep --inside 128.4.1.168,64.4.2.128 --border 64.4.2.128
+    python -m benchmarks.gpu.resources    # registers and shared memory of the kernels, without a card
+
+A kernel's tuning is TILE.WARPS.STAGES.REGISTERS. Kernels of a sweep compile side by side in processes of their own,
+each with --images 64 --share I/N, into one cache.
+
+Needs torch, Triton and NumPy, and this checkout or what `tools/gpu_kit.py` packs; neither LanceDB nor FAISS. Prints a
+table, and writes gpu.json to the folder $OUT, or to --out. A section that fails prints its error, and the others go on.
+"""

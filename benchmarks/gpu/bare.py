@@ -1,0 +1,25 @@
+"""The package's modules without what their packages import, so that a machine with torch alone can run them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from pathlib import Path
+
+import torch
+
+
+def use_bare_packages(*, interpret: bool = True) -> None:
+    """Import `nda_index.exact` without LanceDB, FAISS and Numba.
+
+    With `interpret` Triton's interpreter runs the kernels where there is no card. Call it first, and only in a program
+    of its own: other rooms are then not to be had.
+    """
+    if interpret and not torch.cuda.is_available():
+        os.environ.setdefault("TRITON_INTERPRET", "1")
+    for name in ("nda_index", "nda_index.exact"):
+        if name not in sys.modules:
+            package = types.ModuleType(name)
+            package.__path__ = [str(Path(__file__).parents[2].joinpath(*name.split(".")))]
+            sys.modules[name] = package
