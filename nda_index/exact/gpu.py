@@ -33,6 +33,7 @@ from nda_index.exact.gpu_launch import (
     prepare,
     references_of_floors,
     sum_weights,
+    to_device,
 )
 from nda_index.exact.gpu_numbers import can_be_whole, whole_images
 from nda_index.scales import Scale
@@ -74,7 +75,7 @@ class DeviceMasses:
         share = np.zeros_like(self.log_unit)  # [slots]
         finite = np.isfinite(log_normaliser)
         share[self.slots[finite]] = np.exp(self.log_unit[self.slots[finite]] - log_normaliser[finite])
-        shares = torch.from_numpy(share).to(self.counted.device)
+        shares = to_device(share, self.counted.device)
         if self.counted.dtype == torch.float64:
             return np.asarray((self.counted @ shares).cpu().numpy(), np.float64)
         out = torch.empty(len(self.counted), dtype=torch.float64, device=shares.device)

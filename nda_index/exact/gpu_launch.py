@@ -140,10 +140,10 @@ def prepare(
             chosen = np.flatnonzero((numbers.needs_low == low) & (numbers.errors <= LARGEST_ERROR))
             if len(chosen):
                 some = numbers.take(chosen) if len(chosen) < len(numbers.errors) else numbers
-                planes = _to_device(some.planes[: 1 + low], device)  # [1 or 2, V, C H' W' + 1]
+                planes = to_device(some.planes[: 1 + low], device)  # [1 or 2, V, C H' W' + 1]
                 windows = planes.index_select(2, tables["windows"])  # [1 or 2, V, slots K']
                 windows = windows.view(1 + low, len(chosen), slots, coordinates)
-                units = _to_device(some.units, device)
+                units = to_device(some.units, device)
                 sweep = Sweep(tiling, some, windows[0], windows[-1], units, tables, count, kept, tuning)
                 groups.append((sweep, (begin + chosen).tolist()))
     return groups
@@ -175,7 +175,7 @@ def references_of_floors(sweep: Sweep, floors: Sequence[NDArray[np.float64] | No
     bits[:, slots] = np.where(finite, known, 0.0) / -np.log(2)
     bits -= sweep.numbers.units.astype(np.float64)[:, None] * sweep.numbers.squares  # [V, slots]
     reference = np.where(sweep.tiling.possible, np.floor(bits) - ROOM, 0.0).astype(np.float32)
-    return _to_device(reference, sweep.high.device)
+    return to_device(reference, sweep.high.device)
 
 
 def sum_weights(sweep: Sweep, images: Tensor, reference: Tensor) -> Tensor:
@@ -277,7 +277,7 @@ def _tables(
         "starts": train.starts, "train_classes": train.classes, "query_classes": query.classes, "offsets": offsets,
         "first": tiling.first, "last": tiling.last, "possible": tiling.possible, "windows": windows.ravel(),
     }  # fmt: skip
-    return {name: _to_device(array.astype(np.int32), device) for name, array in arrays.items()}
+    return {name: to_device(array.astype(np.int32), device) for name, array in arrays.items()}
 
 
 def check_bounds(tiling: Tiling, offsets: NDArray[np.int64], size: int) -> None:
@@ -302,9 +302,13 @@ def check_bounds(tiling: Tiling, offsets: NDArray[np.int64], size: int) -> None:
         raise IndexError(f"a tiling is broken, it must be that {', '.join(broken)}")
 
 
-def _to_device(array: NDArray[Any], device: torch.device) -> Tensor:
-    """Return a tensor in the order of memory that kernels take for granted; what NumPy indexes may have another."""
-    return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
+    """Copy an array to a device without waiting for what the device does: from pinned memory, which torch keeps.
+
+    Its order in memory is the usual one, which kernels take for granted; what NumPy indexes may have another.
+    """
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def import_kernels() -> Any:
