@@ -64,9 +64,9 @@ def read_only(array: Array) -> Array:
         >>> read_only(np.zeros(2)).flags.writeable
         False
     """
-    view = array.view()
+    view: Array = array.view()
     view.flags.writeable = False
-    return cast(Array, view)
+    return view
 
 
 def compile_loop(in_order: bool = False, parallel: bool = False) -> Callable[[Function], Function]:
