@@ -313,8 +313,8 @@ class Index:
     def _prepare(self, image: Any, question: Question, top: int, progress: Progress | None) -> Query:
         timer = StageTimer()
         with timer.stage("decode"):
-            pixels = decode_image(image, self.shape[1:], self.shape[0])
             picture = open_upright(image) if self.manifest.config.pictures else None
+            pixels = decode_image(picture or image, self.shape[1:], self.shape[0])
         return Query(pixels, question, top, progress, timer.seconds["decode"], picture)
 
 

@@ -190,9 +190,11 @@ def _decode_or_explain(
     if raw.data is None:
         return "the source holds no bytes for it"
     try:
-        pixels = decode_image(raw.data, image_size, channels)
+        if describe is None:
+            return _Decoded(decode_image(raw.data, image_size, channels), None)
+        picture = open_upright(raw.data)
         path = raw.data if isinstance(raw.data, Path) else None
-        return _Decoded(pixels, describe(open_upright(raw.data), path) if describe else None)
+        return _Decoded(decode_image(picture, image_size, channels), describe(picture, path))
     except ImageDecodeError as error:
         return str(error)
 
