@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nda_index.answer.region import Region
+from nda_index.answer.region import Region, choose_leading
 from nda_index.errors import QueryError
 from nda_index.scales import Scale
 from nda_index.trust.verdict import Verdict, judge
@@ -97,6 +97,11 @@ class AnswerData:
     def group_shares(self) -> NDArray[np.float64]:
         """Shares of each image's whole group of near-duplicates in the answer, float64 [top]."""
         return np.asarray(np.bincount(self.groups, self.shares, len(self))[self.groups])
+
+    @property
+    def leading_regions(self) -> tuple[Region, ...]:
+        """The regions that the answer is about: the strong ones, or where none is strong the first few."""
+        return choose_leading(self.regions)
 
     def verdict(self, rank: int) -> Verdict:
         """Judge the image at `rank` (0 is the best): the `str` of a verdict is a sentence.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nda_index.trust.verdict import Verdict, judge
+from nda_index.trust.verdict import FEWEST, Verdict, judge
 
 Box = tuple[int, int, int, int]
+LIKELY = 3  # regions that are looked at where none is strong
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,50 @@ class Region:
             words.append(f"turned by {self.turn:.0f} degrees")
         return ", ".join(words)
 
+    def tell(self) -> str:
+        """Tell in a sentence what was found.
+
+        Example:
+            >>> Region(7, "a.jpg", None, (0, 0, 7, 7), (0, 0, 9, 9), (40, 30), False, 0.8, 0, 0.9, 0.1, 0.5, 199).tell()
+            'No strong match: region (0, 0)-(7, 7) of the picture, region (0, 0)-(9, 9) of a.jpg, 0.8 times the size'
+        """
+        where = f"region {format_box(self.source_box)} of {self.key}, {self.describe()}"
+        if self.strong:
+            return f"Strong match: region {format_box(self.box)} of the picture is {where}; {self.verdict.place}"
+        return f"No strong match: region {format_box(self.box)} of the picture, {where}"
+
     def as_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
-        return asdict(self) | {"strong": self.strong, "what": self.describe()}
+        values = asdict(self) | {"strong": self.strong, "what": self.describe()}
+        return values | {name: list(values[name]) for name in ("box", "source_box", "size")}
+
+
+def format_box(box: Box) -> str:
+    """Write a box as its corners.
+
+    Example:
+        >>> format_box((289, 0, 475, 282))
+        '(289, 0)-(475, 282)'
+    """
+    left, top, right, bottom = box
+    return f"({left}, {top})-({right}, {bottom})"
+
+
+def choose_leading(regions: Sequence[Region]) -> tuple[Region, ...]:
+    """Choose the regions that an answer is about: the strong ones, or where none is strong the first `LIKELY`."""
+    return tuple(region for region in regions if region.strong) or tuple(regions[:LIKELY])
+
+
+def say_no_region_is_strong(regions: Sequence[Region]) -> str:
+    """Say that no region is strong, and why where none can be.
+
+    Example:
+        >>> say_no_region_is_strong([])
+        'No region of the picture matches strongly.'
+    """
+    known = min((region.null_pictures for region in regions), default=FEWEST)
+    why = f" With only {known} unrelated pictures to compare with, none can." if known < FEWEST else ""
+    return f"No region of the picture matches strongly.{why}"
 
 
 def read_region(values: dict[str, Any]) -> Region:

@@ -127,7 +127,8 @@ def build_shards(
         features = [*manifest.features, *null_features(made, request.scales)]
         commit(folder, replace(manifest, features=features, files=hash_files(folder, journal.files)))
     scales = {plan.scale.name: describe_plan(plan, sum(counts)) for plan in plans}
-    return BuildSummary(sum(counts), sum(failures), scales, False, sum(counts) if interrupted else 0)
+    resumed = sum(counts) if interrupted else 0
+    return BuildSummary(sum(counts), sum(failures), scales, False, resumed, request.pictures)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class BuildSummary:
     """What was built: numbers of images and failures, and for each scale how patches are kept and why.
 
     `resumed` counts the images that an interrupted build had read already; `started_over` says that one was cleared
-    away.
+    away. `pictures`: regions of them can be found.
     """
 
     images: int
@@ -64,6 +64,7 @@ class BuildSummary:
     scales: dict[str, str]
     started_over: bool
     resumed: int
+    pictures: bool = False
 
 
 def build(
@@ -92,7 +93,7 @@ def build(
         plans = request.plans(journal.images)
         finish_build(folder, request, journal, plans, null, report)
     scales = {plan.scale.name: describe_plan(plan, journal.images) for plan in plans}
-    return BuildSummary(journal.images, len(journal.failures), scales, started_over, resumed)
+    return BuildSummary(journal.images, len(journal.failures), scales, started_over, resumed, request.pictures)
 
 
 def finish_build(
