@@ -36,9 +36,9 @@ def main() -> None:
         work = Path(folder)
         make_source(work / "0.parquet", range(START))
         nda.build_index(work / "0.parquet", work / "x.nda", **OPTIONS).close()
-        stop, context = time.time() + 60 * arguments.minutes, get_context("spawn")
-        jobs = [context.Process(target=write, args=(work, stop))]
-        jobs += [context.Process(target=read, args=(work, number, stop)) for number in range(READERS)]
+        seconds, context = 60 * arguments.minutes, get_context("spawn")
+        jobs = [context.Process(target=write, args=(work, seconds))]
+        jobs += [context.Process(target=read, args=(work, number, seconds)) for number in range(READERS)]
         for job in jobs:
             job.start()
         for job in jobs:
@@ -66,13 +66,14 @@ def main() -> None:
     sys.exit(bool(problems) or answers == 0)
 
 
-def write(work: Path, stop: float) -> None:
-    """Change the index until it is time, and keep what it held after each change."""
+def write(work: Path, seconds: float) -> None:
+    """Change the index for some time, at least once, and keep what it held after each change."""
+    stop = time.time() + seconds  # from here on, not before: a process takes seconds to start
     rng, following = np.random.default_rng(0), START
     keys = [str(number) for number in range(START)]
     states = [list(keys)]
     (work / "states.json").write_text(json.dumps(states))
-    while time.time() < stop:
+    while len(states) == 1 or time.time() < stop:
         keys = keys + make_source(work / "more.parquet", range(following, following + ADDED))
         following += ADDED
         nda.add_images(work / "x.nda", work / "more.parquet")
@@ -85,11 +86,12 @@ def write(work: Path, stop: float) -> None:
         nda.compact(work / "x.nda")
 
 
-def read(work: Path, number: int, stop: float) -> None:
-    """Ask until it is time, and keep which images each answer named."""
+def read(work: Path, number: int, seconds: float) -> None:
+    """Ask for some time, at least once, and keep which images each answer named."""
+    stop = time.time() + seconds
     answers: list[list[str]] = []
     problems: list[str] = []
-    while time.time() < stop:
+    while not (answers or problems) or time.time() < stop:
         try:
             with nda.open_index(work / "x.nda") as index:
                 for _ in range(2):

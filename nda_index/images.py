@@ -36,23 +36,10 @@ def decode_image(image: Any, image_size: tuple[int, int], channels: int) -> NDAr
         >>> decode_image(np.zeros((10, 20), np.uint8), (8, 8), channels=3).shape
         (3, 8, 8)
     """
-    name = describe_input(image)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            warnings.simplefilter("ignore", UserWarning)  # odd EXIF or palette data of pictures that decode well
-            picture = ImageOps.exif_transpose(_open(image))
-            picture = _convert(picture, "RGB" if channels == 3 else "L")
-            height, width = image_size
-            if picture.size != (width, height):
-                picture = ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)
-    except FileNotFoundError as error:
-        raise ImageDecodeError(f"there is no image at {name}; check the path") from error
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise ImageDecodeError(f"{name} has too many pixels: {error}; make it smaller first") from error
-    except (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, MemoryError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ImageDecodeError(f"{name} cannot be read as an image: {reason}; give a PNG, JPEG or WebP") from error
+    picture = _decode(image, "RGB" if channels == 3 else "L")
+    height, width = image_size
+    if picture.size != (width, height):
+        picture = ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)
     pixels = np.asarray(picture)
     return np.ascontiguousarray(pixels.reshape(*image_size, channels).transpose(2, 0, 1))
 
@@ -64,13 +51,32 @@ def open_upright(image: Any) -> Image.Image:
         image: as for `decode_image`.
 
     Raises:
-        OSError, ValueError, TypeError: it is not an image.
+        ImageDecodeError: as `decode_image`.
 
     Example:
         >>> open_upright(np.zeros((10, 20), np.uint8)).size
         (20, 10)
     """
-    return _convert(ImageOps.exif_transpose(_open(image)), "RGB")
+    return _decode(image, "RGB")
+
+
+def _decode(image: Any, mode: str) -> Image.Image:
+    """Decode an image, turned upright and converted to a mode; `ImageDecodeError` where that cannot be done."""
+    name = describe_input(image)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)  # odd EXIF or palette data of pictures that decode well
+            picture = _convert(ImageOps.exif_transpose(_open(image)), mode)
+            picture.load()
+            return picture
+    except FileNotFoundError as error:
+        raise ImageDecodeError(f"there is no image at {name}; check the path") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise ImageDecodeError(f"{name} has too many pixels: {error}; make it smaller first") from error
+    except (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, MemoryError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ImageDecodeError(f"{name} cannot be read as an image: {reason}; give a PNG, JPEG or WebP") from error
 
 
 @overload

@@ -15,9 +15,10 @@ from nda_index.answer.attribution import Attribution
 from nda_index.answer.denoised import Denoised
 from nda_index.coarse.probe import DEFAULT_PROBES
 from nda_index.diffusion import NoiseSetting
-from nda_index.images import decode_image
+from nda_index.images import decode_image, open_upright
 from nda_index.indexing.pipeline import build
 from nda_index.indexing.request import DEFAULT_MEMORY, DEFAULT_SCALES
+from nda_index.pictures.null import read_null as read_regions_null
 from nda_index.progress import Progress
 from nda_index.query.attribute import attribute, attribute_batch
 from nda_index.query.conversation import Collection
@@ -59,6 +60,7 @@ class Index:
             shards=shards,
             scales=self.scales,
             null=null,
+            regions_null=read_regions_null(path, manifest.files),
             probes=manifest.tuning.get("probes", DEFAULT_PROBES),
             candidates=manifest.tuning.get("candidates"),
             index_hash=manifest.index_hash,
@@ -311,8 +313,9 @@ class Index:
     def _prepare(self, image: Any, question: Question, top: int, progress: Progress | None) -> Query:
         timer = StageTimer()
         with timer.stage("decode"):
-            pixels = decode_image(image, self.shape[1:], self.shape[0])
-        return Query(pixels, question, top, progress, timer.seconds["decode"])
+            picture = open_upright(image) if self.manifest.config.pictures else None
+            pixels = decode_image(picture or image, self.shape[1:], self.shape[0])
+        return Query(pixels, question, top, progress, timer.seconds["decode"], picture)
 
 
 def build_index(
@@ -326,6 +329,7 @@ def build_index(
     max_failures: int | None = None,
     coarse_stride: int | None = None,
     memory: int = DEFAULT_MEMORY,
+    pictures: bool | None = None,
     null: int | Sequence[Any] = DEFAULT_PICTURES,
     resume: bool = False,
     progress: Progress | None = None,
@@ -335,17 +339,16 @@ def build_index(
     Memory does not grow with their number. `estimate_build` says beforehand how long it takes and how large it becomes.
 
     Args:
-        source: a folder of images, Parquet file(s) with an image column, WebDataset .tar shard(s), an .npz, or a uint8
-            array [N, H, W, C].
+        source: a folder, Parquet file(s) with an image column, WebDataset .tar shard(s), .npz, or uint8 [N, H, W, C].
         path: folder to write the index to; it must not exist, or be empty, or have an interrupted build.
         image_size: side, or (height, width), that images are compared at: resized to cover it, cropped at the centre.
         channels: 3 for colour, 1 for grey.
-        scales: patch sizes that find the shortlist, by default 4, and 10 with downscale 2; a recipe may compare others.
+        scales: patches that find the shortlist: by default 4, and 10 with downscale 2; a recipe may compare others.
         columns: metadata columns of the source to keep; all by default.
         max_failures: images that may be unreadable before the build stops; by default 1%, and at least 10.
-        coarse_stride: every how many pixels a patch goes into the coarse stage; by default the smallest stride with at
-            most 256 patches an image that fits the memory.
+        coarse_stride: every how many pixels a patch is kept; by default such that 256 at most are, and fit the memory.
         memory: bytes that the coarse stage may take when the index is open: more keep more patches, more precisely.
+        pictures: find regions of pictures at their own size too, at 50 KB each. None: where most sides are 128 or more.
         null: unrelated pictures that verdicts are set against; or how many of the collection's own. 0: no verdicts.
         resume: go on with an interrupted build of the same source and settings, instead of starting over.
         progress: is called with (stage, done, total).
@@ -367,8 +370,8 @@ def build_index(
     """
     build(
         source, path, image_size=image_size, channels=channels, scales=scales, columns=columns,
-        max_failures=max_failures, coarse_stride=coarse_stride, memory=memory, null=null, resume=resume,
-        progress=progress,
+        max_failures=max_failures, coarse_stride=coarse_stride, memory=memory, pictures=pictures, null=null,
+        resume=resume, progress=progress,
     )  # fmt: skip
     return open_index(path)
 
@@ -392,9 +395,6 @@ def open_index(path: str | PathLike[str], device: str = "auto") -> Index:
     check_device(device)
     folder = Path(path)
     parts = read_manifest(folder).shards
-    if not parts:
-        shard = Shard(folder, device)
-        return Index(folder, shard.manifest, shard.null, LocalShards([shard]))
-    shards = [Shard(folder / name, device) for name in parts]
-    manifest = merge_manifests(folder, [shard.manifest for shard in shards])
+    shards = [Shard(folder / name, device) for name in parts or [""]]
+    manifest = merge_manifests(folder, [shard.manifest for shard in shards]) if parts else shards[0].manifest
     return Index(folder, manifest, read_null(folder, manifest.config.scales), LocalShards(shards))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from nda_index.diffusion import NoiseSetting
 from nda_index.errors import ConfigError
@@ -178,6 +179,7 @@ class Query:
         top: number of images in the answer.
         progress: is called with (stage, done, total). What it raises ends this query, and no other of a batch.
         decode_seconds: what it took to read the picture.
+        picture: RGB at its own size, where the index can find regions of it.
     """
 
     pixels: NDArray[np.uint8]
@@ -185,3 +187,4 @@ class Query:
     top: int
     progress: Progress | None = None
     decode_seconds: float = 0.0
+    picture: Image.Image | None = None

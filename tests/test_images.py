@@ -91,7 +91,7 @@ def test_an_upright_image_keeps_its_size_and_is_turned_and_put_on_white() -> Non
     clear = open_upright(encoded(np.zeros((3, 5, 4), np.uint8)))
     assert (clear.mode, clear.size) == ("RGB", (5, 3))
     assert (np.asarray(clear) == 255).all()
-    with pytest.raises(TypeError, match="is not a path"):
+    with pytest.raises(ImageDecodeError, match="is not a path"):
         open_upright(None)
 
 

@@ -26,8 +26,8 @@ POSITIONAL = 8  # parameters that can be given by position, without self and cls
 
 LIBRARIES = {  # a library, and the rooms that may import it
     "faiss": {"coarse"},
-    "lancedb": {"store"},
-    "lance": {"store"},
+    "cv2": {"pictures"},
+    **dict.fromkeys(["lancedb", "lance"], {"store"}),
     "ray": {"cluster"},
     "fastapi": {"serve"},
     "starlette": {"serve"},

@@ -32,4 +32,3 @@ for version in 3.10 3.13; do
     echo "Python $version: SKIPPED the smoke test: no .venv-$version with torch and the other dependencies (tools/matrix.sh says how)"
   fi
 done
-.venv/bin/python -m tools.smoke

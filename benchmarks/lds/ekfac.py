@@ -1,19 +1,18 @@
 """Influence functions with EK-FAC of the model of all images at 32 x 32, for benchmarks.lds.recipes to compare with.
 
-    python -m benchmarks.lds.ekfac [--folder FOLDER]
+    python -m benchmarks.lds.ekfac [--folder FOLDER] [--device cuda]
 
 Scores as benchmarks.lds.gradients does at 16 x 16 (Mlodozeniec et al., arXiv 2410.13850), with the model of
 ../shared/data/cifar2_32/full.pt and the pictures of benchmarks/lds/data/medium.npz. Of the lambdas there the best on
 the pictures that choose is kept: `scores/EK-FAC` in that file, float16 [400, 1000], held-out pictures first, and each
 query's largest is 1 or -1. Needs diffusers and kronfluence, as benchmarks.lds.gradients says.
 
-A gradient is of 10 draws of noise, and of 40 for TRAK and D-TRAK in that file. TRAK with the gradients here scores
-lower than there, so expect EK-FAC with as many draws to score higher.
+A gradient is of 40 draws of noise, as those of TRAK and D-TRAK in that file.
 
 The gradients are too many for memory, so they lie on disk in half precision, 12 GiB, and are read layer by layer.
-FOLDER keeps them and the factors of EK-FAC, and a run goes on from there. Takes under an hour on one core and up to
-7 GiB of memory. Set OMP_NUM_THREADS=1 where other programs run: two threads that wait for each other took five times
-as long as one.
+FOLDER keeps them and the factors of EK-FAC, and a run goes on from there. Takes some hours on one core, minutes on a
+GPU, and up to 7 GiB of memory. Set OMP_NUM_THREADS=1 where other programs run: two threads that wait for each other
+took five times as long as one.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from benchmarks.machine import SHARED
 
 MADE = SHARED / "data" / "cifar2_32"
 EVERY = 5  # fit the factors to every fifth image: a noisy image costs more here than the gradient of an image
-TIMESTEPS = MEDIUM.timesteps[::2]  # of a gradient, a quarter of the draws of gradients.npz: more cost time
+TIMESTEPS = MEDIUM.timesteps * 2  # of a gradient, as many draws as those of gradients.npz
 SCALE = 2.0**12  # of gradients on disk: their mean square is near 6e-5 squared, where float16 has few digits
 
 
@@ -45,16 +44,18 @@ def main() -> None:
     """Compute gradients and factors, score with every lambda, and keep the best."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=Path, help="keeps gradients and factors")
-    kept = parser.parse_args().folder
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    kept, device = options.folder, torch.device(options.device)
     packed = dict(np.load(PACKED))
     images = to_tensor(load_training_images(MEDIUM))
     queries = to_tensor(np.concatenate([load_held_out_images(MEDIUM), packed["generated"]]))
     with TemporaryDirectory() as temporary:
         folder = kept or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        write_gradients(load_full_model(), torch.cat([images, queries]), folder / "gradients")
-        factors = load_or_fit_factors(images, folder / "factors.pt")
-        by_ratio, gram, cross = score_by_layer(folder / "gradients", len(images), factors)
+        write_gradients(load_full_model().to(device), torch.cat([images, queries]), folder / "gradients")
+        factors = load_or_fit_factors(images.to(device), folder / "factors.pt")
+        by_ratio, gram, cross = score_by_layer(folder / "gradients", len(images), factors, device)
     known = np.load(MADE / "gradients.npz")
     apart = ~np.eye(len(images), dtype=bool)
     between = np.corrcoef(gram.numpy()[apart], known["gram_loss"][apart])[0, 1]
@@ -95,11 +96,12 @@ def write_gradients(model: torch.nn.Module, images: torch.Tensor, path: Path) ->
     A gradient is of the mean over `TIMESTEPS`, each with one noise; every image has other noise.
 
     Args:
-        model: called with noisy images and timesteps.
+        model: called with noisy images and timesteps, on its device.
         images: [n, C, H, W] in [-1, 1].
         path: float16 [n, P], `SCALE` times the gradients of `split_by_layer`, layer after layer.
     """
     parameters, timesteps = list(model.parameters()), torch.tensor(TIMESTEPS)
+    device = parameters[0].device
     row_bytes = 2 * sum(rows * columns for rows, columns in layer_shapes(model).values())
     with path.open("ab") as file:
         done = file.tell() // row_bytes
@@ -107,18 +109,18 @@ def write_gradients(model: torch.nn.Module, images: torch.Tensor, path: Path) ->
         for row in track(range(done, len(images)), "gradients"):
             generator = torch.Generator().manual_seed(row)
             noisy, noise = add_noise(images[row].expand(len(timesteps), -1, -1, -1), timesteps, generator)
-            with torch.autocast("cpu", torch.bfloat16):  # as the model was trained; twice as fast as float32
-                predicted = model(noisy, timesteps).sample
-            loss = (predicted.float() - noise).square().mean()
+            with torch.autocast(device.type, torch.bfloat16):  # as the model was trained; twice as fast as float32
+                predicted = model(noisy.to(device), timesteps.to(device)).sample
+            loss = (predicted.float() - noise.to(device)).square().mean()
             gradient = torch.cat([part.flatten() for part in torch.autograd.grad(loss, parameters)])
             layers = split_by_layer(model, SCALE * gradient[None])
-            file.write(torch.cat([part.flatten() for part in layers.values()]).half().numpy().tobytes())
+            file.write(torch.cat([part.flatten() for part in layers.values()]).half().cpu().numpy().tobytes())
 
 
 def load_or_fit_factors(images: torch.Tensor, path: Path) -> dict[str, Factors]:
     """Read the factors of EK-FAC from a file, or fit them to some of the images and write it."""
     if not path.exists():
-        factors = fit_factors(load_full_model(), images[::EVERY])
+        factors = fit_factors(load_full_model().to(images.device), images[::EVERY])
         torch.save({layer: tuple(factor) for layer, factor in factors.items()}, path)
     return {layer: Factors(*factor) for layer, factor in torch.load(path, weights_only=True).items()}
 
@@ -131,7 +133,7 @@ def layer_shapes(model: torch.nn.Module) -> dict[str, tuple[int, int]]:
 
 
 def score_by_layer(
-    path: Path, images: int, factors: Mapping[str, Factors]
+    path: Path, images: int, factors: Mapping[str, Factors], device: torch.device
 ) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
     """Sum scores and inner products over layers, with one layer's gradients in memory at a time.
 
@@ -139,6 +141,7 @@ def score_by_layer(
         path: what `write_gradients` wrote, gradients of images and then of Q queries.
         images: number N of images.
         factors: of each layer.
+        device: computes.
 
     Returns:
         For each of `RATIOS` scores [Q, N], and the inner products of the images' gradients [N, N] and of the queries'
@@ -152,14 +155,15 @@ def score_by_layer(
     first = 0
     for layer, (rows, columns) in track(shapes.items(), "layers"):
         mapped = np.memmap(path, np.float16, "r").reshape(-1, width)  # anew each time: what was read before is let go
-        part = torch.from_numpy(mapped[:, first : first + rows * columns].astype(np.float32)) / SCALE
+        part = torch.from_numpy(mapped[:, first : first + rows * columns].astype(np.float32)).to(device) / SCALE
         first += rows * columns
         within, between = inner_products(part, images)
-        gram, cross = gram + within, cross + between
-        gradients, factor = part.reshape(-1, rows, columns), factors[layer]
+        gram, cross = gram + within.cpu(), cross + between.cpu()
+        gradients = part.reshape(-1, rows, columns)
+        factor = Factors(*(values.to(device) for values in factors[layer]))
         ratios = [ratio * float(mean / factor.eigenvalues.mean()) for ratio in RATIOS]  # lambda is one for all layers
         found = ekfac_scores({layer: gradients[:images]}, {layer: gradients[images:]}, {layer: factor}, ratios)
-        scores = [total + of_layer for total, of_layer in zip(scores, found, strict=True)]
+        scores = [total + of_layer.cpu() for total, of_layer in zip(scores, found, strict=True)]
     return scores, gram, cross
 
 

@@ -168,7 +168,7 @@ class Denoising(kronfluence.Task):  # type: ignore[misc]  # kronfluence has no t
         noisy, timesteps, target = batch
         predicted = model(noisy, timesteps).sample
         if sample:
-            drawn = torch.randn(predicted.shape, generator=self.generator)
+            drawn = torch.randn(predicted.shape, generator=self.generator).to(predicted.device)
             target = predicted.detach() + (predicted[0].numel() / 2) ** 0.5 * drawn
         loss: torch.Tensor = (predicted - target).square().flatten(1).mean(dim=1).sum()
         return loss
@@ -183,17 +183,18 @@ def fit_factors(model: torch.nn.Module, images: torch.Tensor) -> dict[str, Facto
 
     Args:
         model: is wrapped by this; do not use it for anything else.
-        images: [N, C, H, W] in [-1, 1], each at `DRAWS` random timesteps.
+        images: [N, C, H, W] in [-1, 1], each at `DRAWS` random timesteps; the fit runs on their device.
 
     Returns:
         For each linear and each convolutional layer.
     """
     generator = torch.Generator().manual_seed(0)
     timesteps = torch.randint(TIMESTEPS, (DRAWS * len(images),), generator=generator)
-    noisy, noise = add_noise(images.repeat(DRAWS, 1, 1, 1), timesteps, generator)
+    noisy, noise = add_noise(images.cpu().repeat(DRAWS, 1, 1, 1), timesteps, generator)
+    on_cpu = images.device.type == "cpu"
     with TemporaryDirectory() as folder:
         task = Denoising()
-        analyzer = Analyzer("", prepare_model(model, task), task, cpu=True, disable_tqdm=True, output_dir=folder)
+        analyzer = Analyzer("", prepare_model(model, task), task, cpu=on_cpu, disable_tqdm=True, output_dir=folder)
         analyzer.fit_all_factors("", TensorDataset(noisy, timesteps, noise), per_device_batch_size=100)
         vectors: dict[str, dict[str, torch.Tensor]] = analyzer.load_eigendecomposition("")
         values: dict[str, dict[str, torch.Tensor]] = analyzer.load_lambda_matrices("")

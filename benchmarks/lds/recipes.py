@@ -148,10 +148,9 @@ def as_markdown(results: dict[str, Any]) -> str:
         "CIFAR-2 (automobile, horse), 1,000 images, U-Nets of 4.4 million parameters: 64 of random halves, and 40 of",
         "the first halves again with other first weights. 200 held-out pictures and 200 that the model of all images",
         "generated. Mean over pictures and over both seeds of Spearman's correlation between subset sums of scores and",
-        "the models' negative losses, with 95% bootstrap intervals over pictures. Recipes and the lambdas of TRAK and",
-        "D-TRAK were chosen on one half of the pictures of each kind; the other half confirms. The gradients of EK-FAC",
-        "have 10 draws of noise, those of TRAK and D-TRAK 40, so that EK-FAC is better than it looks here",
-        "(docs/studies/models.md).",
+        "the models' negative losses, with 95% bootstrap intervals over pictures. Recipes and the lambdas of TRAK,",
+        "D-TRAK and EK-FAC were chosen on one half of the pictures of each kind; the other half confirms. Each",
+        "gradient is of 40 draws of noise.",
         "",
     ]
     columns = list(next(iter(results["rows"].values())))

@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nda_index.answer.data import AnswerData
+from nda_index.answer.region import read_region
 from nda_index.errors import AnswerFormatError, VersionError
 from nda_index.scales import Scale
 
@@ -54,6 +55,8 @@ def answer_bytes(answer: AnswerData) -> bytes:
     single = {name: getattr(answer, name) for name in _SINGLE}
     single |= {"format_version": FORMAT_VERSION, "shape": answer.query.shape}
     single["scales"] = [asdict(scale) for scale in answer.scales]
+    single["picture_size"] = answer.picture_size
+    single["regions"] = [region.as_json() for region in answer.regions]
     single["positions"] = [len(normaliser) for normaliser in answer.log_normalisers]
     table = table.replace_schema_metadata(
         {
@@ -101,6 +104,8 @@ def _fields(table: pa.Table, single: dict[str, Any], facts: dict[str, bytes]) ->
     fields: dict[str, Any] = {name: single[name] for name in _SINGLE}
     fields |= {name: table[name].to_numpy() for name in _NUMBERS}
     fields["scales"] = scales
+    fields["regions"] = tuple(read_region(values) for values in single.get("regions", ()))
+    fields["picture_size"] = tuple(single["picture_size"]) if single.get("picture_size") else None
     fields["keys"] = tuple(table["keys"].to_pylist())
     fields["images"] = _array(table["images"], (top, height, width, channels))
     for name in ("query_maps", "train_maps"):

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from nda_index.answer.region import Region, choose_leading
 from nda_index.errors import QueryError
 from nda_index.scales import Scale
 from nda_index.trust.verdict import Verdict, judge
@@ -48,6 +49,9 @@ class AnswerData:
         scales: the index's scales, in the order of the maps.
         log_normalisers: float64 [P] each, log of the whole posterior at every position of the query, for each scale and
             each noisy version of the query.
+        regions: regions of the picture that indexed pictures explain, the most evident first; none where the index
+            holds no pictures at their own size.
+        picture_size: width and height of the picture in pixels, where regions were looked for.
         index_hash: sha256 of the index's manifest: names the data that was searched.
         version: version of nda_index that answered.
         seconds: time spent, by stage.
@@ -79,6 +83,8 @@ class AnswerData:
     index_hash: str
     version: str
     seconds: dict[str, float] = field(default_factory=dict)
+    regions: tuple[Region, ...] = ()
+    picture_size: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -91,6 +97,11 @@ class AnswerData:
     def group_shares(self) -> NDArray[np.float64]:
         """Shares of each image's whole group of near-duplicates in the answer, float64 [top]."""
         return np.asarray(np.bincount(self.groups, self.shares, len(self))[self.groups])
+
+    @property
+    def leading_regions(self) -> tuple[Region, ...]:
+        """The regions that the answer is about: the strong ones, or where none is strong the first few."""
+        return choose_leading(self.regions)
 
     def verdict(self, rank: int) -> Verdict:
         """Judge the image at `rank` (0 is the best): the `str` of a verdict is a sentence.
@@ -161,6 +172,8 @@ class AnswerData:
             "mass_error": self.mass_error,
             "null_pictures": self.null_pictures,
             "seconds": self.seconds,
+            "picture_size": list(self.picture_size) if self.picture_size else None,
+            "regions": [region.as_json() for region in self.regions],
             "images": self.to_table().to_pylist(),
         }
 

@@ -24,7 +24,7 @@ from nda_index.indexing.addition import add_images
 from nda_index.indexing.compaction import compact
 from nda_index.indexing.pipeline import BuildSummary, build
 from nda_index.indexing.removal import remove_images
-from nda_index.indexing.request import DEFAULT_MEMORY, DEFAULT_SCALES, estimate_build
+from nda_index.indexing.request import DEFAULT_MEMORY, DEFAULT_SCALES, PHOTOGRAPH, estimate_build
 from nda_index.progress import progress_bars
 from nda_index.recipe import DEFAULT
 from nda_index.scales import parse_scale
@@ -57,6 +57,14 @@ def build_command(
     memory_mib: Annotated[
         int, typer.Option(help="Memory for the coarse stage of the open index. Less finds less.")
     ] = DEFAULT_MEMORY >> 20,
+    pictures: Annotated[
+        bool | None,
+        typer.Option(
+            "--pictures/--no-pictures",
+            help="Find regions of pictures at their own size too, at 50 KB each. By default, where most images have "
+            f"sides of {PHOTOGRAPH} pixels or more.",
+        ),
+    ] = None,
     null: Annotated[
         int, typer.Option(help="Pictures that verdicts are set against; 0: no verdicts. More take longer to build.")
     ] = DEFAULT_PICTURES,
@@ -88,6 +96,7 @@ def build_command(
         "max_failures": max_failures,
         "coarse_stride": coarse_stride,
         "memory": memory_mib << 20,
+        "pictures": pictures,
     }
     if dry_run:
         print_estimate(estimate_build(source, **options), as_json)

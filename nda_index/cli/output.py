@@ -15,6 +15,7 @@ from rich.table import Table
 
 from nda_index.answer.attribution import Attribution
 from nda_index.answer.forms import strict_json
+from nda_index.answer.region import say_no_region_is_strong
 from nda_index.errors import NdaIndexError
 from nda_index.evaluate.tuning import Trial, Tuning, summarize_tuning
 from nda_index.indexing.edits import EditSummary
@@ -55,6 +56,8 @@ def print_build(index: Path, summary: BuildSummary, as_json: bool) -> None:
         console.print(f"{summary.failures:,} images could not be read; they are listed in failures.parquet.")
     for name, description in summary.scales.items():
         console.print(f"  {name}: {description}")
+    if summary.pictures:
+        console.print("  regions of pictures can be found, at their own size")
 
 
 def print_estimate(estimate: Estimate, as_json: bool) -> None:
@@ -112,6 +115,8 @@ def print_manifest(index: Path, manifest: Manifest, as_json: bool) -> None:
             f"patch {scale.patch}, downscale {scale.downscale}, weight {scale.weight}; "
             f"{coarse.patches_per_image} patches an image, {coarse.codec} codes",
         )
+    if config.pictures:
+        table.add_row("regions", "of pictures can be found, at their own size")
     table.add_row("tuning", summarize_tuning(manifest.tuning) if manifest.tuning else "none; see nda-index tune")
     table.add_row("on disk", f"{size / 2**20:,.1f} MiB in {len(manifest.files)} files")
     table.add_row("written by", f"nda_index {manifest.version}, format {manifest.format_version}")
@@ -145,8 +150,11 @@ def print_tuning(index: Path, tuning: Tuning, written: dict[str, Any], as_json: 
 
 
 def print_answer(answer: Attribution) -> None:
-    """Print the images of an answer, and how complete it is."""
-    table = Table("rank", "share", "score", "image", "key", "verdict")
+    """Print the strong regions of an answer, its images, and how complete it is."""
+    regions = answer.picture_size is not None
+    if regions:
+        _print_regions(answer)
+    table = Table("rank", "share", "score", "image", "key", "verdict on the whole picture" if regions else "verdict")
     for rank, row in enumerate(answer.to_table().to_pylist()):
         has_verdict = row["percentile"] is not None and row["percentile"] == row["percentile"]  # not NaN
         score = f"{row['score']:.3f} +- {row['score_error']:.3f}" if row["score_error"] else f"{row['score']:.3f}"
@@ -157,6 +165,15 @@ def print_answer(answer: Attribution) -> None:
         f"{answer.scored:,} of {answer.collection:,} images scored exactly; they hold {answer.mass_covered:.0%} "
         f"(+- {2 * answer.mass_error:.0%}) of the posterior. A share is likeness, not proof."
     )
+
+
+def _print_regions(answer: Attribution) -> None:
+    """Print the strong regions, or that there are none, and what the shares below them are of."""
+    strong = [region.tell() for region in answer.regions if region.strong]
+    for sentence in strong or [say_no_region_is_strong(answer.regions)]:
+        console.print(escape(sentence), highlight=False)
+    height, width = answer.query.shape[:2]
+    console.print(f"Shares compare the whole picture, made small ({width} x {height} pixels):", highlight=False)
 
 
 def _trial_cells(trial: Trial) -> tuple[str, ...]:

@@ -25,7 +25,11 @@ from nda_index.indexing.journal import begin, read_journal
 from nda_index.indexing.pipeline import BuildSummary, finish_build, train_missing
 from nda_index.indexing.plan import describe_plan
 from nda_index.indexing.request import Request, check_request
+from nda_index.pictures.catalogue import FEATURE, FOLDER
+from nda_index.pictures.null import make_null as make_regions_null
+from nda_index.pictures.null import write_null as write_regions_null
 from nda_index.progress import Progress, quiet
+from nda_index.query.shard import Shard
 from nda_index.sources import Source
 from nda_index.store.corpus import Corpus
 from nda_index.store.files import writing
@@ -114,10 +118,17 @@ def build_shards(
         )
         made = _make_null(ray, folder, manifest, choose_pictures(images, null, SEED), report)
         write_null(folder, made)
+        if request.pictures:
+            opened = [Shard(folder / name, "cpu").catalogue for name in manifest.shards]
+            catalogues = [catalogue for catalogue in opened if catalogue is not None]
+            (folder / FOLDER).mkdir(exist_ok=True)
+            write_regions_null(folder, make_regions_null(catalogues, null, report))
+            manifest = replace(manifest, features=[*manifest.features, FEATURE])
         features = [*manifest.features, *null_features(made, request.scales)]
         commit(folder, replace(manifest, features=features, files=hash_files(folder, journal.files)))
     scales = {plan.scale.name: describe_plan(plan, sum(counts)) for plan in plans}
-    return BuildSummary(sum(counts), sum(failures), scales, False, sum(counts) if interrupted else 0)
+    resumed = sum(counts) if interrupted else 0
+    return BuildSummary(sum(counts), sum(failures), scales, False, resumed, request.pictures)
 
 
 @dataclass(frozen=True)

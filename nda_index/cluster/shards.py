@@ -19,11 +19,14 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from PIL import Image
 
+from nda_index.answer.region import Region
 from nda_index.cluster.connection import connect
 from nda_index.coarse.cells import Census, merge_census
 from nda_index.errors import ConfigError, ShardLostError
 from nda_index.index import Index
+from nda_index.query.local import LocalShards
 from nda_index.query.protocol import (
     Floats,
     Outside,
@@ -124,6 +127,7 @@ class RayShards:
         self.partial = partial
         self._ray = ray
         self._lost: set[int] = set()
+        self._here: LocalShards | None = None
         self._names = [str(folder) for folder in folders]
         actor = ray.remote(max_restarts=RESTARTS, max_task_retries=RESTARTS)(ShardActor)
         self.actors = [actor.remote(name) for name in self._names]
@@ -163,12 +167,20 @@ class RayShards:
         pixels: NDArray[np.uint8] = self.wait(shard, read(), read)
         return pixels
 
+    def regions(self, picture: Image.Image, where: str | None, null: Floats) -> tuple[Region, ...]:
+        """Find regions on this machine, which opens the windows of all shards at the first call."""
+        if self._here is None:
+            self._here = LocalShards([Shard(Path(name), "cpu") for name in self._names])
+        return self._here.regions(picture, where, null)
+
     def lost(self) -> frozenset[int]:
         """Return the numbers of the shards that cannot be reached."""
         return frozenset(self._lost)
 
     def close(self) -> None:
         """Stop the actors."""
+        if self._here is not None:
+            self._here.close()
         for actor in self.actors:
             self._ray.kill(actor)
 

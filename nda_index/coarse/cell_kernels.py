@@ -22,6 +22,7 @@ BITS_A_NAT = 1 / math.log(2)
 EMPTY = 1e-9  # the count of an empty cell, whose logarithm is then overwritten
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Array = TypeVar("Array", bound=NDArray[Any])
 
 
 class GroupedWindows(NamedTuple):
@@ -52,6 +53,20 @@ class CellMoments(NamedTuple):
     means: NDArray[np.float32]
     spreads: NDArray[np.float32]
     extra: NDArray[np.float32]
+
+
+def read_only(array: Array) -> Array:
+    """Return a view of an array that cannot be written to.
+
+    Arrays of files and of Ray are such, computed ones are not, and Numba compiles a kernel again for each kind.
+
+    Example:
+        >>> read_only(np.zeros(2)).flags.writeable
+        False
+    """
+    view: Array = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def compile_loop(in_order: bool = False, parallel: bool = False) -> Callable[[Function], Function]:

@@ -11,7 +11,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from nda_index.coarse.cell_kernels import NOTHING, compile_loop
+from nda_index.coarse.cell_kernels import NOTHING, compile_loop, read_only
 from nda_index.exact.simd import LANES, any_below, exp2, fma, larger, load, smaller, splat, store, transpose
 
 FAINT = -32.0  # members whose share of a window is below 2^FAINT are left out
@@ -40,6 +40,20 @@ class Lists(NamedTuple):
     alike: np.float32
     allowed: NDArray[np.bool_]
     images: int
+
+
+def freeze(lists: Lists) -> Lists:
+    """Return the same lists as arrays that cannot be written to, the one kind that the loops are compiled for."""
+    return Lists(
+        read_only(lists.codes),
+        read_only(lists.image_ids),
+        read_only(lists.offsets),
+        read_only(lists.centroids),
+        read_only(lists.codebook),
+        lists.alike,
+        read_only(lists.allowed),
+        lists.images,
+    )
 
 
 class Visits(NamedTuple):

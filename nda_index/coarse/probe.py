@@ -186,7 +186,7 @@ def _choose_cells(cells: Cells, windows: QueryWindows, probes: int) -> _Choice:
     is_flat = np.empty(masses.shape, np.bool_)
     cell_kernels.weigh_cells(
         cell_kernels.GroupedWindows(vectors, groups, shared.astype(np.float32)),
-        cell_kernels.CellMoments(census.counts, means, spreads, extra),
+        cell_kernels.CellMoments(cell_kernels.read_only(census.counts), means, spreads, extra),
         FLAT,
         masses,
         is_flat,
@@ -221,7 +221,7 @@ def _vote(
     scan: Scan, choices: Sequence[_Choice], factors: Sequence[float], log_masses: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Normalise each position's windows and add up the votes, [R, N], from the visits' log masses [V]."""
-    counts = scan.cells.census.counts
+    counts = cell_kernels.read_only(scan.cells.census.counts)
     even = np.zeros((scan.rows.max() + 1, len(counts)))  # [R, C]
     cuts = _cuts([choice.windows for choice in choices])
     visited = np.split(scan.sum_windows(log_masses), cuts)

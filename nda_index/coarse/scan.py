@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nda_index.coarse import member_kernels
 from nda_index.coarse.cell_kernels import NOTHING
 from nda_index.coarse.cells import Cells
-from nda_index.coarse.member_kernels import Lists, Visits, Windows
+from nda_index.coarse.member_kernels import Lists, Visits, Windows, freeze
 
 # Measured: docs/studies/shortlist.md.
 THIN = 0.003  # votes of a window that a visited cell must be worth, all its members together, to give any
@@ -93,6 +93,5 @@ class Scan:
         allowed = self.allowed if self.allowed is not None else np.empty(0, np.bool_)
         centroids, codebook, alike = self.cells.centroids, self.cells.codebook, np.float32(REST_ALIKE)
         for segment in self.cells.segments:
-            yield Lists(
-                segment.codes, segment.image_ids, segment.offsets, centroids, codebook, alike, allowed, self.count
-            )
+            members = segment.codes, segment.image_ids, segment.offsets
+            yield freeze(Lists(*members, centroids, codebook, alike, allowed, self.count))

@@ -248,7 +248,9 @@ def _find_matches(setup: _Sweep, floors: Sequence[NDArray[np.float64] | None]) -
     """
     nearest = _find_nearest(setup, setup.plan.smallest(setup.scale.train_stride)).min(axis=1)
     if len(setup.train) >= SAMPLED * LANES:  # one group of images in full: little work compared with the rest
-        sample = replace(setup, train=setup.train[:: len(setup.train) // LANES][:LANES])
+        sampled = setup.train[:: len(setup.train) // LANES][:LANES]
+        # A copy: for images that are not side by side in memory, Numba would compile the kernel again.
+        sample = replace(setup, train=np.ascontiguousarray(sampled))
         nearest = np.minimum(nearest, _find_nearest(sample, setup.plan).min(axis=1))
     if np.isinf(nearest).any():
         nearest = _find_nearest(setup, setup.plan).min(axis=1)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from os import PathLike
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from nda_index.coarse.ivf import ID_BYTES
@@ -18,6 +19,7 @@ from nda_index.indexing.encoding import encode_segment
 from nda_index.indexing.ingest import read_checked, write_failures
 from nda_index.indexing.plan import images_per_segment
 from nda_index.indexing.request import Request, check_request
+from nda_index.pictures import catalogue
 from nda_index.progress import Progress, quiet
 from nda_index.scales import Scale
 from nda_index.sources import Failure, Source
@@ -67,12 +69,17 @@ def add_images(
             scales=opened.scales,
             columns=opened.corpus.metadata_columns,
             max_failures=max_failures,
+            pictures=config.pictures,
         )
         request = _match_columns(request, opened)
         table, failures = _append(opened, request, report)
         corpus = Corpus(opened.folder, request.shape, table)
         for scale in opened.scales:
             _encode(opened, corpus, scale, report)
+        if config.pictures:
+            added = np.arange(opened.corpus.count, corpus.count)
+            number = catalogue.next_segment([*opened.manifest.files, *opened.manifest.obsolete])
+            catalogue.write_segment(opened.folder, catalogue.segment_name(number), corpus, added, int(added[0]))
         if failures:
             write_failures(opened.folder / f"failures-{corpus.count:010d}.parquet", failures)
         counts = dict(opened.manifest.counts)

@@ -14,9 +14,10 @@ from nda_index.coarse.storage import is_segment, read_cells, segment_name, segme
 from nda_index.indexing import plan
 from nda_index.indexing.edits import EditSummary, OpenedIndex, commit_edit, next_segment, open_for_edit
 from nda_index.indexing.ingest import TABLE
+from nda_index.pictures import catalogue
 from nda_index.progress import Progress, quiet
 from nda_index.scales import Scale
-from nda_index.store.corpus import append_images, is_table_file
+from nda_index.store.corpus import Corpus, append_images, is_table_file
 from nda_index.store.manifest import Manifest
 from nda_index.store.tombstones import FEATURE
 
@@ -60,6 +61,11 @@ def compact(path: str | PathLike[str], *, progress: Progress | None = None) -> E
         renumbered[kept] = np.arange(len(kept))
         for scale in opened.scales:
             _merge_segments(opened, scale, renumbered, report)
+        if manifest.config.pictures:
+            number = catalogue.next_segment([*manifest.files, *manifest.obsolete])
+            corpus = Corpus(opened.folder, opened.corpus.shape, table)
+            name = catalogue.segment_name(number)
+            catalogue.write_segment(opened.folder, name, corpus, np.arange(len(kept)), 0)
         old = [name for name in manifest.files if is_segment(name) or name == manifest.removed]
         if table != manifest.table:
             old += [name for name in manifest.files if is_table_file(name, manifest.table["name"])]

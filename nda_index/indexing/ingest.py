@@ -14,6 +14,7 @@ from nda_index.errors import SourceError
 from nda_index.indexing import plan
 from nda_index.indexing.journal import Journal, record
 from nda_index.indexing.request import Request
+from nda_index.pictures.record import RECORD, make_record
 from nda_index.progress import Progress
 from nda_index.sources import Failure, ImageBatch, read_batches
 from nda_index.store.corpus import append_images, as_rows, table_schema
@@ -24,7 +25,8 @@ TABLE = "images"  # the first table of an index; compact makes the next, images-
 
 def ingest_images(folder: Path, request: Request, journal: Journal, report: Progress) -> Journal:
     """Read what the journal lacks of the source into the table; the lock is held."""
-    schema, total = table_schema(request.shape, request.opened.schema), request.opened.count
+    picture = RECORD if request.pictures else None
+    schema, total = table_schema(request.shape, request.opened.schema, picture), request.opened.count
     if journal.complete:
         report("read", total, total)
         return journal
@@ -58,7 +60,9 @@ def read_checked(request: Request, start: int = 0, failures: Sequence[Any] = ())
         SourceError: more images are unreadable than are allowed.
     """
     failed = len(failures)
-    for batch in read_batches(request.opened, request.size, request.channels, plan.READ_BATCH, start):
+    describe = make_record if request.pictures else None
+    size = plan.READ_BATCH if describe is None else plan.READ_PICTURES
+    for batch in read_batches(request.opened, request.size, request.channels, size, start, describe):
         failed += len(batch.failures)
         if failed > request.max_failures:
             last = batch.failures[-1]

@@ -13,6 +13,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nda_index.coarse.storage import QUANTIZER, read_cells, segment_name, segment_names
 from nda_index.coarse.trainer import read_encoder
 from nda_index.errors import ConfigError
@@ -21,6 +23,11 @@ from nda_index.indexing.ingest import ingest_images, write_failures
 from nda_index.indexing.journal import Journal, begin, record
 from nda_index.indexing.plan import ScalePlan, describe_plan
 from nda_index.indexing.request import Request, check_request
+from nda_index.pictures import catalogue
+from nda_index.pictures.null import NULL as REGIONS_NULL
+from nda_index.pictures.null import make_null as make_regions_null
+from nda_index.pictures.null import write_null as write_regions_null
+from nda_index.pictures.windows import KINDS
 from nda_index.progress import Progress, quiet
 from nda_index.sources import Failure, Source
 from nda_index.store.corpus import Corpus, Images
@@ -49,7 +56,7 @@ class BuildSummary:
     """What was built: numbers of images and failures, and for each scale how patches are kept and why.
 
     `resumed` counts the images that an interrupted build had read already; `started_over` says that one was cleared
-    away.
+    away. `pictures`: regions of them can be found.
     """
 
     images: int
@@ -57,6 +64,7 @@ class BuildSummary:
     scales: dict[str, str]
     started_over: bool
     resumed: int
+    pictures: bool = False
 
 
 def build(
@@ -85,7 +93,7 @@ def build(
         plans = request.plans(journal.images)
         finish_build(folder, request, journal, plans, null, report)
     scales = {plan.scale.name: describe_plan(plan, journal.images) for plan in plans}
-    return BuildSummary(journal.images, len(journal.failures), scales, started_over, resumed)
+    return BuildSummary(journal.images, len(journal.failures), scales, started_over, resumed, request.pictures)
 
 
 def finish_build(
@@ -124,6 +132,8 @@ def finish_build(
         vote = vote_on_cells(cells, corpus.count)
         write_null(folder, make_null(pictures, corpus.pixels, vote, judged_at, report))
         journal = record(folder, journal)
+    if request.pictures:
+        journal = index_pictures(folder, corpus, journal, null, report)
     report("commit", 0, 1)
     write_failures(folder / "failures.parquet", [Failure(key, reason) for key, reason in journal.failures])
     counts = {"images": journal.images, "removed": 0, "failures": len(journal.failures)}
@@ -136,11 +146,42 @@ def finish_build(
             files=files,
             table=journal.table,
             version=__version__,
-            features=null_features(read_null(folder, request.scales), request.scales),
+            features=null_features(read_null(folder, request.scales), request.scales)
+            + ([catalogue.FEATURE] if request.pictures else []),
         ),
     )
     report("commit", 1, 1)
     return manifest
+
+
+def index_pictures(
+    folder: Path, corpus: Corpus, journal: Journal, null: int | Sequence[Any], report: Progress
+) -> Journal:
+    """Make what the journal lacks of the pictures' cells, and the null of their verdicts; the journal, with these.
+
+    Args:
+        folder: of the index.
+        corpus: images with records of pictures.
+        journal: of the build.
+        null: as for `build_index`; where pictures are given, as many of the collection's own are taken.
+        report: is called with (stage, done, total).
+    """
+    names = [catalogue.centroids_name(kind) for kind in KINDS]
+    report("cells of pictures", 0, 1)
+    if any(name not in journal.files for name in names):
+        catalogue.train_catalogue(folder, corpus)
+        journal = record(folder, journal)
+    segment = catalogue.segment_name(0)
+    if segment not in journal.files:
+        catalogue.write_segment(folder, segment, corpus, np.arange(corpus.count), 0)
+        journal = record(folder, journal)
+    report("cells of pictures", 1, 1)
+    if REGIONS_NULL not in journal.files:
+        opened = catalogue.open_catalogue(folder, list(journal.files), corpus, np.ones(corpus.count, bool))
+        pictures = null if isinstance(null, int) else len(null)
+        write_regions_null(folder, make_regions_null([opened], pictures, report))
+        journal = record(folder, journal)
+    return journal
 
 
 def train_missing(

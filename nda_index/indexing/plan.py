@@ -22,6 +22,7 @@ FEWEST_PATCHES = 32  # of an image, however little memory there is
 SEGMENT_BYTES = 256 << 20  # of lists that are held in memory and written as one file
 CHUNK_BYTES = 64 << 20  # of pixels that are added to the table, and noted as finished, at a time
 READ_BATCH = 1024  # images that are decoded, or embedded, at a time
+READ_PICTURES = 64  # where windows of each are taken: progress shows after so many
 ROW_BYTES = 100  # of an image in the table, apart from its pixels: key, hashes and what Lance adds
 SAMPLE = 512  # images that an estimate of the time is made from
 PROCESS_BYTES = 600 << 20  # Python, torch, FAISS and Lance without any image

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import io
+import struct
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from nda_index.coarse.trainer import check_faiss
 from nda_index.errors import ConfigError
 from nda_index.indexing.plan import Estimate, ScalePlan, estimate_need, plan_scales
 from nda_index.scales import Scale
-from nda_index.sources import OpenSource, Source, open_source, select_positions
+from nda_index.sources import OpenSource, RawImage, Source, open_source, select_positions
 from nda_index.store.config import CoarseConfig, IndexConfig
 from nda_index.version import __version__
 
 DEFAULT_SCALES = (Scale(patch=4), Scale(patch=10, downscale=2))  # those of the recipe "models": docs/method.md
 DEFAULT_MEMORY = 3 << 30
+PHOTOGRAPH = 128  # pixels of the shorter side from which on regions of a picture can be found
+LOOKED_AT = 64  # images of a source
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,7 @@ class Request:
         scales: of the index.
         memory, coarse_stride: as for `plan_scales`.
         max_failures: images that may be unreadable.
+        pictures: whether regions of pictures at their own size are to be found.
         settings: what of this must be the same when a build is resumed, as JSON values.
     """
 
@@ -39,6 +49,7 @@ class Request:
     memory: int
     coarse_stride: int | None
     max_failures: int
+    pictures: bool
     settings: dict[str, Any]
 
     @property
@@ -58,7 +69,7 @@ class Request:
     def config(self, plans: Sequence[ScalePlan]) -> IndexConfig:
         """Return what a manifest says of the settings."""
         coarse = {plan.scale.name: CoarseConfig(plan.stride, plan.per_image, plan.codec.codec) for plan in plans}
-        return IndexConfig(self.size, self.channels, self.scales, self.opened.kind, coarse)
+        return IndexConfig(self.size, self.channels, self.scales, self.opened.kind, coarse, self.pictures)
 
 
 def check_request(
@@ -71,6 +82,7 @@ def check_request(
     max_failures: int | None = None,
     coarse_stride: int | None = None,
     memory: int = DEFAULT_MEMORY,
+    pictures: bool | None = None,
 ) -> Request:
     """Check the arguments of `nda_index.build_index` and open the source."""
     height, width = _check_size(image_size)
@@ -87,6 +99,8 @@ def check_request(
         raise ConfigError(f"coarse_stride is {coarse_stride}; it must be 1 or more")
     check_faiss()  # before anything is written: without it nothing can be built
     opened = open_source(source, columns=columns)
+    if pictures is None:
+        pictures = are_photographs(opened)
     settings = {
         "source": opened.kind,
         "images in the source": opened.count,
@@ -96,10 +110,38 @@ def check_request(
         "columns": opened.schema.names,
         "coarse_stride": coarse_stride,
         "memory": memory,
+        "pictures": pictures,
         "version": __version__,
     }
     allowed = max(10, opened.count // 100) if max_failures is None else max_failures
-    return Request(opened, (height, width), channels, tuple(scales), memory, coarse_stride, allowed, settings)
+    return Request(opened, (height, width), channels, tuple(scales), memory, coarse_stride, allowed, pictures, settings)
+
+
+def are_photographs(opened: OpenSource) -> bool:
+    """Tell whether most of a source's first images have a shorter side of `PHOTOGRAPH` pixels or more.
+
+    Example:
+        >>> import numpy as np
+        >>> are_photographs(open_source(np.zeros((3, 32, 32, 3), np.uint8)))
+        False
+    """
+    sides = [_shorter_side(raw) for raw in islice(opened.read(), LOOKED_AT)]
+    return sum(side >= PHOTOGRAPH for side in sides) * 2 > len(sides)
+
+
+def _shorter_side(raw: RawImage) -> int:
+    """Shorter side of an image in pixels, by its header; 0 where it cannot be read."""
+    if isinstance(raw.data, np.ndarray):
+        return int(min(raw.data.shape[:2]))
+    if raw.data is None:
+        return 0
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(raw.data) if isinstance(raw.data, bytes) else raw.data) as picture:
+                return int(min(picture.size))
+    except (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, Image.DecompressionBombError):
+        return 0
 
 
 def estimate_build(source: Source, **options: Any) -> Estimate:
@@ -107,8 +149,8 @@ def estimate_build(source: Source, **options: Any) -> Estimate:
 
     Args:
         source: as for `build_index`.
-        options: `image_size`, `channels`, `scales`, `columns`, `max_failures`, `coarse_stride` and `memory` as for
-            `build_index`.
+        options: `image_size`, `channels`, `scales`, `columns`, `max_failures`, `coarse_stride`, `memory` and
+            `pictures` as for `build_index`.
 
     Raises:
         As `build_index`.

@@ -75,6 +75,9 @@ def attribute(collection: Collection, query: Query) -> Attribution:
         )  # fmt: skip
     with timer.stage("verdict"):
         judgement = _judge(query.pixels, search.rows.pixels, collection)
+    with timer.stage("regions"):
+        where = query.question.where
+        regions = collection.shards.regions(query.picture, where, collection.regions_null) if query.picture else ()
     scores = search.scored.scores[search.best]
     return Attribution(
         image_ids=search.scored.image_ids[search.best],
@@ -100,6 +103,8 @@ def attribute(collection: Collection, query: Query) -> Attribution:
         settings=_settings(prepared, search.scored),
         scales=tuple(scales_of(prepared.views)),
         log_normalisers=tuple(search.scored.log_normalisers),
+        regions=regions,
+        picture_size=query.picture.size if query.picture else None,
         index_hash=collection.index_hash,
         version=__version__,
         seconds=timer.add({**search.rows.seconds, "decode": query.decode_seconds}),

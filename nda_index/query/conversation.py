@@ -29,6 +29,7 @@ class Collection:
         shards: where its images are.
         scales: its scales.
         null: what unrelated pictures get.
+        regions_null: float64 [m], what regions of unrelated pictures get.
         probes: cells that a window of a query visits at most.
         candidates: length of the shortlist, None to choose it.
         index_hash: sha256 of its manifest.
@@ -37,6 +38,7 @@ class Collection:
     shards: Shards
     scales: tuple[Scale, ...]
     null: Null
+    regions_null: NDArray[np.float64]
     probes: int
     candidates: int | None
     index_hash: str

@@ -7,9 +7,12 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from nda_index.answer.region import Region
 from nda_index.coarse.cells import merge_census
-from nda_index.query.protocol import ShardQuestion, ShardSession
+from nda_index.pictures.search import find_regions
+from nda_index.query.protocol import Floats, ShardQuestion, ShardSession
 from nda_index.query.session import LocalSession
 from nda_index.query.shard import Shard
 
@@ -43,6 +46,23 @@ class LocalShards:
     def pixels(self, shard: int, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Read the pixels of a shard's images, uint8 [n, C, H, W]."""
         return self._shards[shard].corpus.pixels(image_ids)
+
+    def regions(self, picture: Image.Image, where: str | None, null: Floats) -> tuple[Region, ...]:
+        """Find the regions of a picture that indexed pictures explain; none where the index has no pictures."""
+        catalogues = [catalogue for shard in self._shards if (catalogue := shard.catalogue) is not None]
+        if len(catalogues) < len(self._shards):
+            return ()
+        allowed = None if where is None else [shard.allow(where) for shard in self._shards]
+        return find_regions(catalogues, picture, null, self._name, allowed)
+
+    def _name(self, image_ids: Sequence[int]) -> list[str]:
+        """Return the keys of images, in the order of their ids."""
+        offsets = np.cumsum([0, *(len(part) for part in self.present)])
+        shards = np.searchsorted(offsets, image_ids, side="right") - 1
+        return [
+            self._shards[shard].corpus.rows(np.array([image_id - offsets[shard]]))[0][0]
+            for shard, image_id in zip(shards, image_ids, strict=True)
+        ]
 
     def lost(self) -> frozenset[int]:
         """Return no shard: they are here."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,12 @@ from nda_index.errors import ConfigError
 from nda_index.exact import gpu
 from nda_index.exact.resident import ResidentPixels
 from nda_index.images import to_float
+from nda_index.pictures.catalogue import Catalogue, open_catalogue
 from nda_index.query.timing import StageTimer
 from nda_index.store.corpus import Corpus
 from nda_index.store.locks import ReadLease
 from nda_index.store.manifest import read_manifest
 from nda_index.store.tombstones import read_removed
-from nda_index.trust.null import read_null
 
 BLOCK = 1024  # images that are read and scored at a time: 12 MiB of floats at 32 x 32
 BACKENDS_BY_DEVICE = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
@@ -36,7 +37,6 @@ class Shard:
         corpus: its images.
         scales: its scales.
         coarse: the inverted lists of each scale.
-        null: the best evidence of unrelated pictures.
         present: bool [N], False for images that were removed.
         backend: what computes the exact stage.
     """
@@ -48,15 +48,24 @@ class Shard:
         self.scales = self.manifest.config.scales
         self.corpus = Corpus(folder, self.manifest.config.shape, self.manifest.table)
         self.coarse = open_coarse(folder, self.manifest)
-        self.null = read_null(folder, self.scales)
         self.present = np.ones(self.corpus.count, np.bool_)
         self.present[read_removed(folder, self.manifest)] = False
         self.backend = BACKENDS_BY_DEVICE[device]
+        self._folder, self._opening = folder, Lock()
+        self._catalogue: Catalogue | None = None
         self._resident = (
             ResidentPixels(self.corpus.pixels, self.corpus.count, self.corpus.shape, gpu.DEVICE, RESIDENT_BYTES)
             if device != "cpu" and gpu.available()
             else None
         )
+
+    @property
+    def catalogue(self) -> Catalogue | None:
+        """The windows of its pictures, read at the first call; None where the index has none."""
+        with self._opening:
+            if self._catalogue is None and self.manifest.config.pictures:
+                self._catalogue = open_catalogue(self._folder, list(self.manifest.files), self.corpus, self.present)
+            return self._catalogue
 
     @property
     def on_gpu(self) -> bool:

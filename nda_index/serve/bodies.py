@@ -148,6 +148,26 @@ class QueryPicture(Body):
     height: int
 
 
+class RegionBody(Body):
+    """A region of the picture that a region of an indexed one explains, each in pixels of its own picture."""
+
+    image_id: int
+    key: str
+    path: str | None
+    box: list[int]
+    source_box: list[int]
+    size: list[int]
+    mirrored: bool
+    zoom: float
+    turn: float
+    correlation: float
+    evidence: float
+    percentile: float | None
+    null_pictures: int
+    strong: bool
+    what: str
+
+
 class Answer(Body):
     """What every answer holds, apart from its images."""
 
@@ -160,6 +180,8 @@ class Answer(Body):
     mass_covered: float | None
     mass_error: float | None
     null_pictures: int
+    picture_size: list[int] | None
+    regions: list[RegionBody]
     seconds: dict[str, float]
 
 

@@ -3,11 +3,12 @@
 `open_source` counts a source's images and finds its metadata columns; `read_batches` decodes its images in order.
 """
 
-from nda_index.sources.base import OWN_COLUMNS, Failure, ImageBatch, OpenSource, RawImage, Source
+from nda_index.sources.base import OWN_COLUMNS, Describe, Failure, ImageBatch, OpenSource, RawImage, Source
 from nda_index.sources.reading import open_source, read_batches, select_positions
 
 __all__ = [
     "OWN_COLUMNS",
+    "Describe",
     "Failure",
     "ImageBatch",
     "OpenSource",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,11 +11,21 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from PIL import Image
 
 Source: TypeAlias = "str | PathLike[str] | Sequence[str | PathLike[str]] | NDArray[np.uint8]"
 
 IMAGE_ENDINGS = frozenset([".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"])
-OWN_COLUMNS = ("image_id", "key", "pixels", "sha256", "row_sha256")  # of an index; metadata cannot take these names
+OWN_COLUMNS = (
+    "image_id",
+    "key",
+    "pixels",
+    "sha256",
+    "row_sha256",
+    "nda_picture",
+)  # of an index; metadata cannot take these names
+Describe: TypeAlias = "Callable[[Image.Image, Path | None], Any]"  # an upright RGB picture, and its file
+
 CHUNK = 64  # images that are read, and decoded by a thread, at a time
 
 
@@ -52,12 +62,14 @@ class ImageBatch:
         keys: of the images.
         metadata: a row for each image.
         failures: images of this stretch of the source that could not be read; they have no row.
+        pictures: what a `Describe` said of each image; empty where none was given.
     """
 
     images: NDArray[np.uint8]
     keys: list[str]
     metadata: pa.Table
     failures: list[Failure]
+    pictures: list[Any] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from nda_index.errors import ConfigError, ImageDecodeError, SourceError
-from nda_index.images import decode_image, describe_input
+from nda_index.images import decode_image, describe_input, open_upright
 from nda_index.sources.arrays import open_array, open_npz
-from nda_index.sources.base import CHUNK, OWN_COLUMNS, Failure, ImageBatch, OpenSource, RawImage, Source
+from nda_index.sources.base import CHUNK, OWN_COLUMNS, Describe, Failure, ImageBatch, OpenSource, RawImage, Source
 from nda_index.sources.folders import open_folder
 from nda_index.sources.parquet import open_parquet
 from nda_index.sources.webdataset import open_webdataset
@@ -25,6 +26,13 @@ from nda_index.sources.webdataset import open_webdataset
 WORKERS = 2  # decoding threads; Pillow releases the interpreter lock
 AHEAD = 4 * WORKERS  # chunks that wait for the caller at most: enough to keep the threads busy, little enough to hold
 KINDS = "a folder of images, .parquet, .tar or .npz file(s), or a uint8 array [N, H, W, C]"
+
+
+class _Decoded(NamedTuple):
+    """Pixels of an image, and what is said of the picture."""
+
+    pixels: NDArray[np.uint8]
+    picture: Any
 
 
 def open_source(source: Source, *, columns: Sequence[str] | None = None) -> OpenSource:
@@ -99,7 +107,12 @@ def select_positions(source: OpenSource, positions: range) -> OpenSource:
 
 
 def read_batches(
-    source: OpenSource, image_size: tuple[int, int], channels: int, batch_size: int = 1024, start: int = 0
+    source: OpenSource,
+    image_size: tuple[int, int],
+    channels: int,
+    batch_size: int = 1024,
+    start: int = 0,
+    describe: Describe | None = None,
 ) -> Iterator[ImageBatch]:
     """Decode a source's images in order, on several threads, a bounded number ahead of the caller.
 
@@ -109,6 +122,7 @@ def read_batches(
         channels: 3 or 1.
         batch_size: images in a batch at most; all of a batch are in memory at once.
         start: number of images at the beginning that are left out.
+        describe: is called with each picture at its own size; what it returns is in a batch's pictures.
 
     Returns:
         Batches. An image that cannot be read is in a batch's failures and not in its images; reading goes on.
@@ -122,12 +136,12 @@ def read_batches(
         [4, 1]
     """
 
-    def decode(chunk: list[RawImage]) -> list[NDArray[np.uint8] | str]:
-        return [_decode_or_explain(raw, image_size, channels) for raw in chunk]
+    def decode(chunk: list[RawImage]) -> list[_Decoded | str]:
+        return [_decode_or_explain(raw, image_size, channels, describe) for raw in chunk]
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        ahead: deque[tuple[list[RawImage], Future[list[NDArray[np.uint8] | str]]]] = deque()
-        pending: list[tuple[RawImage, NDArray[np.uint8] | str]] = []
+        ahead: deque[tuple[list[RawImage], Future[list[_Decoded | str]]]] = deque()
+        pending: list[tuple[RawImage, _Decoded | str]] = []
         for chunk in _chunks(islice(source.read(), start, None)):
             ahead.append((chunk, pool.submit(decode, chunk)))
             if len(ahead) > AHEAD:
@@ -169,28 +183,35 @@ def _list_paths(source: str | PathLike[str] | Sequence[str | PathLike[str]]) -> 
     return [Path(name) for name in sorted(glob.glob(fspath(source), recursive=True))]
 
 
-def _decode_or_explain(raw: RawImage, image_size: tuple[int, int], channels: int) -> NDArray[np.uint8] | str:
+def _decode_or_explain(
+    raw: RawImage, image_size: tuple[int, int], channels: int, describe: Describe | None
+) -> _Decoded | str:
     """Decode an image, or give the reason why it cannot be read."""
     if raw.data is None:
         return "the source holds no bytes for it"
     try:
-        return decode_image(raw.data, image_size, channels)
+        if describe is None:
+            return _Decoded(decode_image(raw.data, image_size, channels), None)
+        picture = open_upright(raw.data)
+        path = raw.data if isinstance(raw.data, Path) else None
+        return _Decoded(decode_image(picture, image_size, channels), describe(picture, path))
     except ImageDecodeError as error:
         return str(error)
 
 
 def _make_batch(
-    pairs: list[tuple[RawImage, NDArray[np.uint8] | str]], schema: pa.Schema, size: tuple[int, int], channels: int
+    pairs: list[tuple[RawImage, _Decoded | str]], schema: pa.Schema, size: tuple[int, int], channels: int
 ) -> ImageBatch:
     good = [(raw, result) for raw, result in pairs if not isinstance(result, str)]
     images = np.empty((len(good), channels, *size), np.uint8)
-    for target, (_, pixels) in zip(images, good, strict=True):
-        target[:] = pixels
+    for target, (_, decoded) in zip(images, good, strict=True):
+        target[:] = decoded.pixels
     metadata = {
         name: pa.array([raw.metadata.get(name) for raw, _ in good], schema.field(name).type) for name in schema.names
     }
     failures = [Failure(raw.key, result) for raw, result in pairs if isinstance(result, str)]
-    return ImageBatch(images, [raw.key for raw, _ in good], pa.table(metadata, schema=schema), failures)
+    pictures = [decoded.picture for _, decoded in good if decoded.picture is not None]
+    return ImageBatch(images, [raw.key for raw, _ in good], pa.table(metadata, schema=schema), failures, pictures)
 
 
 def _chunks(raws: Iterator[RawImage]) -> Iterator[list[RawImage]]:

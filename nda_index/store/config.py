@@ -34,6 +34,7 @@ class IndexConfig:
         scales: of the index.
         source: kind of the source.
         coarse: of each scale, by its name.
+        pictures: whether regions of pictures at their own size can be found.
 
     Example:
         >>> coarse = {"p7r1": CoarseConfig(2, 256, "sq8")}
@@ -47,6 +48,7 @@ class IndexConfig:
     scales: tuple[Scale, ...]
     source: str
     coarse: Mapping[str, CoarseConfig]
+    pictures: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -61,6 +63,7 @@ class IndexConfig:
             "scales": [asdict(scale) for scale in self.scales],
             "source": self.source,
             "coarse": {name: asdict(coarse) for name, coarse in self.coarse.items()},
+            "pictures": self.pictures,
         }
 
     @classmethod
@@ -73,4 +76,5 @@ class IndexConfig:
             scales=tuple(Scale(**scale) for scale in values["scales"]),
             source=values["source"],
             coarse={name: CoarseConfig(**coarse) for name, coarse in values["coarse"].items()},
+            pictures=values.get("pictures", False),
         )

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from nda_index.errors import CorruptIndexError, QueryError, StorageError
 from nda_index.sources import OWN_COLUMNS, ImageBatch
 
+PICTURE = "nda_picture"  # column of the records of pictures, where an index has them
+
 
 class Images(Protocol):
     """Images [C, H, W] that are read by their ids, wherever they lie."""
@@ -125,6 +127,11 @@ class Corpus:
         rows = self._take(image_ids, self.schema.names)
         return rows.set_column(0, "image_id", pa.array(np.arange(start, start + len(image_ids))))
 
+    def pictures(self, image_ids: NDArray[np.int64]) -> list[dict[str, Any]]:
+        """Read the records of some images' pictures, in the order of their ids; the table must have them."""
+        records: list[dict[str, Any]] = self._take(image_ids, ["image_id", PICTURE])[PICTURE].to_pylist()
+        return records
+
     def _take(self, image_ids: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
         if len(image_ids) == 0:
             return self.schema.empty_table().select(list(columns))
@@ -150,8 +157,14 @@ def is_table_file(file: str, table: str = "") -> bool:
     return file.startswith(f"{table}.lance/") if table else ".lance/" in file
 
 
-def table_schema(shape: tuple[int, int, int], metadata: pa.Schema) -> pa.Schema:
-    """Return the schema of a table of images [C, H, W] that come with metadata columns."""
+def table_schema(shape: tuple[int, int, int], metadata: pa.Schema, picture: pa.DataType | None = None) -> pa.Schema:
+    """Return the schema of a table of images [C, H, W] that come with metadata columns.
+
+    Args:
+        shape: of the images.
+        metadata: names and types of the columns that come with them.
+        picture: type of the records of pictures; None where the table has none.
+    """
     own = [
         pa.field("image_id", pa.int64()),
         pa.field("key", pa.string()),
@@ -159,6 +172,8 @@ def table_schema(shape: tuple[int, int, int], metadata: pa.Schema) -> pa.Schema:
         pa.field("sha256", pa.binary(32)),
         pa.field("row_sha256", pa.binary(32)),
     ]
+    if picture is not None:
+        own.append(pa.field(PICTURE, picture))
     return pa.schema([*own, *metadata])
 
 
@@ -171,8 +186,10 @@ def as_rows(batch: ImageBatch, start: int, schema: pa.Schema) -> pa.Table:
         pa.FixedSizeListArray.from_arrays(pa.array(batch.images.reshape(-1)), batch.images[0].size),
         pa.array([hashlib.sha256(image).digest() for image in batch.images], pa.binary(32)),
         pa.array(_row_digests(batch.keys, batch.metadata), pa.binary(32)),
-        *(batch.metadata[name].combine_chunks() for name in schema.names[len(OWN_COLUMNS) :]),
     ]
+    if PICTURE in schema.names:
+        columns.append(pa.array(batch.pictures, schema.field(PICTURE).type))
+    columns += [batch.metadata[name].combine_chunks() for name in schema.names if name not in OWN_COLUMNS]
     return pa.table(columns, schema=schema)
 
 

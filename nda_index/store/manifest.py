@@ -20,7 +20,12 @@ from nda_index.store.folder import BUILDING, MANIFEST
 from nda_index.store.hashes import hash_ends, size_problem
 
 FORMAT_VERSION = 1
-FEATURES = ("removed", "shards", "evidence")  # of the format, that this version of nda_index knows beyond version 1
+FEATURES = (
+    "removed",
+    "shards",
+    "evidence",
+    "pictures",
+)  # of the format, that this version of nda_index knows beyond version 1
 
 _SELF_HASH = "manifest_sha256"
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from nda_index.errors import ConfigError
 
 STRONG = 0.99  # an image at or above this percentile of the null is called a strong match
+FEWEST = 99  # unrelated pictures: with fewer, nothing can reach `STRONG`
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,12 @@ class Verdict:
     pictures: int
 
     def __str__(self) -> str:
-        if not self.strong:
-            return "no strong match"
-        return f"strong match: stronger than {_round_down(self.percentile)} of unrelated pictures"
+        return f"strong match: {self.place}" if self.strong else "no strong match"
+
+    @property
+    def place(self) -> str:
+        """Where it lies among unrelated pictures, in words."""
+        return f"stronger than {_round_down(self.percentile)} of unrelated pictures"
 
 
 def find_percentile(evidence: float, null: NDArray[np.float64]) -> float:

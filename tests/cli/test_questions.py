@@ -3,6 +3,7 @@ from __future__ import annotations
 import inspect
 import json
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from nda_index.answer import report as report_module
 from nda_index.cli import questions
 from nda_index.errors import ConfigError, QueryError
 from nda_index.index import Index
 from nda_index.question import Question, as_question
 from tests.cli.running import Run
+from tests.conftest import encoded
 
 OPTIONS: dict[str, Any] = {  # every option of a question, with a value that is not its default
     "timesteps": (50, 200),
@@ -162,7 +165,10 @@ def test_means_without_more_images_than_a_shortlist_holds(
     tmp_path: Path,
     index_folder: Path,
     pictures: NDArray[np.uint8],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # The page has 800 pictures, which take seconds to make as small as they can be.
+    monkeypatch.setattr(report_module, "encode_png", partial(encoded, compress_level=1))
     Image.fromarray(pictures[7]).save(tmp_path / "7.png")
     arguments = [index_folder, tmp_path / "7.png", "--timestep", 100]
     report = tmp_path / "r.html"

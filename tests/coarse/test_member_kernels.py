@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 from nda_index.coarse import member_kernels
 from nda_index.coarse.cell_kernels import NOTHING
 from nda_index.coarse.cells import decode
-from nda_index.coarse.member_kernels import Lists, Visits, Windows
+from nda_index.coarse.member_kernels import Lists, Visits, Windows, freeze
 
 MEMBERS, CELLS, IMAGES, WINDOWS, ALIKE = 70, 3, 20, 5, np.float32(0.6)
 
@@ -45,6 +46,14 @@ def logits_of(lists: Lists, windows: Windows) -> NDArray[np.float64]:
 KINDS = [(12, 12, True), (9, 9, True), (12, 6, False), (9, 9, False), (12, 4, False), (28, 14, False), (40, 20, False)]
 
 
+def test_lists_of_files_and_of_memory_are_compiled_once() -> None:
+    lists = make_lists(12, 12, True)[0]
+    frozen = freeze(lists)
+    kinds = [numba.typeof(each) for each in (lists, frozen, freeze(frozen))]  # type: ignore[no-untyped-call]
+    assert kinds[0] != kinds[1] == kinds[2]
+    assert frozen.codes.base is lists.codes
+
+
 @pytest.mark.parametrize(("dimensions", "code_bytes", "by_coordinate"), KINDS)
 @pytest.mark.parametrize("some", [False, True])
 def test_the_sums_of_visits_are_those_of_the_definition(
@@ -55,7 +64,7 @@ def test_the_sums_of_visits_are_those_of_the_definition(
     if some:
         lists = lists._replace(allowed=takes_part)
     highest, total = np.full(5, NOTHING, np.float32), np.zeros(5, np.float32)
-    member_kernels.sum_visits(lists, visits, windows, 2, highest, total)
+    member_kernels.sum_visits(freeze(lists), visits, windows, 2, highest, total)
     weights = np.where(takes_part[lists.image_ids][:, None], np.exp2(logits_of(lists, windows)), 0)[:41]
     np.testing.assert_allclose((total * np.exp2(highest))[:4], weights.sum(axis=0)[[0, 1, 2, 4]], rtol=1e-4)
     assert total[4] == 0  # an empty cell
@@ -69,7 +78,7 @@ def test_votes_are_weights_summed_over_each_querys_windows_and_what_a_cell_gives
     even = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], np.float32)
     lists.image_ids[3] = IMAGES + 5  # a damaged file
     votes = np.zeros((2, IMAGES, 2), np.float32)
-    member_kernels.add_votes(lists, visits, windows, even, votes)
+    member_kernels.add_votes(freeze(lists), visits, windows, even, votes)
     weights, expected = np.exp2(np.minimum(logits_of(lists, windows), 16)), np.zeros((IMAGES, 2))
     for member, image in enumerate(lists.image_ids.tolist()):
         cell = 0 if member < 41 else 2

@@ -36,15 +36,15 @@ def softmax_over_all_members(cells: Cells, windows: QueryWindows, count: int) ->
         )
         ids.append(s.image_ids)
     y, image = np.concatenate(members) * units, np.concatenate(ids)
-    logits = np.empty((len(windows.vectors), len(y)))
-    for p, x in enumerate(windows.vectors * units):
-        products = y @ x - (1 - scan.REST_ALIKE) * y[:, -3] * x[-3]
-        logits[p] = (2 * products - (y**2).sum(axis=1) - (x**2).sum()) / (2 * windows.variances[p])
+    norms = (y**2).sum(axis=1)
     for owner in np.unique(windows.owners):
         mine = np.flatnonzero(windows.owners == owner)
-        weights = np.exp(logits[mine] - logits[mine].max())
+        x = windows.vectors[mine] * units
+        products = x @ y.T - (1 - scan.REST_ALIKE) * x[:, -3:-2] * y[:, -3]
+        logits = (2 * products - norms - (x**2).sum(axis=1)[:, None]) / (2 * windows.variances[mine][:, None])
+        weights = np.exp(logits - logits.max())
         weights *= windows.weights[mine][:, None] / weights.sum()
-        scores += np.bincount(np.tile(image, len(mine)), weights.reshape(-1), minlength=count)
+        scores += np.bincount(image, weights.sum(axis=0), minlength=count)
     return scores
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 def test_readers_never_see_a_mixed_state() -> None:
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "benchmarks.readers", "--minutes", "0.25", "--quiet"]
+    command = [sys.executable, "-m", "benchmarks.readers", "--minutes", "0.1", "--quiet"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 problems" in done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nda_index import ConfigError, Scale
-from nda_index.exact import image_scores, posterior, scores
+from nda_index.exact import cpu, cpu_kernels, image_scores, posterior, scores
+from nda_index.exact.cpu_distances import Images
+from nda_index.exact.simd import LANES
 
 
 def smooth_images(rng: np.random.Generator, *shape: int) -> NDArray[np.float64]:
@@ -121,6 +124,20 @@ def test_more_images_than_a_block_still_share_one_softmax(monkeypatch: pytest.Mo
     np.testing.assert_allclose(image_scores(noisy, train, Scale(3), signal=1.0, sigma=0.2), whole, rtol=1e-5)
     monkeypatch.setattr(posterior, "KEPT_BYTES", 0)
     np.testing.assert_allclose(image_scores(noisy, train, Scale(3), signal=1.0, sigma=0.2), whole, rtol=1e-5)
+
+
+def test_a_sample_of_many_images_needs_no_kernel_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[Images] = []
+
+    def sweep(images: Images, *others: Any) -> None:
+        compared.append(images)
+        cpu_kernels.sweep(images, *others)
+
+    monkeypatch.setattr(cpu, "sweep", sweep)
+    train = smooth_images(np.random.default_rng(5), cpu.SAMPLED * LANES, 1, 4, 4)
+    image_scores(train[0], train, Scale(3), signal=0.9, sigma=0.4, backend="cpu")
+    assert [len(images.train) for images in compared] == [512, 16, 512]
+    assert len({numba.typeof(images) for images in compared}) == 1  # type: ignore[no-untyped-call]
 
 
 def test_tensors_views_and_float32_give_the_same() -> None:

@@ -209,7 +209,8 @@ def test_a_source_that_fails_while_read_keeps_its_own_error(
 
 @pytest.mark.parametrize("memory", [1 << 30, 1_000_000])
 def test_every_codec_finds_an_image_among_its_like(tmp_path: Path, pictures: NDArray[np.uint8], memory: int) -> None:
-    index = nda.build_index(pictures, tmp_path / "x.nda", image_size=(24, 20), scales=[nda.Scale(5)], memory=memory)
+    options: dict[str, Any] = {"image_size": (24, 20), "scales": [nda.Scale(5)], "null": 0}
+    index = nda.build_index(pictures, tmp_path / "x.nda", memory=memory, **options)
     codec = index.manifest.config.coarse["p5r1"].codec
     assert codec == {1 << 30: "sq8", 1_000_000: "pq"}[memory]
     reopened = nda.open_index(tmp_path / "x.nda")

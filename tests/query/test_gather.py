@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 import nda_index as nda
+from nda_index.answer.region import Region
 from nda_index.coarse.lookups import Lookups
 from nda_index.query.conversation import Collection, Conversation, converse
 from nda_index.query.gather import average_images, collect_votes, fetch_rows, score_images
@@ -119,6 +121,9 @@ class ScriptedShards:
             self.begun[-1] += [] if shard in self._lost else [session]
         return made
 
+    def regions(self, picture: Image.Image, where: str | None, null: Floats) -> tuple[Region, ...]:
+        return ()
+
     def together(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
         replies = []
         for shard, call in zip([s for s in range(len(self.present)) if s not in self._lost], calls, strict=True):
@@ -140,7 +145,7 @@ class ScriptedShards:
 
 
 def ask(shards: ScriptedShards, work: Callable[[Conversation], Result], mode: str = "ann") -> Result:
-    collection = Collection(shards, (nda.Scale(1),), Null(np.empty(0), ()), 4, None, "")
+    collection = Collection(shards, (nda.Scale(1),), Null(np.empty(0), ()), np.empty(0), 4, None, "")
     question = Question((100,), mode=mode)  # type: ignore[arg-type]
     views = tuple(question.views(PIXELS, collection.scales))
     return converse(collection, ShardQuestion(question, PIXELS, views, Lookups((), ()), 4), work)

@@ -207,4 +207,4 @@ def test_a_key_in_json_is_refused_too(tmp_path: Path) -> None:
 
 
 def test_the_names_of_the_index_are_the_columns_of_its_table() -> None:
-    assert tuple(table_schema((3, 2, 2), pa.schema([])).names) == OWN_COLUMNS
+    assert tuple(table_schema((3, 2, 2), pa.schema([]), pa.binary()).names) == OWN_COLUMNS

@@ -1,0 +1,65 @@
+"""The null of the regions' verdicts: the evidence that pictures get which the collection has nothing to do with.
+
+Pictures of the collection are asked turned by a quarter, without themselves. Windows know their direction, and a piece
+may be turned by 20 degrees at most, so near-copies do not count, but regular patterns, which fit anywhere, do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from nda_index.pictures.catalogue import FOLDER, Catalogue, read_picture
+from nda_index.pictures.placements import find_placements
+from nda_index.pictures.windows import ASKED, find_windows
+from nda_index.progress import Progress
+from nda_index.store.arrow import read_arrow, write_arrow
+
+NULL = f"{FOLDER}/null.arrow"
+_TOGETHER = 2  # pictures that are asked at the same time
+_ENLARGED = 3  # a small copy, so that it has as many windows as a picture that is asked about
+
+
+def make_null(catalogues: Sequence[Catalogue], pictures: int, report: Progress) -> NDArray[np.float64]:
+    """Ask turned pictures of a collection, and return the best evidence of each.
+
+    Args:
+        catalogues: the collection, in parts.
+        pictures: how many of it are asked. 99 or more are needed for a strong verdict; each takes a third of a second.
+        report: is called with ("null of regions", done, total).
+    """
+    there = np.flatnonzero(np.concatenate([catalogue.sizes[:, 0] for catalogue in catalogues]))
+    chosen = np.random.default_rng(0).choice(there, min(pictures, len(there)), replace=False)
+    best: list[float] = []
+    with ThreadPoolExecutor(_TOGETHER) as pool:
+        for odds in pool.map(lambda number: _ask_turned(catalogues, number), chosen.tolist()):
+            best.append(odds)
+            report("null of regions", len(best), len(chosen))
+    return np.array(best, np.float64)
+
+
+def _ask_turned(catalogues: Sequence[Catalogue], number: int) -> float:
+    """Evidence of the best placement in a picture of the collection, turned and asked without itself."""
+    copy = read_picture(catalogues, number).open_copy().convert("L").transpose(Image.Transpose.ROTATE_90)
+    asked = copy.resize((copy.width * _ENLARGED, copy.height * _ENLARGED), Image.Resampling.BICUBIC)
+    cuts = np.cumsum([len(catalogue.sizes) for catalogue in catalogues])
+    others = np.split(np.arange(cuts[-1]) != number, cuts[:-1])
+    placements = find_placements(catalogues, find_windows(asked, ASKED), others)
+    return placements[0].odds if placements else 0.0
+
+
+def write_null(folder: Path, evidence: NDArray[np.float64]) -> None:
+    """Write a null into an index's folder."""
+    write_arrow(folder / NULL, {"evidence": evidence}, {})
+
+
+def read_null(folder: Path, files: Container[str]) -> NDArray[np.float64]:
+    """Read what `write_null` wrote, if it is among the files of the index; empty where it is not."""
+    if NULL not in files:
+        return np.empty(0)
+    return np.asarray(read_arrow(folder / NULL)[0]["evidence"].to_numpy(), np.float64)

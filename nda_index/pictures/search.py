@@ -1,0 +1,113 @@
+"""From a picture to its regions: windows, placements, pixels, verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from nda_index.answer.region import Box, Region
+from nda_index.pictures.catalogue import Catalogue, read_picture
+from nda_index.pictures.comparison import Fit, compare
+from nda_index.pictures.placements import Placement, find_placements
+from nda_index.pictures.record import IndexedPicture
+from nda_index.pictures.windows import ASKED, find_windows
+from nda_index.trust.verdict import find_percentile
+
+REGIONS = 10  # of an answer, at most
+_LARGEST = 1024  # pixels of the question's shorter side, where pixels are compared
+_SAME = 0.6  # of two boxes that overlap by more, with one picture, the less evident is left out
+
+Name = Callable[[Sequence[int]], Sequence[str]]  # image ids to keys
+
+
+def find_regions(
+    catalogues: Sequence[Catalogue],
+    picture: Image.Image,
+    null: NDArray[np.float64],
+    name: Name,
+    allowed: Sequence[NDArray[np.bool_]] | None = None,
+) -> tuple[Region, ...]:
+    """Find the regions of a picture that indexed pictures explain, the most evident first.
+
+    Args:
+        catalogues: the collection, in parts.
+        picture: of any size.
+        null: float64 [m], evidence of unrelated pictures; empty where there is none.
+        name: returns keys of images.
+        allowed: for each catalogue bool [N], the pictures that may be found; all by default.
+
+    Returns:
+        At most `REGIONS`, each of another picture or another place.
+    """
+    placements = find_placements(catalogues, find_windows(picture, ASKED), allowed)
+    scale = min(1.0, _LARGEST / min(picture.size))
+    size = [max(1, round(length * scale)) for length in picture.size]
+    luma = np.asarray(picture.convert("L").resize((size[0], size[1]), Image.Resampling.BILINEAR, reducing_gap=2.0))
+    regions: list[Region] = []
+    keys = name([placement.picture for placement in placements])
+    for placement, key in zip(placements, keys, strict=True):
+        indexed = read_picture(catalogues, placement.picture)
+        fit = _compare(luma, scale, indexed, placement)
+        box = _round_box(fit.box, picture.size)
+        if any(other.image_id == placement.picture and _overlap(other.box, box) > _SAME for other in regions):
+            continue
+        percentile = find_percentile(placement.odds, null) if len(null) else float("nan")
+        regions.append(
+            Region(
+                image_id=placement.picture,
+                key=key,
+                path=indexed.path,
+                box=box,
+                source_box=_map_box(box, fit.to_picture, indexed.size, placement.mirrored),
+                size=indexed.size,
+                mirrored=placement.mirrored,
+                zoom=abs(placement.zoom),
+                turn=float(np.degrees(np.angle(placement.zoom))) * (-1 if placement.mirrored else 1),
+                correlation=fit.correlation,
+                evidence=placement.odds,
+                percentile=percentile,
+                null_pictures=len(null),
+            )
+        )
+    return tuple(regions[:REGIONS])
+
+
+def _compare(luma: NDArray[np.uint8], scale: float, indexed: IndexedPicture, placement: Placement) -> Fit:
+    """Compare at the question's reduced size; the fit is in pixels of the question as it was asked."""
+    copy = np.asarray(indexed.open_copy().convert("L"))
+    if placement.mirrored:
+        copy = np.ascontiguousarray(copy[:, ::-1])
+    reduced = Placement(
+        placement.picture, placement.mirrored, placement.zoom * scale, placement.shift * scale, placement.odds,
+        placement.asked * (scale, scale, scale, 1),
+    )  # fmt: skip
+    fit = compare(luma, copy, copy.shape[1] / indexed.size[0], reduced)
+    left, top, right, bottom = (edge / scale for edge in fit.box)
+    return Fit((left, top, right, bottom), fit.to_picture * (scale, scale, 1), fit.correlation, fit.share)
+
+
+def _round_box(box: tuple[float, float, float, float], size: tuple[int, int]) -> Box:
+    left, top, right, bottom = (round(edge) for edge in box)
+    left, top = min(max(left, 0), size[0] - 1), min(max(top, 0), size[1] - 1)
+    return left, top, min(max(right, left + 1), size[0]), min(max(bottom, top + 1), size[1])
+
+
+def _map_box(box: Box, to_picture: NDArray[np.float64], size: tuple[int, int], mirrored: bool) -> Box:
+    """Box of the indexed picture that a box of the question comes from."""
+    left, top, right, bottom = box
+    corners = np.array([[left, top, 1], [right, top, 1], [right, bottom, 1], [left, bottom, 1]]) @ to_picture.T
+    if mirrored:
+        corners[:, 0] = size[0] - corners[:, 0]
+    (x0, y0), (x1, y1) = corners.min(axis=0), corners.max(axis=0)
+    return _round_box((float(x0), float(y0), float(x1), float(y1)), size)
+
+
+def _overlap(one: Box, other: Box) -> float:
+    """Area that two boxes share, over that of the smaller."""
+    width = max(0, min(one[2], other[2]) - max(one[0], other[0]))
+    height = max(0, min(one[3], other[3]) - max(one[1], other[1]))
+    smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    return width * height / smaller
