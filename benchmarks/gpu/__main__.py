@@ -61,7 +61,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="tiny sizes, for the interpreter")
     parser.add_argument("--sweep", action="store_true", help="time tunings, and nothing else")
     parser.add_argument("--inside", default="128.4.1.168", help="TILE.WARPS.STAGES.REGISTERS; several with --sweep")
-    parser.add_argument("--border", default="64.4.2.128", help="TILE.WARPS.STAGES.REGISTERS; several with --sweep")
+    parser.add_argument("--border", default="64.4.1.128", help="TILE.WARPS.STAGES.REGISTERS; several with --sweep")
     parser.add_argument("--rows", default="", help="with --sweep: some of the rows, as '7 clean,14/2 noisy'")
     parser.add_argument("--images", type=int, help="instead of 50,000")
     parser.add_argument("--share", default="0/1", help="with --sweep: I/N, every N-th tuning from the I-th on")

@@ -24,7 +24,9 @@ from nda_index.scales import parse_scale  # noqa: E402
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare few images in every way, and print the largest error of each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--query-tile", type=int, default=64, help="128 is refused elsewhere: it crashes on an H200")
+    parser.add_argument(
+        "--query-tile", type=int, default=64, help="128, which `Tuning` refuses, crashes with ptxas 12.8"
+    )
     parser.add_argument("--scales", default="7,14/2,3,20")
     parser.add_argument("--images", type=int, default=4)
     options = parser.parse_args(arguments)
