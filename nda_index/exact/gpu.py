@@ -2,7 +2,7 @@
 
 The kernels (`nda_index.exact.gpu_kernels`) compare windows of equal overhang of images that are made of bytes, without
 `per_image_topk`, where sigma bears the rounding of products (`gpu_launch.LARGEST_ERROR`). For all else there is
-`nda_index.exact.gpu_plain`: float64 on the same device, some thirty times slower. `start_masses` chooses for each
+`nda_index.exact.gpu_plain`: float64 on the same device, some sixty times slower. `start_masses` chooses for each
 query.
 
 Weights are float32 numbers relative to a good match at each position, found in a sample of the images or known from

@@ -44,8 +44,9 @@ def image_scores(
             takes memory for positions x K, and time that grows with K.
         mirror: the mirror images of the training images belong to the training set too, with one score an image. It
             doubles the time.
-        backend: "reference" (float64 torch, slow), "cpu", "gpu" (Triton; not with `per_image_topk`, nor where sigma^2
-            is below 0.002), or "auto": the GPU where there is one that can, else the CPU.
+        backend: "reference" (float64 torch, slow), "cpu", "gpu" (tensor cores by Triton; float64 for `per_image_topk`,
+            little noise and pixels that are not bytes, sixty times slower), or "auto": the GPU where there is one,
+            else the CPU.
 
     Returns:
         float64 [N]; without `per_image_topk` they sum to the scale's weight times its number of query positions.
