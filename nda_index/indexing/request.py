@@ -133,10 +133,12 @@ def _shorter_side(raw: RawImage) -> int:
     """Shorter side of an image in pixels, by its header; 0 where it cannot be read."""
     if isinstance(raw.data, np.ndarray):
         return int(min(raw.data.shape[:2]))
+    if raw.data is None:
+        return 0
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(raw.data) if isinstance(raw.data, bytes) else raw.data) as picture:  # type: ignore[arg-type]
+            with Image.open(io.BytesIO(raw.data) if isinstance(raw.data, bytes) else raw.data) as picture:
                 return int(min(picture.size))
     except (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, Image.DecompressionBombError):
         return 0
