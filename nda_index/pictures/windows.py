@@ -209,5 +209,6 @@ def _project(kind: Kind, descriptors: NDArray[np.float32]) -> NDArray[np.uint8]:
 @cache
 def _projection(kind: Kind) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean [128] and axes [128, DIMENSIONS], which `python -m benchmarks.pictures.project` fits."""
-    with np.load(files(__package__).joinpath("projections.npz").open("rb"), allow_pickle=False) as arrays:
+    file = files(__package__).joinpath("projections.npz")
+    with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
         return arrays[f"{kind}_mean"], arrays[f"{kind}_axes"]
