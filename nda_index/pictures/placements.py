@@ -110,8 +110,10 @@ def match_windows(
         if count == 0:
             continue
         distances, owners, frames = _nearest(catalogues, kind, np.concatenate([asked.codes, asked.mirrored]), allowed)
-        last = np.minimum(distances[:count, -1], distances[count:, -1])
-        odds = 1 - distances / (np.concatenate([last, last])[:, None] + 1e-9)
+        known = np.where(owners >= 0, distances, 0.0)
+        last = known.max(axis=1)  # before the tenth, where fewer are near: a condition may leave few pictures
+        last = np.where(last > 0, last, np.inf).reshape(2, count).min(axis=0)
+        odds = 1 - known / (np.tile(last, 2)[:, None] + 1e-9)
         window, column = np.nonzero((owners >= 0) & (odds > 0))
         mirrored = window >= count
         found = frames[window, column]
