@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import nda_index as nda
+from tests.pictures.scenes import write_photographs
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported: its kernels run on the CPU, slowly
@@ -57,6 +58,21 @@ def index_folder(tmp_path_factory: pytest.TempPathFactory, pictures: NDArray[np.
 @pytest.fixture(scope="session")
 def index(index_folder: Path) -> nda.Index:
     return nda.open_index(index_folder)
+
+
+@pytest.fixture(scope="session")
+def photograph_index_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of photographs at their own size, tests/pictures/scenes.py; tests that change it must copy it."""
+    folder = tmp_path_factory.mktemp("photographs")
+    (folder / "source").mkdir()
+    write_photographs(folder / "source")
+    nda.build_index(folder / "source", folder / "photographs.nda", image_size=16, scales=[nda.Scale(5)], null=4).close()
+    return folder / "photographs.nda"
+
+
+@pytest.fixture(scope="session")
+def photograph_index(photograph_index_folder: Path) -> nda.Index:
+    return nda.open_index(photograph_index_folder)
 
 
 @pytest.fixture(scope="module")
