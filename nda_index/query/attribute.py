@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.answer.attribution import Attribution
+from nda_index.answer.region import Region
 from nda_index.exact.maps import evidence_maps
 from nda_index.exact.views import scales_of, total_score
 from nda_index.images import to_float
@@ -75,9 +76,10 @@ def attribute(collection: Collection, query: Query) -> Attribution:
         )  # fmt: skip
     with timer.stage("verdict"):
         judgement = _judge(query.pixels, search.rows.pixels, collection)
-    with timer.stage("regions"):
-        where = query.question.where
-        regions = collection.shards.regions(query.picture, where, collection.regions_null) if query.picture else ()
+    regions: tuple[Region, ...] = ()
+    if query.picture is not None:
+        with timer.stage("regions"):
+            regions = collection.shards.regions(query.picture, query.question.where, collection.regions_null)
     scores = search.scored.scores[search.best]
     return Attribution(
         image_ids=search.scored.image_ids[search.best],

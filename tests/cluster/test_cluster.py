@@ -18,6 +18,7 @@ from nda_index.serve.reload import stamp, state
 from nda_index.store.manifest import read_manifest
 from nda_index.store.verify import verify
 from nda_index.trust import coverage
+from tests.pictures.scenes import pasted, scene
 
 ray = pytest.importorskip("ray")
 
@@ -142,6 +143,27 @@ def test_a_service_notices_changes_of_shards(sharded: Path, pictures: NDArray[np
     with nda.open_index(folder) as index:
         assert state(folder)[0] == index.manifest.index_hash
     assert state(folder)[1] != before[1]
+
+
+def test_photographs_in_shards_have_regions(machines: Any, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    for seed in range(4):
+        scene(seed, (200, 150)).save(tmp_path / "source" / f"{seed}.png", compress_level=1)
+    folder = tmp_path / "x.nda"
+    build_shards(str(tmp_path / "source"), folder, shards=2, null=3, **OPTIONS)
+    assert verify(folder) == []
+    manifest = read_manifest(folder)
+    assert (manifest.config.pictures, "pictures" in manifest.features) == (True, True)
+    question = pasted(scene(2, (200, 150)).crop((20, 10, 150, 130))).picture
+    with cluster.open_cluster(folder) as far, nda.open_index(folder) as near:
+        for index in (far, near):
+            answer = index.attribute(question, top=1, mode="exact")
+            region = answer.regions[0]
+            assert (region.image_id, region.key, region.null_pictures) == (2, "2.png", 3)
+            assert region.evidence > 20
+            assert region.percentile == 3 / 4
+            others = index.attribute(question, top=1, mode="exact", where="key <> '2.png'").regions
+            assert "2.png" not in {other.key for other in others}
 
 
 def shards_of(index: nda.Index) -> cluster.RayShards:

@@ -1,141 +1,213 @@
-"""Regions of photographs: a piece is found where it was pasted, whatever was done to it."""
-
 from __future__ import annotations
 
-import io
-import shutil
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image
 
 import nda_index as nda
 from nda_index.answer.region import Region
-from tests.pictures.scenes import BROKEN, POINT, SCENES, overlap, pasted, scene, soft
+from nda_index.coarse.neighbours import NeighbourLists, assign_cells, train_centroids
+from nda_index.images import open_upright
+from nda_index.pictures.catalogue import Catalogue, Members
+from nda_index.pictures.search import REGIONS, find_regions
+from nda_index.query.shard import Shard
+from tests.conftest import encoded
+from tests.pictures.scenes import PLAIN, SCENES, SIZE, STRIP, Pasted, overlap, pasted, scene, soft
 
-CUT = 60, 40, 240, 200  # of a scene
+CROP = 60, 40, 240, 200
+PIECE = scene(3).crop(CROP)
+MIRROR = Image.Transpose.FLIP_LEFT_RIGHT
+NULL = np.linspace(0, 6, 199)  # of 199 unrelated pictures: more than scenes get from one another
 
 
-def ask(index: nda.Index, picture: Image.Image, where: str | None = None) -> tuple[Region, ...]:
-    return index.attribute(picture, timestep=50, top=1, where=where).regions
+@pytest.fixture(scope="module")
+def catalogue(photograph_index_folder: Path) -> Catalogue:
+    made = Shard(photograph_index_folder, "cpu").catalogue
+    assert made is not None
+    return made
 
 
-def coded(piece: Image.Image) -> Image.Image:
-    buffer = io.BytesIO()
-    piece.save(buffer, "JPEG", quality=40)
-    return Image.open(buffer).convert("RGB")
+def name(image_ids: Sequence[int]) -> list[str]:
+    return [f"key {image_id}" for image_id in image_ids]
 
 
-EDITS: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "plain": lambda piece: piece,
-    "mirrored": ImageOps.mirror,
-    "larger": lambda piece: piece.resize((252, 224), Image.Resampling.BICUBIC),
-    "smaller": lambda piece: piece.resize((126, 112), Image.Resampling.LANCZOS),
-    "darker": lambda piece: ImageEnhance.Brightness(piece).enhance(0.7),
-    "JPEG": coded,
+def found_in(catalogue: Catalogue, picture: Image.Image) -> tuple[Region, ...]:
+    return find_regions([catalogue], picture, NULL, name)
+
+
+def jpeg(picture: Image.Image) -> Image.Image:
+    return open_upright(encoded(picture, "JPEG", quality=40))
+
+
+TURNED = scene(3).rotate(-8, Image.Resampling.BICUBIC).crop(CROP)
+CASES: dict[str, tuple[Image.Image, float, bool, float]] = {  # a piece, its zoom, whether mirrored, its turn
+    "plain": (PIECE, 1.0, False, 0.0),
+    "larger": (PIECE.resize((270, 240), Image.Resampling.BICUBIC), 1.5, False, 0.0),
+    "smaller": (PIECE.resize((108, 96), Image.Resampling.BICUBIC), 0.6, False, 0.0),
+    "mirrored": (PIECE.transpose(MIRROR), 1.0, True, 0.0),
+    "larger and mirrored": (PIECE.transpose(MIRROR).resize((252, 224), Image.Resampling.BICUBIC), 1.4, True, 0.0),
+    "in another light": (PIECE.point(lambda value: round(255 * (value / 255) ** 1.6 * 0.8 + 20)), 1.0, False, 0.0),
+    "grey": (PIECE.convert("L").convert("RGB"), 1.0, False, 0.0),
+    "compressed": (jpeg(PIECE), 1.0, False, 0.0),
+    "turned": (TURNED, 1.0, False, 8.0),
 }
-ZOOMS = {"larger": 1.4, "smaller": 0.7}
 
 
-@pytest.mark.parametrize("edit", EDITS)
-def test_a_piece_is_found_with_its_place_and_what_was_done_to_it(photograph_index: nda.Index, edit: str) -> None:
-    question = pasted(EDITS[edit](scene(3).crop(CUT)))
-    best = ask(photograph_index, question.picture)[0]
-    assert best.key == "03.png"
-    assert best.mirrored == (edit == "mirrored")
-    assert best.zoom == pytest.approx(ZOOMS.get(edit, 1.0), rel=0.03)
-    assert overlap(best.box, question.box) > 0.7
-    assert overlap(best.source_box, CUT) > 0.7
-    assert best.path is not None and Path(best.path).name == "03.png"
-    assert best.correlation > 0.6
+@pytest.mark.parametrize(
+    ("case", "ground"),
+    [*((case, "soft") for case in CASES), ("plain", "busy"), ("smaller", "busy"), ("larger and mirrored", "busy")],
+)
+def test_the_region_of_a_piece_is_found(catalogue: Catalogue, case: str, ground: str) -> None:
+    piece, zoom, mirrored, turn = CASES[case]
+    picture, box = pasted(piece, ground=soft(1) if ground == "soft" else scene(50, (480, 400)))
+    region, *others = found_in(catalogue, picture)
+    assert (region.image_id, region.key, region.mirrored, region.size) == (3, "key 3", mirrored, SIZE)
+    assert str(region.path).endswith("03.png")
+    assert (region.strong, region.null_pictures) == (True, 199)
+    assert region.percentile == 0.995
+    assert region.zoom == pytest.approx(zoom, rel=0.04)
+    assert region.turn == pytest.approx(turn, abs=1.5)
+    assert region.correlation > 0.7
+    assert overlap(region.box, box) > 0.55
+    assert overlap(region.source_box, CROP) > (0.55 if turn == 0 else 0.4)
+    # The box of the source is where the box of the question comes from.
+    for axis in (0, 1):
+        there, here = (edges[axis + 2] - edges[axis] for edges in (region.source_box, region.box))
+        assert there * zoom == pytest.approx(here, rel=0.1 if turn == 0 else 0.3)
+    assert not any(other.strong for other in others)
 
 
-def test_pieces_of_two_pictures_are_two_regions(photograph_index: nda.Index) -> None:
-    ground = pasted(scene(1).crop(CUT), (10, 10), soft(2, (480, 400)))
-    question = pasted(scene(5).crop(CUT), (270, 220), ground.picture)
-    first, second = ask(photograph_index, question.picture)[:2]
-    assert {first.key, second.key} == {"01.png", "05.png"}
-    boxes = {"01.png": ground.box, "05.png": question.box}
-    assert all(overlap(region.box, boxes[region.key]) > 0.6 for region in (first, second))
+def test_source_boxes_of_mirrored_pieces_lie_where_the_piece_lies(catalogue: Catalogue) -> None:
+    """Pieces at the left and at the right of a picture, which would be exchanged if the mirror were forgotten."""
+    for left in (0, SIZE[0] - 130):
+        crop = left, 50, left + 130, 210
+        piece = scene(6).crop(crop).transpose(MIRROR)
+        region = found_in(catalogue, pasted(piece).picture)[0]
+        assert (region.image_id, region.mirrored) == (6, True)
+        assert overlap(region.source_box, crop) > 0.6
 
 
-def test_what_was_never_indexed_has_less_evidence_than_a_piece(photograph_index: nda.Index) -> None:
-    piece = ask(photograph_index, pasted(scene(2).crop(CUT)).picture)[0].evidence
-    strange = ask(photograph_index, scene(99, (480, 400)))
-    assert max([region.evidence for region in strange], default=0.0) < piece / 4
+def test_a_large_picture_is_compared_at_a_smaller_size_and_told_in_its_own_pixels(catalogue: Catalogue) -> None:
+    picture, box = pasted(PIECE.resize((540, 480), Image.Resampling.BICUBIC), (400, 700), soft(1, (1500, 1300)))
+    region = found_in(catalogue, picture)[0]
+    assert (region.image_id, region.strong) == (3, True)
+    assert region.zoom == pytest.approx(3, rel=0.04)
+    assert overlap(region.box, box) > 0.65
+    assert overlap(region.source_box, CROP) > 0.65
 
 
-def test_boxes_are_in_pixels_of_a_question_of_any_size(photograph_index: nda.Index) -> None:
-    question = pasted(scene(4).crop(CUT), (700, 300), soft(1, (1900, 1400)))
-    large = question.picture.resize((3800, 2800), Image.Resampling.BICUBIC)
-    best = ask(photograph_index, large)[0]
-    assert best.key == "04.png"
-    assert overlap(best.box, tuple(2 * edge for edge in question.box)) > 0.6
+def test_two_pieces_are_two_regions(catalogue: Catalogue) -> None:
+    first = pasted(PIECE, (20, 20), soft(2, (600, 480)))
+    both = pasted(scene(0).crop((100, 60, 280, 220)), (380, 280), first.picture)
+    strong = [region for region in found_in(catalogue, both.picture) if region.strong]
+    assert {region.image_id for region in strong} == {0, 3}
+    boxes = {region.image_id: region.box for region in strong}
+    assert min(overlap(boxes[3], first.box), overlap(boxes[0], both.box)) > 0.6
+    assert [region.evidence for region in strong] == sorted((region.evidence for region in strong), reverse=True)
 
 
-def test_a_condition_leaves_pictures_out(photograph_index: nda.Index) -> None:
-    picture = pasted(scene(3).crop(CUT)).picture
-    assert "03.png" not in [region.key for region in ask(photograph_index, picture, "key != '03.png'")]
-    assert [region.key for region in ask(photograph_index, picture, "key = '03.png'")][:1] == ["03.png"]
+def test_a_piece_that_is_there_twice_has_two_regions(catalogue: Catalogue) -> None:
+    first = pasted(PIECE, (20, 20), soft(2, (640, 480)))
+    both = pasted(PIECE, (390, 290), first.picture)
+    strong = [region for region in found_in(catalogue, both.picture) if region.strong]
+    assert {region.image_id for region in strong} == {3}
+    for box in (first.box, both.box):
+        assert max(overlap(region.box, box) for region in strong) > 0.6
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3000, 20), (50, 40)])
-@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "CMYK", "I;16"])
-def test_a_picture_without_structure_has_no_region(
-    photograph_index: nda.Index, size: tuple[int, int], mode: str
-) -> None:
-    picture = Image.fromarray(np.full(size[::-1], 9000, np.uint16)) if mode == "I;16" else Image.new(mode, size)
-    assert ask(photograph_index, picture) == ()
+def test_nothing_of_an_unrelated_picture_is_strong(catalogue: Catalogue) -> None:
+    for seed in range(60, 62):
+        regions = found_in(catalogue, scene(seed, (480, 400)))
+        assert not any(region.strong for region in regions)
+        assert len(regions) <= REGIONS
+    for picture in (soft(3), Image.new("RGB", (300, 300), "green"), Image.new("RGB", (1, 1))):
+        assert not any(region.strong for region in found_in(catalogue, picture))
 
 
-def test_broken_files_are_listed_and_odd_pictures_indexed(photograph_index_folder: Path) -> None:
-    failures = pq.read_table(photograph_index_folder / "failures.parquet")
-    assert failures["key"].to_pylist() == [BROKEN]
-    with nda.open_index(photograph_index_folder) as index:
-        assert len(index) == SCENES + 3
-        assert index.manifest.features.count("pictures") == 1
+def test_without_a_null_nothing_is_judged(catalogue: Catalogue) -> None:
+    region = find_regions([catalogue], pasted(PIECE).picture, np.empty(0), name)[0]
+    assert (region.image_id, region.strong, region.null_pictures) == (3, False, 0)
+    assert np.isnan(region.percentile)
+    few = find_regions([catalogue], pasted(PIECE).picture, NULL[:98], name)[0]
+    assert (few.strong, few.percentile) == (False, 98 / 99)  # fewer than 99 pictures support no strong match
 
 
-def test_removed_pictures_are_not_found_and_added_ones_are(photograph_index_folder: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "changed.nda"
-    shutil.copytree(photograph_index_folder, folder)
-    nda.remove_images(folder, keys=["03.png", POINT])
-    new = tmp_path / "new"
-    new.mkdir()
-    scene(50).save(new / "new.png")
-    nda.add_images(folder, new)
-    gone, added = pasted(scene(3).crop(CUT)).picture, pasted(scene(50).crop(CUT)).picture
-    for _ in range(2):
-        with nda.open_index(folder) as index:
-            assert "03.png" not in [region.key for region in ask(index, gone)]
-            found = ask(index, added)[0]
-            assert (found.key, found.image_id) == (
-                "new.png",
-                len(index.image_ids) - 1 + index.manifest.counts["removed"],
-            )
-            assert ask(index, pasted(scene(6).crop(CUT)).picture)[0].key == "06.png"
-        nda.compact(folder)
-    with nda.open_index(folder) as index:
-        assert index.manifest.counts["removed"] == 0
+def test_a_small_question_and_odd_shapes_are_answered(catalogue: Catalogue) -> None:
+    region = found_in(catalogue, scene(3).resize((62, 50), Image.Resampling.LANCZOS))[0]
+    assert region.image_id == 3
+    assert region.zoom == pytest.approx(62 / SIZE[0], rel=0.1)
+    grain = np.random.default_rng(3).integers(0, 256, (20, 3000, 3), np.uint8)
+    strip = found_in(catalogue, Image.fromarray(grain))[0]
+    assert (strip.image_id, strip.size, strip.strong) == (SCENES + 2, (3000, 20), True)
+    for size in ((1, 1), (9, 9), (1, 500), (20, 3000), (5000, 12)):
+        noise = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), np.uint8)
+        for region in found_in(catalogue, Image.fromarray(noise)):
+            assert not region.strong
+            assert_in(region.box, size)
+            assert_in(region.source_box, region.size)
 
 
-def test_regions_are_saved_with_the_answer(photograph_index: nda.Index, tmp_path: Path) -> None:
-    answer = photograph_index.attribute(pasted(scene(3).crop(CUT)).picture, timestep=50, top=3)
-    answer.save(tmp_path / "answer.arrow")
-    kept = nda.read_answer(tmp_path / "answer.arrow")
-    assert kept.regions == answer.regions
-    assert kept.picture_size == answer.picture_size == (480, 400)
-    assert [region["key"] for region in answer.to_dict()["regions"]][0] == "03.png"
+def assert_in(box: tuple[int, int, int, int], size: tuple[int, int]) -> None:
+    assert 0 <= box[0] < box[2] <= size[0]
+    assert 0 <= box[1] < box[3] <= size[1]
 
 
-def test_small_images_have_no_windows_and_no_regions(tmp_path: Path) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
-    with nda.build_index(images, tmp_path / "small.nda", scales=[nda.Scale(5)], null=0) as index:
-        answer = index.attribute(images[3], timestep=50, top=3)
-        assert (answer.regions, answer.picture_size) == ((), None)
-        assert not index.manifest.config.pictures
-        assert not (tmp_path / "small.nda" / "pictures").exists()
-        assert "pictures" not in index.manifest.features
+def test_only_what_is_allowed_is_found(catalogue: Catalogue) -> None:
+    picture = pasted(PIECE).picture
+    allowed = np.ones(len(catalogue.sizes), np.bool_)
+    allowed[3] = False
+    regions = find_regions([catalogue], picture, NULL, name, [allowed])
+    assert not any(region.strong or region.image_id == 3 for region in regions)
+    region = find_regions([catalogue], picture, NULL, name, [~allowed])[0]
+    assert (region.image_id, region.strong) == (3, True)
+    assert find_regions([catalogue], picture, NULL, name, [np.zeros_like(allowed)]) == ()
+
+
+def test_several_catalogues_give_the_regions_of_one(catalogue: Catalogue) -> None:
+    divided = [part(catalogue, 0, 3), part(catalogue, 3, SCENES + 3)]
+    for case in ("plain", "larger and mirrored"):
+        picture = pasted(CASES[case][0], ground=scene(50, (480, 400))).picture
+        whole = found_in(catalogue, picture)[0]
+        parts = find_regions(divided, picture, NULL, name)[0]
+        assert (parts.image_id, parts.key, parts.mirrored, parts.path) == (3, "key 3", whole.mirrored, whole.path)
+        np.testing.assert_allclose(parts.box, whole.box, atol=8)
+        np.testing.assert_allclose(parts.source_box, whole.source_box, atol=8)
+        assert parts.evidence == pytest.approx(whole.evidence, rel=0.05)
+        assert parts.zoom == pytest.approx(whole.zoom, rel=0.01)
+
+
+def part(whole: Catalogue, first: int, last: int) -> Catalogue:
+    """The pictures from `first` to before `last`, as a catalogue of their own."""
+    windows = {}
+    for kind, (_, owners, frames) in whole.windows.items():
+        codes = np.concatenate([whole.read(number).codes[kind] for number in range(first, last)])
+        centroids = train_centroids(codes, len(codes))
+        mine = (owners >= first) & (owners < last)
+        lists = NeighbourLists(codes, assign_cells(codes, centroids), centroids)
+        windows[kind] = Members(lists, owners[mine] - first, frames[mine])
+    return Catalogue(whole.sizes[first:last], windows, lambda number: whole.read(number + first))
+
+
+def test_an_answer_has_the_regions_of_its_picture(photograph_index: nda.Index) -> None:
+    question: Pasted = pasted(PIECE)
+    answer = photograph_index.attribute(question.picture, top=2, mode="exact")
+    region = answer.regions[0]
+    assert (region.image_id, region.key, answer.picture_size) == (3, "03.png", question.picture.size)
+    assert overlap(region.box, question.box) > 0.6
+    assert (region.percentile, region.null_pictures) == (4 / 5, 4)
+    assert "regions" in answer.seconds
+    by_key = photograph_index.attribute(question.picture, top=2, mode="exact", where="key <> '03.png'").regions
+    assert by_key
+    assert "03.png" not in {region.key for region in by_key}
+    alone = photograph_index.attribute(question.picture, top=1, mode="exact", where="key = '03.png'").regions
+    assert {region.key for region in alone} == {"03.png"}
+    queries = [
+        photograph_index.query(image, top=2, mode="exact") for image in (encoded(question.picture), np.asarray(PIECE))
+    ]
+    batch = [answer for answer in photograph_index.attribute_batch(queries) if isinstance(answer, nda.Attribution)]
+    assert (batch[0].regions, batch[1].regions[0].image_id) == (answer.regions, 3)
+    assert photograph_index.attribute(scene(0), top=1, mode="exact", where=f"key = '{PLAIN}'").regions == ()
+    assert STRIP in photograph_index.attribute(scene(0), top=SCENES + 3, mode="exact").keys

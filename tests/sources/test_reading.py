@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from nda_index import ConfigError, SourceError
 from nda_index.images import decode_image
@@ -208,3 +209,43 @@ def test_a_key_in_json_is_refused_too(tmp_path: Path) -> None:
 
 def test_the_names_of_the_index_are_the_columns_of_its_table() -> None:
     assert tuple(table_schema((3, 2, 2), pa.schema([]), pa.binary()).names) == OWN_COLUMNS
+
+
+def test_pictures_are_described_upright_at_their_own_size_with_their_files(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    grey = Image.new("L", (30, 20), 77)
+    (tmp_path / "0.jpg").write_bytes(encoded(Image.new("RGB", (40, 12), "red"), "JPEG", exif=turned))
+    (tmp_path / "1-broken.jpg").write_bytes(b"broken")
+    grey.save(tmp_path / "2.png")
+    Image.new("RGBA", (5, 6), (0, 0, 0, 0)).save(tmp_path / "3.png")
+
+    def describe(picture: Image.Image, path: Path | None) -> tuple[Any, ...]:
+        return picture.size, picture.mode, picture.getpixel((0, 0)), path and path.name
+
+    batches = list(read_batches(open_source(tmp_path), (4, 4), 3, 2, describe=describe))
+    assert [len(batch.images) for batch in batches] == [1, 2]
+    assert [len(batch.pictures) for batch in batches] == [1, 2]
+    first, second, third = [picture for batch in batches for picture in batch.pictures]
+    assert (first[0], first[1], first[3]) == ((12, 40), "RGB", "0.jpg")
+    assert second == ((30, 20), "RGB", (77, 77, 77), "2.png")
+    assert third == ((5, 6), "RGB", (255, 255, 255), "3.png")
+    plain = list(read_batches(open_source(tmp_path), (4, 4), 3, 2))
+    assert [batch.pictures for batch in plain] == [[], []]
+    for one, other in zip(batches, plain, strict=True):
+        np.testing.assert_array_equal(one.images, other.images)
+        assert (one.keys, one.failures) == (other.keys, other.failures)
+
+
+def test_pictures_in_memory_are_described_without_a_file() -> None:
+    batch = next(read_batches(counted(3, frozenset([1])), (2, 2), 3, describe=lambda *given: given))
+    assert [path for _, path in batch.pictures] == [None, None]
+    np.testing.assert_array_equal(np.stack([np.asarray(picture) for picture, _ in batch.pictures]), numbered(3)[[0, 2]])
+
+
+def test_what_goes_wrong_in_a_description_is_raised() -> None:
+    def describe(picture: Image.Image, path: Path | None) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(read_batches(counted(3), (2, 2), 3, describe=describe))
