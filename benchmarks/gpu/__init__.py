@@ -9,6 +9,7 @@
 A kernel's tuning is TILE.WARPS.STAGES.REGISTERS. Kernels of a sweep compile side by side in processes of their own,
 each with --images 64 --share I/N, into one cache.
 
-Needs torch, Triton and NumPy, and this checkout or what `tools/gpu_kit.py` packs; neither LanceDB nor FAISS. Prints a
-table, and writes gpu.json to the folder $OUT, or to --out. A section that fails prints its error, and the others go on.
+Needs torch, Triton, NumPy and Pillow, and this checkout or what `tools/gpu_kit.py` packs; neither LanceDB nor FAISS.
+Prints a table, and writes gpu.json to the folder $OUT, or to --out. A section that fails prints its error, and the
+others go on.
 """

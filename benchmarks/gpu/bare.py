@@ -1,4 +1,4 @@
-"""The package's modules without what their packages import, so that a machine with torch alone can run them."""
+"""The package's modules without what their packages import, so that a machine with little but torch can run them."""
 
 from __future__ import annotations
 
