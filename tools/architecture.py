@@ -43,10 +43,7 @@ APART = {  # a module, and the rooms and modules that it must not reach, however
 }
 LONG_FUNCTIONS: dict[str, str] = {}  # functions that may be longer than FUNCTION_LINES, and why
 MANY_PARAMETERS = {  # functions that may take more than POSITIONAL, and why
-    "exact.gpu_kernels.sweep": "a kernel: Triton is given a flat list of pointers and sizes",
-    "exact.gpu_kernels.sweep_pieces": "a kernel: Triton is given a flat list of pointers and sizes",
-    "exact.gpu_kernels._store": "a part of the kernels",
-    "exact.gpu_kernels.sum_bytes": "a kernel: Triton is given a flat list of pointers and sizes",
+    **{f"exact.gpu_kernels.{k}": "a flat list for Triton" for k in ("sweep", "sweep_pieces", "_store", "sum_bytes")},
     "cli.indexes.build_command": "options of the command line",
     "cli.questions.query_command": "options of the command line",
     "cli.questions.denoise_command": "options of the command line",
