@@ -46,7 +46,7 @@ def regions(path: Path, seed: int, where: str | None = None) -> tuple[Region, ..
     """Regions of a question with a piece of a scene."""
     with nda.open_index(path) as index:
         null = index._collection.regions_null
-        return index._collection.shards.regions(pasted(scene(seed).crop(CROP)).picture, where, null)
+        return index._collection.shards.regions(pasted(scene(seed).crop(CROP)).picture, where, null).regions
 
 
 def best(path: Path, seed: int, where: str | None = None) -> tuple[str, int, bool]:
@@ -273,7 +273,7 @@ def test_parts_in_one_process_give_the_regions_of_one_index(folder: Path, tmp_pa
     shards = LocalShards([Shard(folder, "cpu"), Shard(other, "cpu")])
     question = pasted(scene(6).crop(CROP)).picture
     for where, key in ((None, "06.png"), ("key <> '06.png'", ""), ("key = '06.png'", "06.png")):
-        found = shards.regions(question, where, np.linspace(0, 6, 199))
+        found = shards.regions(question, where, np.linspace(0, 6, 199)).regions
         strong = [region for region in found if region.strong]
         assert [region.key for region in strong] == ([key] if key else [])
         for region in strong:
@@ -281,7 +281,8 @@ def test_parts_in_one_process_give_the_regions_of_one_index(folder: Path, tmp_pa
             np.testing.assert_allclose(region.box, whole.box, atol=8)
             assert region.evidence == pytest.approx(whole.evidence, rel=0.1)
     assert {
-        region.key for region in shards.regions(pasted(scene(2).crop(CROP)).picture, "key = '02.png'", np.zeros(1))
+        region.key
+        for region in shards.regions(pasted(scene(2).crop(CROP)).picture, "key = '02.png'", np.zeros(1)).regions
     } == {"02.png"}
     shards.close()
 
