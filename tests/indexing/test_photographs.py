@@ -183,7 +183,7 @@ def test_the_index_decides_whether_what_is_added_has_a_record(folder: Path) -> N
     images = np.stack([np.asarray(scene(seed).resize((80, 64))) for seed in (20, 21)])
     assert nda.add_images(folder, images).changed == 2
     with nda.open_index(folder) as index:
-        region = index._collection.shards.regions(scene(21).resize((80, 64)), None, np.empty(0))[0]
+        region = index._collection.shards.regions(scene(21).resize((80, 64)), None, np.empty(0)).regions[0]
     assert (region.image_id, region.size, region.path) == (SCENES + 4, (80, 64), None)
 
 
