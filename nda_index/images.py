@@ -113,6 +113,20 @@ def encode_png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def encode_jpeg(image: Image.Image, longest: int) -> bytes:
+    """Encode an image as a JPEG file, reduced to a longer side of at most `longest` pixels.
+
+    Example:
+        >>> encode_jpeg(Image.new("RGB", (2000, 1000)), 500)[:3].hex()
+        'ffd8ff'
+    """
+    reduced = image.convert("RGB")
+    reduced.thumbnail((longest, longest), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    buffer = io.BytesIO()
+    reduced.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
 def describe_input(thing: Any) -> str:
     """Describe a path, an array, bytes or a picture in a message.
 

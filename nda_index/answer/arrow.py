@@ -57,11 +57,14 @@ def answer_bytes(answer: AnswerData) -> bytes:
     single["scales"] = [asdict(scale) for scale in answer.scales]
     single["picture_size"] = answer.picture_size
     single["regions"] = [region.as_json() for region in answer.regions]
+    single["crop_bytes"] = [len(crop) for crop in answer.crops]
     single["positions"] = [len(normaliser) for normaliser in answer.log_normalisers]
     table = table.replace_schema_metadata(
         {
             "nda_index.answer": json.dumps(single),
             "nda_index.query": answer.query.tobytes(),
+            "nda_index.picture": answer.picture,
+            "nda_index.crops": b"".join(answer.crops),
             "nda_index.log_normalisers": np.concatenate(answer.log_normalisers).astype("<f8").tobytes(),
         }
     )
@@ -105,6 +108,9 @@ def _fields(table: pa.Table, single: dict[str, Any], facts: dict[str, bytes]) ->
     fields |= {name: table[name].to_numpy() for name in _NUMBERS}
     fields["scales"] = scales
     fields["regions"] = tuple(read_region(values) for values in single.get("regions", ()))
+    fields["picture"] = facts.get("picture", b"")
+    ends = np.cumsum([0, *single.get("crop_bytes", ())]).tolist()
+    fields["crops"] = tuple(facts.get("crops", b"")[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True))
     fields["picture_size"] = tuple(single["picture_size"]) if single.get("picture_size") else None
     fields["keys"] = tuple(table["keys"].to_pylist())
     fields["images"] = _array(table["images"], (top, height, width, channels))

@@ -52,6 +52,8 @@ class AnswerData:
         regions: regions of the picture that indexed pictures explain, the most evident first; none where the index
             holds no pictures at their own size.
         picture_size: width and height of the picture in pixels, where regions were looked for.
+        picture: JPEG file of the picture, made smaller, where regions were looked for.
+        crops: JPEG files of what the `leading_regions` show of their indexed pictures.
         index_hash: sha256 of the index's manifest: names the data that was searched.
         version: version of nda_index that answered.
         seconds: time spent, by stage.
@@ -85,6 +87,8 @@ class AnswerData:
     seconds: dict[str, float] = field(default_factory=dict)
     regions: tuple[Region, ...] = ()
     picture_size: tuple[int, int] | None = None
+    picture: bytes = b""
+    crops: tuple[bytes, ...] = ()
 
     def __len__(self) -> int:
         return len(self.image_ids)

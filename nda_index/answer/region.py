@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nda_index.trust.verdict import FEWEST, Verdict, judge
 
@@ -87,6 +87,13 @@ class Region:
         """Return the fields as JSON values."""
         values = asdict(self) | {"strong": self.strong, "what": self.describe()}
         return values | {name: list(values[name]) for name in ("box", "source_box", "size")}
+
+
+class FoundRegions(NamedTuple):
+    """Regions of a picture, the most evident first, and JPEG files of the leading ones' regions of indexed pictures."""
+
+    regions: tuple[Region, ...] = ()
+    crops: tuple[bytes, ...] = ()
 
 
 def format_box(box: Box) -> str:

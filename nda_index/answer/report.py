@@ -17,6 +17,7 @@ from PIL import Image
 from nda_index.answer.data import AnswerData, format_share
 from nda_index.answer.denoised import Denoised
 from nda_index.answer.heat import enlarge, heat_layer, lay_heat
+from nda_index.answer.region import format_box
 from nda_index.images import encode_png
 from nda_index.recipe import RECIPES
 
@@ -61,9 +62,29 @@ def as_html(answer: AnswerData, explained: Sequence[Denoised] = ()) -> bytes:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = _TEMPLATES.get_template("report.html").render(
         answer=answer, matches=matches, means=means, query=_data_uri(query), script=script, script_hash=digest,
-        shown_columns=COLUMNS, looked_for=describe_recipe(answer.settings),
+        shown_columns=COLUMNS, looked_for=describe_recipe(answer.settings), regions=_show_regions(answer),
+        picture=_jpeg_uri(answer.picture),
     )  # fmt: skip
     return page.encode()
+
+
+def _show_regions(answer: AnswerData) -> list[dict[str, Any]]:
+    """Return the leading regions as the page shows them."""
+    return [
+        {
+            "region": region,
+            "crop": _jpeg_uri(crop),
+            "link": Path(region.path).as_uri() if region.path else None,
+            "where": format_box(region.box),
+            "source": format_box(region.source_box),
+            "size": (region.box[2] - region.box[0], region.box[3] - region.box[1]),
+        }
+        for region, crop in zip(answer.leading_regions, answer.crops, strict=True)
+    ]
+
+
+def _jpeg_uri(data: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
 
 
 def describe_recipe(settings: Mapping[str, Any]) -> str:

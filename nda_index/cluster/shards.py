@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from nda_index.answer.region import Region
+from nda_index.answer.region import FoundRegions
 from nda_index.cluster.connection import connect
 from nda_index.coarse.cells import Census, merge_census
 from nda_index.errors import ConfigError, ShardLostError
@@ -167,7 +167,7 @@ class RayShards:
         pixels: NDArray[np.uint8] = self.wait(shard, read(), read)
         return pixels
 
-    def regions(self, picture: Image.Image, where: str | None, null: Floats) -> tuple[Region, ...]:
+    def regions(self, picture: Image.Image, where: str | None, null: Floats) -> FoundRegions:
         """Find regions on this machine, which opens the windows of all shards at the first call."""
         if self._here is None:
             self._here = LocalShards([Shard(Path(name), "cpu") for name in self._names])

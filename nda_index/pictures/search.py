@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nda_index.answer.region import Box, Region
+from nda_index.answer.region import Box, Region, choose_leading
+from nda_index.errors import ImageDecodeError
+from nda_index.images import encode_jpeg, open_upright
 from nda_index.pictures.catalogue import Catalogue, read_picture
 from nda_index.pictures.comparison import Fit, compare
 from nda_index.pictures.placements import Placement, find_placements
@@ -18,6 +22,7 @@ from nda_index.trust.verdict import find_percentile
 
 REGIONS = 10  # of an answer, at most
 _LARGEST = 1024  # pixels of the question's shorter side, where pixels are compared
+_SHOWN = 480  # pixels of a crop's longer side, at most
 _SAME = 0.6  # of two boxes that overlap by more, with one picture, the less evident is left out
 
 Name = Callable[[Sequence[int]], Sequence[str]]  # image ids to keys
@@ -73,6 +78,28 @@ def find_regions(
             )
         )
     return tuple(regions[:REGIONS])
+
+
+def crop_sources(catalogues: Sequence[Catalogue], regions: Sequence[Region]) -> tuple[bytes, ...]:
+    """Cut the leading regions out of their indexed pictures; arguments and result of `find_regions`, JPEG files."""
+    return tuple(_crop_source(region, read_picture(catalogues, region.image_id)) for region in choose_leading(regions))
+
+
+def _crop_source(region: Region, indexed: IndexedPicture) -> bytes:
+    """Cut a region out of the file of an indexed picture, where that is there as it was, or else of the small copy.
+
+    Returns:
+        A JPEG file with sides of at most `_SHOWN` pixels.
+    """
+    picture = indexed.open_copy()
+    if region.path is not None and Path(region.path).is_file():
+        with suppress(ImageDecodeError):
+            original = open_upright(region.path)
+            picture = original if original.size == region.size else picture
+    across, down = picture.width / region.size[0], picture.height / region.size[1]
+    left, top, right, bottom = region.source_box
+    box = _round_box((left * across, top * down, right * across, bottom * down), picture.size)
+    return encode_jpeg(picture.crop(box), _SHOWN)
 
 
 def _compare(luma: NDArray[np.uint8], scale: float, indexed: IndexedPicture, placement: Placement) -> Fit:

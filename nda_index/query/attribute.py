@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.answer.attribution import Attribution
-from nda_index.answer.region import Region
+from nda_index.answer.region import FoundRegions
 from nda_index.exact.maps import evidence_maps
 from nda_index.exact.views import scales_of, total_score
-from nda_index.images import to_float
+from nda_index.images import encode_jpeg, to_float
 from nda_index.query.conversation import Collection, Conversation, converse
 from nda_index.query.gather import Scored, fetch_rows, score_images
 from nda_index.query.protocol import Rows, ShardQuestion
@@ -27,6 +27,7 @@ from nda_index.trust.verdict import find_percentile
 from nda_index.version import __version__
 
 JUDGED = 32  # images of an answer that get a verdict
+SHOWN = 1024  # pixels of the longer side of the picture that an answer keeps to show
 GROUPED = 1000  # images of an answer that are compared with one another
 
 
@@ -76,7 +77,7 @@ def attribute(collection: Collection, query: Query) -> Attribution:
         )  # fmt: skip
     with timer.stage("verdict"):
         judgement = _judge(query.pixels, search.rows.pixels, collection)
-    regions: tuple[Region, ...] = ()
+    regions = FoundRegions()
     if query.picture is not None:
         with timer.stage("regions"):
             regions = collection.shards.regions(query.picture, query.question.where, collection.regions_null)
@@ -105,7 +106,9 @@ def attribute(collection: Collection, query: Query) -> Attribution:
         settings=_settings(prepared, search.scored),
         scales=tuple(scales_of(prepared.views)),
         log_normalisers=tuple(search.scored.log_normalisers),
-        regions=regions,
+        regions=regions.regions,
+        crops=regions.crops,
+        picture=encode_jpeg(query.picture, SHOWN) if query.picture else b"",
         picture_size=query.picture.size if query.picture else None,
         index_hash=collection.index_hash,
         version=__version__,

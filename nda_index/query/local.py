@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nda_index.answer.region import Region
+from nda_index.answer.region import FoundRegions
 from nda_index.coarse.cells import merge_census
-from nda_index.pictures.search import find_regions
+from nda_index.pictures.search import crop_sources, find_regions
 from nda_index.query.protocol import Floats, ShardQuestion, ShardSession
 from nda_index.query.session import LocalSession
 from nda_index.query.shard import Shard
@@ -47,13 +47,14 @@ class LocalShards:
         """Read the pixels of a shard's images, uint8 [n, C, H, W]."""
         return self._shards[shard].corpus.pixels(image_ids)
 
-    def regions(self, picture: Image.Image, where: str | None, null: Floats) -> tuple[Region, ...]:
+    def regions(self, picture: Image.Image, where: str | None, null: Floats) -> FoundRegions:
         """Find the regions of a picture that indexed pictures explain; none where the index has no pictures."""
         catalogues = [catalogue for shard in self._shards if (catalogue := shard.catalogue) is not None]
         if len(catalogues) < len(self._shards):
-            return ()
+            return FoundRegions()
         allowed = None if where is None else [shard.allow(where) for shard in self._shards]
-        return find_regions(catalogues, picture, null, self._name, allowed)
+        regions = find_regions(catalogues, picture, null, self._name, allowed)
+        return FoundRegions(regions, crop_sources(catalogues, regions))
 
     def _name(self, image_ids: Sequence[int]) -> list[str]:
         """Return the keys of images, in the order of their ids."""

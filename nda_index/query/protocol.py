@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from nda_index.answer.region import Region
+from nda_index.answer.region import FoundRegions
 from nda_index.coarse.lookups import Lookups
 from nda_index.exact.views import View
 from nda_index.progress import Progress
@@ -181,7 +181,7 @@ class Shards(Protocol):
     def pixels(self, shard: int, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Read the pixels of a shard's images, uint8 [n, C, H, W]."""
 
-    def regions(self, picture: Image.Image, where: str | None, null: Floats) -> tuple[Region, ...]:
+    def regions(self, picture: Image.Image, where: str | None, null: Floats) -> FoundRegions:
         """Find the regions of a picture at its own size that indexed pictures explain, the most evident first.
 
         The null is the evidence of unrelated pictures; there are no regions where the index has no pictures.

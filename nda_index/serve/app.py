@@ -208,11 +208,39 @@ def _add_picture_routes(app: FastAPI, service: Service) -> None:
 
         return await service.parts.make(request, identity, work, service.parts.reads)
 
+    jpeg: Any = {"response_class": Response, "responses": openapi.describe_content("image/jpeg")}
+
+    @app.get("/v1/results/{identity}/picture.jpg", **jpeg)
+    async def picture(request: Request, identity: Identity) -> Response:
+        """Return the picture at its own aspect, where regions of it were looked for."""
+
+        def work(answer: Attribution, check: Check) -> Response:
+            return _cacheable(request, _known_part(answer.picture, "picture"), "image/jpeg")
+
+        return await service.parts.make(request, identity, work, service.parts.reads)
+
+    @app.get("/v1/results/{identity}/crops/{rank}.jpg", **jpeg)
+    async def crop(request: Request, identity: Identity, rank: Rank) -> Response:
+        """Return what a leading region shows of its indexed picture; the first has rank 1."""
+
+        def work(answer: Attribution, check: Check) -> Response:
+            data = answer.crops[rank - 1] if rank <= len(answer.crops) else b""
+            return _cacheable(request, _known_part(data, f"crop {rank}"), "image/jpeg")
+
+        return await service.parts.make(request, identity, work, service.parts.reads)
+
     @app.get("/v1/images/{image_id}", **png)
     async def image(request: Request, image_id: Annotated[int, Path(ge=0, lt=1 << 62)], size: Side = None) -> Response:
         """Return an image of the index, as it was indexed."""
         service.check_ready()
         return _cacheable(request, await service.parts.image(image_id, size), "image/png")
+
+
+def _known_part(data: bytes, name: str) -> bytes:
+    """Return a part of an answer, or refuse where the answer has none."""
+    if not data:
+        raise Refusal(404, "part", f"the answer has no {name}: regions were not looked for, or fewer were found")
+    return data
 
 
 def _add_error_handlers(app: FastAPI) -> None:

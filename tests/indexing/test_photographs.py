@@ -19,14 +19,17 @@ from PIL import Image
 import nda_index as nda
 from nda_index.answer.arrow import answer_bytes
 from nda_index.answer.region import Region, read_region
+from nda_index.coarse.neighbours import assign_cells
 from nda_index.indexing import plan
 from nda_index.indexing.pipeline import build
 from nda_index.indexing.request import LOOKED_AT, PHOTOGRAPH, are_photographs
-from nda_index.pictures.catalogue import FEATURE, segment_names
+from nda_index.pictures.catalogue import FEATURE, read_centroids, read_pictures, segment_names
+from nda_index.pictures.windows import KINDS
 from nda_index.query.local import LocalShards
 from nda_index.query.shard import Shard
 from nda_index.sources import open_source
 from nda_index.store import manifest as manifests
+from nda_index.store.arrow import read_arrow
 from nda_index.store.corpus import PICTURE, Corpus
 from nda_index.store.manifest import read_manifest
 from nda_index.store.verify import verify
@@ -46,7 +49,7 @@ def regions(path: Path, seed: int, where: str | None = None) -> tuple[Region, ..
     """Regions of a question with a piece of a scene."""
     with nda.open_index(path) as index:
         null = index._collection.regions_null
-        return index._collection.shards.regions(pasted(scene(seed).crop(CROP)).picture, where, null)
+        return index._collection.shards.regions(pasted(scene(seed).crop(CROP)).picture, where, null).regions
 
 
 def best(path: Path, seed: int, where: str | None = None) -> tuple[str, int, bool]:
@@ -158,6 +161,7 @@ def test_a_picture_that_was_added_is_found(folder: Path, tmp_path: Path) -> None
     assert (added.images, added.changed) == (SCENES + 6, 3)
     assert verify(folder) == []
     assert len(segment_names(list(read_manifest(folder).files))) == 2
+    assert_cells(folder)
     assert best(folder, 21) == ("21.png", SCENES + 4, True)
     assert best(folder, 3) == ("03.png", 3, True)
     assert regions(folder, 20)[0].path == str(tmp_path / "more" / "20.png")
@@ -165,12 +169,35 @@ def test_a_picture_that_was_added_is_found(folder: Path, tmp_path: Path) -> None
     assert nda.compact(folder).images == SCENES + 4
     assert len(segment_names(list(read_manifest(folder).files))) == 1
     assert verify(folder) == []
+    assert_cells(folder)
     assert best(folder, 21) == ("21.png", SCENES + 2, True)
     assert best(folder, 6) == ("06.png", 5, True)
     # Files that a reader may have open are not written over.
     nda.add_images(folder, tmp_path / "more")
     assert len(set(segment_names(list(read_manifest(folder).files)))) == 2
     assert best(folder, 20) == ("20.png", SCENES + 4, True)
+
+
+def test_the_index_decides_whether_what_is_added_has_a_record(folder: Path) -> None:
+    """Also where the added images are so small that they would not be taken for photographs."""
+    images = np.stack([np.asarray(scene(seed).resize((80, 64))) for seed in (20, 21)])
+    assert nda.add_images(folder, images).changed == 2
+    with nda.open_index(folder) as index:
+        region = index._collection.shards.regions(scene(21).resize((80, 64)), None, np.empty(0)).regions[0]
+    assert (region.image_id, region.size, region.path) == (SCENES + 4, (80, 64), None)
+
+
+def assert_cells(folder: Path) -> None:
+    """Each window lies in the cell that is nearest to it."""
+    files = list(read_manifest(folder).files)
+    batches = [read_arrow(folder / name)[0] for name in segment_names(files)]
+    with nda.open_index(folder) as index:
+        pictures = [picture for _, picture in read_pictures(corpus_of(index), np.arange(corpus_of(index).count))]
+    for kind in KINDS:
+        cells = [row.values.to_numpy() for batch in batches for row in batch[kind]]
+        assert len(cells) == len(pictures)
+        for row, picture in zip(cells, pictures, strict=True):
+            np.testing.assert_array_equal(row, assign_cells(picture.codes[kind], read_centroids(folder, kind)))
 
 
 def test_a_removed_picture_is_never_found(folder: Path) -> None:
@@ -273,7 +300,7 @@ def test_parts_in_one_process_give_the_regions_of_one_index(folder: Path, tmp_pa
     shards = LocalShards([Shard(folder, "cpu"), Shard(other, "cpu")])
     question = pasted(scene(6).crop(CROP)).picture
     for where, key in ((None, "06.png"), ("key <> '06.png'", ""), ("key = '06.png'", "06.png")):
-        found = shards.regions(question, where, np.linspace(0, 6, 199))
+        found = shards.regions(question, where, np.linspace(0, 6, 199)).regions
         strong = [region for region in found if region.strong]
         assert [region.key for region in strong] == ([key] if key else [])
         for region in strong:
@@ -281,7 +308,8 @@ def test_parts_in_one_process_give_the_regions_of_one_index(folder: Path, tmp_pa
             np.testing.assert_allclose(region.box, whole.box, atol=8)
             assert region.evidence == pytest.approx(whole.evidence, rel=0.1)
     assert {
-        region.key for region in shards.regions(pasted(scene(2).crop(CROP)).picture, "key = '02.png'", np.zeros(1))
+        region.key
+        for region in shards.regions(pasted(scene(2).crop(CROP)).picture, "key = '02.png'", np.zeros(1)).regions
     } == {"02.png"}
     shards.close()
 

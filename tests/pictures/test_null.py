@@ -41,7 +41,12 @@ def test_a_picture_is_asked_without_itself_and_turned(catalogue: Catalogue, monk
     """Also where windows may be turned by any angle, a picture's own windows are not found."""
     monkeypatch.setattr("nda_index.pictures.placements._TURN", 4.0)
     assert make_null([catalogue], 3, lambda *at: None).max() < 10
+    monkeypatch.undo()
+    assert (
+        make_null([catalogue, catalogue], 3, lambda *at: None).max() < 10
+    )  # all pictures have a copy, which is upright
     copy = catalogue.read(0).open_copy().transpose(Image.Transpose.ROTATE_90)
+    monkeypatch.setattr("nda_index.pictures.placements._TURN", 4.0)
     assert find_placements([catalogue], find_windows(copy, ASKED))[0].odds > 50
 
 

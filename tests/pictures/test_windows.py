@@ -91,7 +91,7 @@ def test_what_has_no_structure_has_no_windows() -> None:
                 assert windows.codes.shape == windows.mirrored.shape == (0, DIMENSIONS)
 
 
-@pytest.mark.parametrize("size", [(3000, 20), (20, 3000), (5000, 1), (2, 2), (7, 7), (40, 40)])
+@pytest.mark.parametrize("size", [(3000, 20), (20, 3000), (900, 1), (2, 2), (7, 7), (40, 40)])
 def test_a_picture_may_have_any_shape(size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     picture = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), np.uint8))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import nda_index as nda
-from nda_index.answer.region import Region
+from nda_index.answer.region import FoundRegions
 from nda_index.coarse.lookups import Lookups
 from nda_index.query.conversation import Collection, Conversation, converse
 from nda_index.query.gather import average_images, collect_votes, fetch_rows, score_images
@@ -121,8 +121,8 @@ class ScriptedShards:
             self.begun[-1] += [] if shard in self._lost else [session]
         return made
 
-    def regions(self, picture: Image.Image, where: str | None, null: Floats) -> tuple[Region, ...]:
-        return ()
+    def regions(self, picture: Image.Image, where: str | None, null: Floats) -> FoundRegions:
+        return FoundRegions()
 
     def together(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
         replies = []

@@ -1,12 +1,14 @@
 /** An answer as a whole: the verdict first, then figures, then how complete it is. */
 
 import { byId, element } from "./dom.js";
+import { showPieces } from "./pieces.js";
 import { explanation, headline } from "./verdict.js";
 import { comparedWords, count, margin, percent, plural, shareMargin, valueText } from "./words.js";
 
 export function showSummary(answer) {
   byId("verdict").textContent = headline(answer);
   byId("verdict-words").replaceChildren(...explanation(answer));
+  showPieces(answer);
   byId("compared").textContent = questionWords(answer);
   byId("figures").replaceChildren(...figures(answer));
   byId("complete").textContent = completeWords(answer);

@@ -13,7 +13,12 @@ function fitWords({ verdict }) {
 }
 
 /** The headline of an answer. Near-duplicates count once. */
-export function headline({ images }) {
+export function headline(answer) {
+  const { images, regions, picture_size: pictured } = answer;
+  if (pictured) {
+    const found = regions.filter((region) => region.strong).length;
+    return `${NUMBERS[found] ?? found} region${found > 1 ? "s match" : " matches"} strongly`;
+  }
   const judged = images.filter(({ verdict }) => verdict);
   if (!judged.length) return "A best match, without a verdict";
   const strong = new Set(judged.filter(({ verdict }) => verdict.strong).map(({ group }) => group)).size;
@@ -25,7 +30,12 @@ export const leading = ({ images }) => images.find(({ verdict }) => verdict?.str
 
 /** The reason for the headline, as nodes. */
 export function explanation(answer) {
-  const { images, null_pictures: unrelated } = answer;
+  const { images, null_pictures: unrelated, regions, picture_size: pictured } = answer;
+  if (pictured) {
+    const [first] = regions.filter((region) => region.strong);
+    if (first) return ["A part of your picture is a part of ", name(first.key), `, ${first.what}.`];
+    return ["No part of your picture fits an indexed picture better than unrelated pictures fit."];
+  }
   const [best] = images;
   if (!best.verdict) {
     const why = "the collection was indexed without unrelated pictures to compare it with";
