@@ -35,7 +35,7 @@ def test_no_request_breaks_the_service(served: Served, upload: bytes, mode: Any)
     operations = [
         found.ok() for found in schemathesis.openapi.from_url(f"{served.url}/openapi.json").get_all_operations()
     ]
-    assert len(operations) == 10
+    assert len(operations) == 12
     for operation in operations:
 
         @given(case=operation.as_strategy(generation_mode=mode), of_known=st.booleans())
@@ -63,8 +63,10 @@ def test_what_is_described_is_all_that_there_is(served: Served) -> None:
         "/v1/images/{image_id}",
         "/v1/index",
         "/v1/results/{identity}",
+        "/v1/results/{identity}/crops/{rank}.jpg",
         "/v1/results/{identity}/links/{rank}",
         "/v1/results/{identity}/maps/{rank}/{which}.png",
+        "/v1/results/{identity}/picture.jpg",
         "/v1/results/{identity}/query.png",
     ]
     kinds = paths["/v1/attribute"]["post"]["requestBody"]["content"]
