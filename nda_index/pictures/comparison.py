@@ -57,8 +57,8 @@ def compare(question: Pixels, picture: Pixels, scale: float, placement: Placemen
         scale: pixels of the copy for one of the picture.
         placement: of the picture.
     """
-    agreed = _agreed_box(placement, question.shape)
-    fallback = Fit(agreed, _invert(placement.zoom, placement.shift), 0.0, 0.0)
+    fallback = take_agreed(placement, (question.shape[1], question.shape[0]))
+    agreed = fallback.box
     size = picture.shape[1] / scale, picture.shape[0] / scale
     corners = np.array([0, size[0], size[0] + 1j * size[1], 1j * size[1]]) * placement.zoom + placement.shift
     left, top = (max(0, int(np.floor(edge))) for edge in (corners.real.min(), corners.imag.min()))
@@ -87,12 +87,18 @@ def compare(question: Pixels, picture: Pixels, scale: float, placement: Placemen
     return Fit(box, back, mean, share)
 
 
-def _agreed_box(placement: Placement, shape: tuple[int, ...]) -> tuple[float, float, float, float]:
-    """Box of most of the windows in agreement."""
+def take_agreed(placement: Placement, size: tuple[int, int]) -> Fit:
+    """Return what the windows in agreement say alone: the box of most of them, without a look at the pixels.
+
+    Args:
+        placement: of a picture.
+        size: width and height of the question.
+    """
     x, y, width = placement.asked[:, :3].T
     left, top = np.quantile(x - width / 2, 0.1), np.quantile(y - width / 2, 0.1)
     right, bottom = np.quantile(x + width / 2, 0.9), np.quantile(y + width / 2, 0.9)
-    return max(0.0, float(left)), max(0.0, float(top)), min(shape[1], float(right)), min(shape[0], float(bottom))
+    box = max(0.0, float(left)), max(0.0, float(top)), min(size[0], float(right)), min(size[1], float(bottom))
+    return Fit(box, _invert(placement.zoom, placement.shift), 0.0, 0.0)
 
 
 def _invert(zoom: complex, shift: complex) -> NDArray[np.float64]:

@@ -14,14 +14,15 @@ from nda_index.answer.region import Box, Region, choose_leading
 from nda_index.errors import ImageDecodeError
 from nda_index.images import encode_jpeg, open_upright
 from nda_index.pictures.catalogue import Catalogue, read_picture
-from nda_index.pictures.comparison import Fit, compare
+from nda_index.pictures.comparison import Fit, compare, take_agreed
 from nda_index.pictures.placements import Placement, find_placements
 from nda_index.pictures.record import IndexedPicture
 from nda_index.pictures.windows import ASKED, find_windows
-from nda_index.trust.verdict import find_percentile
+from nda_index.trust.verdict import STRONG, find_percentile
 
 REGIONS = 10  # of an answer, at most
 _LARGEST = 1024  # pixels of the question's shorter side, where pixels are compared
+_CLOSELY = 5  # placements whose pixels are compared, and all strong ones
 _SHOWN = 480  # pixels of a crop's longer side, at most
 _SAME = 0.6  # of two boxes that overlap by more, with one picture, the less evident is left out
 
@@ -53,13 +54,14 @@ def find_regions(
     luma = np.asarray(picture.convert("L").resize((size[0], size[1]), Image.Resampling.BILINEAR, reducing_gap=2.0))
     regions: list[Region] = []
     keys = name([placement.picture for placement in placements])
-    for placement, key in zip(placements, keys, strict=True):
+    for rank, (placement, key) in enumerate(zip(placements, keys, strict=True)):
         indexed = read_picture(catalogues, placement.picture)
-        fit = _compare(luma, scale, indexed, placement)
+        percentile = find_percentile(placement.odds, null) if len(null) else float("nan")
+        closely = rank < _CLOSELY or percentile >= STRONG
+        fit = _compare(luma, scale, indexed, placement) if closely else take_agreed(placement, picture.size)
         box = _round_box(fit.box, picture.size)
         if any(other.image_id == placement.picture and _overlap(other.box, box) > _SAME for other in regions):
             continue
-        percentile = find_percentile(placement.odds, null) if len(null) else float("nan")
         regions.append(
             Region(
                 image_id=placement.picture,

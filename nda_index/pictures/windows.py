@@ -8,6 +8,7 @@ root (Arandjelovic and Zisserman 2012) ignores brightness and contrast, and proj
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -87,7 +88,9 @@ def find_windows(picture: Image.Image, sampling: Sampling) -> dict[Kind, Windows
         (True, 32)
     """
     luma, scale = reduce_luma(picture, sampling.side)
-    found = {"points": _find_points(luma, sampling), "grid": _find_grid(luma, sampling)}
+    with ThreadPoolExecutor(1) as pool:
+        grid = pool.submit(_find_grid, luma, sampling)
+        found = {"points": _find_points(luma, sampling), "grid": grid.result()}
     windows: dict[Kind, Windows] = {}
     for kind in KINDS:
         frames, descriptors = found[kind]
