@@ -22,6 +22,7 @@ from nda_index.errors import (
     VersionError,
 )
 from nda_index.evaluate.tuning import Trial, Tuning, tune
+from nda_index.images import read_picture
 from nda_index.index import Index, build_index, open_index
 from nda_index.indexing.addition import add_images
 from nda_index.indexing.compaction import compact
@@ -67,6 +68,7 @@ __all__ = [
     "exact",
     "open_index",
     "read_answer",
+    "read_picture",
     "remove_images",
     "tune",
 ]

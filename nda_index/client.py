@@ -197,7 +197,7 @@ def _read_file(image: Any) -> bytes:
         return buffer.getvalue()
     except (OSError, TypeError, ValueError, AttributeError) as error:
         raise ImageDecodeError(
-            f"{describe_input(image)} cannot be sent: {error}; give a path, bytes, PIL image or uint8 array [H, W, C]"
+            f"{describe_input(image)} cannot be sent: {error}; give a path, bytes, PIL image or array"
         ) from error
 
 

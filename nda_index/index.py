@@ -15,7 +15,8 @@ from nda_index.answer.attribution import Attribution
 from nda_index.answer.denoised import Denoised
 from nda_index.coarse.probe import DEFAULT_PROBES
 from nda_index.diffusion import NoiseSetting
-from nda_index.images import decode_image, open_upright
+from nda_index.images import fit_pixels, read_upright
+from nda_index.indexing.missing import read_missing, warn_of_missing
 from nda_index.indexing.pipeline import build
 from nda_index.indexing.request import DEFAULT_MEMORY, DEFAULT_SCALES
 from nda_index.pictures.null import read_null as read_regions_null
@@ -113,8 +114,8 @@ class Index:
         """Find the training images that a picture is made of (arXiv 2510.14269).
 
         Args:
-            image: PIL image, path, bytes of an image file, or uint8 array [H, W, C]. It is resized so that it covers
-                the index's image size, and cropped at its centre.
+            image: path, bytes of an image file, PIL image, array or tensor [H, W, C], [C, H, W] or [H, W]; floats by
+                `read_picture`. It is resized to cover the index's image size, and cropped at its centre.
             timestep: 0 to 999: how much noise the model sees, from fine detail to broad composition, at all scales of
                 the index. Several are averaged, each at the cost of one. None: as `recipe`; with `noise`, 100.
             top: number of images in the answer; each costs its two maps.
@@ -306,6 +307,10 @@ class Index:
         """Read images as they were indexed, uint8 [n, C, H, W], or raise `CorruptIndexError`."""
         return self._collection.pixels(image_ids)
 
+    def missing(self) -> pa.Table:
+        """List what the sources had and the index lacks: `key`, `reason`, `kind` ("unreadable" or "left out")."""
+        return read_missing(self.path, self.manifest)
+
     def metadata_schema(self) -> pa.Schema:
         """Return the names and types of the metadata columns, which `where` may name as it may "key"."""
         return self._collection.shards.metadata_schema
@@ -313,8 +318,9 @@ class Index:
     def _prepare(self, image: Any, question: Question, top: int, progress: Progress | None) -> Query:
         timer = StageTimer()
         with timer.stage("decode"):
-            picture = open_upright(image) if self.manifest.config.pictures else None
-            pixels = decode_image(picture or image, self.shape[1:], self.shape[0])
+            upright = read_upright(image, None).image
+            pixels = fit_pixels(upright, self.shape[1:], self.shape[0])
+        picture = upright.convert("RGB") if self.manifest.config.pictures else None
         return Query(pixels, question, top, progress, timer.seconds["decode"], picture)
 
 
@@ -330,6 +336,7 @@ def build_index(
     coarse_stride: int | None = None,
     memory: int = DEFAULT_MEMORY,
     pictures: bool | None = None,
+    value_range: str | tuple[float, float] | None = None,
     null: int | Sequence[Any] = DEFAULT_PICTURES,
     resume: bool = False,
     progress: Progress | None = None,
@@ -339,7 +346,8 @@ def build_index(
     Memory does not grow with their number. `estimate_build` says beforehand how long it takes and how large it becomes.
 
     Args:
-        source: a folder, Parquet file(s) with an image column, WebDataset .tar shard(s), .npz, or uint8 [N, H, W, C].
+        source: a folder; Parquet, WebDataset .tar or image file(s), .npz, .npy; an array [N, H, W, C]; or a list,
+            dataset or generator of images (docs/sources.md).
         path: folder to write the index to; it must not exist, or be empty, or have an interrupted build.
         image_size: side, or (height, width), that images are compared at: resized to cover it, cropped at the centre.
         channels: 3 for colour, 1 for grey.
@@ -349,12 +357,13 @@ def build_index(
         coarse_stride: every how many pixels a patch is kept; by default such that 256 at most are, and fit the memory.
         memory: bytes that the coarse stage may take when the index is open: more keep more patches, more precisely.
         pictures: find regions of pictures at their own size too, at 50 KB each. None: where most sides are 128 or more.
+        value_range: black and white of floats: "0..1", "-1..1", "0..255", or two numbers. None: floats are refused.
         null: unrelated pictures that verdicts are set against; or how many of the collection's own. 0: no verdicts.
         resume: go on with an interrupted build of the same source and settings, instead of starting over.
         progress: is called with (stage, done, total).
 
     Returns:
-        The index, open.
+        The index, open; a warning where it lacks anything of the source, see `Index.missing`.
 
     Raises:
         ConfigError: an option breaks a rule, or the folder is taken.
@@ -368,11 +377,12 @@ def build_index(
         >>> len(build_index(images, tempfile.mkdtemp() + "/noise.nda", image_size=16, scales=[Scale(5)]))
         20
     """
-    build(
+    summary = build(
         source, path, image_size=image_size, channels=channels, scales=scales, columns=columns,
-        max_failures=max_failures, coarse_stride=coarse_stride, memory=memory, pictures=pictures, null=null,
-        resume=resume, progress=progress,
+        max_failures=max_failures, coarse_stride=coarse_stride, memory=memory, pictures=pictures,
+        value_range=value_range, null=null, resume=resume, progress=progress,
     )  # fmt: skip
+    warn_of_missing(summary.failures, summary.left_out, summary.missing)
     return open_index(path)
 
 

@@ -24,7 +24,7 @@ EXPORTED = {
         ImageDecodeError Index IndexFormatError LockedError MismatchError MissingDependencyError NdaIndexError
         NotAnIndexError QueryError Scale ServiceError ShardLostError SourceError StorageError Trial Tuning
         Verdict VersionError __version__ add_images build_index compact estimate_build exact open_index
-        read_answer remove_images tune
+        read_answer read_picture remove_images tune
     """,
     exact: "Masses image_masses image_scores merge_log_totals",
     client: "AsyncClient Client",

@@ -9,12 +9,14 @@ import typer
 
 from nda_index.cli.output import (
     Json,
+    ValueRangeText,
     console,
     messages,
     print_build,
     print_edit,
     print_estimate,
     print_manifest,
+    print_missing,
     print_problems,
     print_tuning,
 )
@@ -39,7 +41,9 @@ MaxFailures = Annotated[
 
 
 def build_command(
-    source: Annotated[str, typer.Argument(help="Folder, Parquet file(s), WebDataset .tar shard(s) or .npz.")],
+    source: Annotated[
+        str, typer.Argument(help="Folder, Parquet or image file(s), WebDataset .tar shard(s), .npz or .npy.")
+    ],
     index: Annotated[Path, typer.Argument(help="Folder to write the index to, such as my.nda.")],
     image_size: Annotated[
         int, typer.Option(help="Side in pixels at which images are compared. Time and disk grow with its square.")
@@ -65,6 +69,7 @@ def build_command(
             f"sides of {PHOTOGRAPH} pixels or more.",
         ),
     ] = None,
+    value_range: ValueRangeText = None,
     null: Annotated[
         int, typer.Option(help="Pictures that verdicts are set against; 0: no verdicts. More take longer to build.")
     ] = DEFAULT_PICTURES,
@@ -97,6 +102,7 @@ def build_command(
         "coarse_stride": coarse_stride,
         "memory": memory_mib << 20,
         "pictures": pictures,
+        "value_range": value_range,
     }
     if dry_run:
         print_estimate(estimate_build(source, **options), as_json)
@@ -120,6 +126,7 @@ def add_command(
     index: IndexFolder,
     source: Annotated[str, typer.Argument(help="Images, as for build, with the metadata columns of the index.")],
     max_failures: MaxFailures = None,
+    value_range: ValueRangeText = None,
     as_json: Json = False,
 ) -> None:
     """Add images to an index. Whoever has it open goes on without them.
@@ -129,10 +136,10 @@ def add_command(
       nda-index add photos.nda new-photos/
     """
     with progress_bars(messages) as report:
-        summary = add_images(index, source, max_failures=max_failures, progress=report)
+        summary = add_images(index, source, max_failures=max_failures, value_range=value_range, progress=report)
     print_edit(index, summary, as_json, f"Added {summary.changed:,} images")
-    if summary.failures and not as_json:
-        console.print(f"{summary.failures:,} images could not be read; the index's failures files list them.")
+    if not as_json:
+        print_missing(summary.failures, summary.left_out, summary.missing)
 
 
 def remove_command(

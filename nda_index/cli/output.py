@@ -18,7 +18,9 @@ from nda_index.answer.forms import strict_json
 from nda_index.answer.region import say_no_region_is_strong
 from nda_index.errors import NdaIndexError
 from nda_index.evaluate.tuning import Trial, Tuning, summarize_tuning
+from nda_index.images.values import RANGES
 from nda_index.indexing.edits import EditSummary
+from nda_index.indexing.missing import count_missing
 from nda_index.indexing.pipeline import BuildSummary
 from nda_index.indexing.plan import Estimate
 from nda_index.store.manifest import Manifest
@@ -26,6 +28,9 @@ from nda_index.store.manifest import Manifest
 console = Console()
 messages = Console(stderr=True)
 
+ValueRangeText = Annotated[
+    str | None, typer.Option(help=f"What is black and what is white in pictures of floats: {RANGES}. Else refused.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -52,12 +57,23 @@ def print_build(index: Path, summary: BuildSummary, as_json: bool) -> None:
     if summary.resumed:
         messages.print(f"Went on with an interrupted build that had read {summary.resumed:,} images.")
     console.print(f"Indexed {summary.images:,} images in {escape(str(index))}.")
-    if summary.failures:
-        console.print(f"{summary.failures:,} images could not be read; they are listed in failures.parquet.")
     for name, description in summary.scales.items():
         console.print(f"  {name}: {description}")
     if summary.pictures:
         console.print("  regions of pictures can be found, at their own size")
+    print_missing(summary.failures, summary.left_out, summary.missing)
+
+
+def print_missing(failures: int, left_out: int, first: Sequence[tuple[str, str]]) -> None:
+    """Print what of a source is not in the index: the first with their reasons, and last how many there are."""
+    if not first:
+        return
+    for key, reason in first:
+        console.print(f"  {escape(key)}: {escape(reason)}", highlight=False, soft_wrap=True)
+    rest = failures + left_out - len(first)
+    if rest:
+        console.print(f"  and {rest:,} more")
+    console.print(f"{count_missing(failures, left_out)}; failures.parquet lists all, with reasons.", soft_wrap=True)
 
 
 def print_estimate(estimate: Estimate, as_json: bool) -> None:
@@ -105,6 +121,8 @@ def print_manifest(index: Path, manifest: Manifest, as_json: bool) -> None:
     height, width = config.image_size
     table = Table(show_header=False, box=None)
     table.add_row("images", f"{counts['images'] - counts['removed']:,} ({counts['failures']:,} unreadable)")
+    if counts.get("left_out"):
+        table.add_row("left out", f"{counts['left_out']:,} other things of the sources; failures.parquet lists them")
     if counts["removed"]:
         table.add_row("removed", f"{counts['removed']:,}; their bytes are here until nda-index compact")
     table.add_row("image size", f"{height} x {width}, {config.channels} channels")

@@ -11,8 +11,9 @@ from rich.markup import escape
 from nda_index.answer.attribution import Attribution
 from nda_index.answer.denoised import DENOISED_FORMS, Denoised
 from nda_index.answer.forms import FORMS
-from nda_index.cli.output import Json, console, messages, print_answer, print_json
+from nda_index.cli.output import Json, ValueRangeText, console, messages, print_answer, print_json
 from nda_index.errors import ConfigError
+from nda_index.images import read_picture
 from nda_index.index import Index, open_index
 from nda_index.progress import progress_bars
 from nda_index.question import Question
@@ -80,6 +81,7 @@ def query_command(
     ] = Question.per_image_topk,
     mirror: Mirror = Question.mirror,
     where: Where = Question.where,
+    value_range: ValueRangeText = None,
     ray: Ray = None,
     save: Annotated[
         list[Path] | None, typer.Option(help="Write .html, .png, .json, .parquet or .arrow; may be repeated.")
@@ -106,8 +108,9 @@ def query_command(
             "recipe": recipe, "noise": noise, "seed": seed, "draws": draws, "temper": temper, "mode": mode,
             "candidates": candidates, "mirror": mirror, "where": where, "progress": report,
         }  # fmt: skip
-        answer = opened.attribute(image, timestep, top, per_image_topk=per_image_topk, **options)
-        explained = _explain(opened, image, timestep, answer, options) if explain else []
+        picture = image if value_range is None else read_picture(image, value_range=value_range)
+        answer = opened.attribute(picture, timestep, top, per_image_topk=per_image_topk, **options)
+        explained = _explain(opened, picture, timestep, answer, options) if explain else []
     for path, form in files.items():
         answer.save(path, explained=explained if form == "html" else ())
     if as_json:
@@ -132,6 +135,7 @@ def denoise_command(
     ] = Question.mode,
     mirror: Mirror = Question.mirror,
     where: Where = Question.where,
+    value_range: ValueRangeText = None,
     ray: Ray = None,
     as_json: Json = False,
 ) -> None:
@@ -147,10 +151,11 @@ def denoise_command(
     options: dict[str, Any] = {"recipe": recipe, "mode": mode, "mirror": mirror, "where": where}
     with progress_bars(messages) as report:
         opened = _open(index, ray)
+        picture = image if value_range is None else read_picture(image, value_range=value_range)
         if without_top:
-            answer = opened.attribute(image, timestep, without_top, **options)
+            answer = opened.attribute(picture, timestep, without_top, **options)
             options |= {"without": answer.image_ids, "candidates": _enough_candidates(answer, without_top)}
-        mean = opened.denoise(image, timestep, progress=report, **options)
+        mean = opened.denoise(picture, timestep, progress=report, **options)
     mean.save(output)
     if as_json:
         print_json({"picture": str(output), **mean.to_dict()})
@@ -177,7 +182,7 @@ def _check_explain(forms: list[str], per_image_topk: int | None) -> None:
 
 
 def _explain(
-    index: Index, image: Path, timestep: list[int] | None, answer: Attribution, options: dict[str, Any]
+    index: Index, image: Any, timestep: list[int] | None, answer: Attribution, options: dict[str, Any]
 ) -> list[Denoised]:
     """Return the picture as the collection explains it, and without the images of the answer, if any are left."""
     left_out = ((), answer.image_ids) if answer.collection > len(answer) else ((),)

@@ -22,6 +22,7 @@ from nda_index.errors import ConfigError, ShardLostError
 from nda_index.index import Index
 from nda_index.indexing.ingest import ingest_images
 from nda_index.indexing.journal import begin, read_journal
+from nda_index.indexing.missing import SHOWN, read_missing
 from nda_index.indexing.pipeline import BuildSummary, finish_build, train_missing
 from nda_index.indexing.plan import describe_plan
 from nda_index.indexing.request import Request, check_request
@@ -75,7 +76,8 @@ def build_shards(
         address: of the cluster, as `ray.init` takes it.
         null: number of the collection's own pictures that verdicts are set against.
         progress: is called with (stage, done, total).
-        options: `image_size`, `channels`, `scales`, `columns`, `max_failures`, `coarse_stride` and `memory` as for
+        options: `image_size`, `channels`, `scales`, `columns`, `max_failures`, `coarse_stride`, `memory` and
+            `value_range` as for
             `build_index`.
 
     Returns:
@@ -84,6 +86,11 @@ def build_shards(
     Raises:
         As `build_index`; ShardLostError: a task failed again and again.
     """
+    if not isinstance(source, str | PathLike | np.ndarray | list | tuple):
+        raise ConfigError(
+            f"the source is of type {type(source).__name__}, which other machines cannot read; give a folder or files "
+            f"that all see, or build on one machine with build_index"
+        )
     report = progress or quiet
     request, folder = check_request(source, **options), Path(path)
     if not 1 <= shards <= request.opened.count:
@@ -106,10 +113,11 @@ def build_shards(
         for plan in plans:
             journal = train_missing(folder, images, plan, journal, report)
         encode = [task(_encode_shard).remote(part, sum(counts), str(folder)) for part in parts]
-        failures = _wait_for_all(ray, encode, lambda done: report("encode", done, shards))
+        missing = _wait_for_all(ray, encode, lambda done: report("encode", done, shards))
+        failures, left_out = (sum(part[number] for part in missing) for number in (0, 1))
         manifest = Manifest(
             config=request.config(plans),
-            counts={"images": sum(counts), "removed": 0, "failures": sum(failures)},
+            counts={"images": sum(counts), "removed": 0, "failures": failures, "left_out": left_out},
             files={},
             table={},
             features=["shards"],
@@ -128,7 +136,8 @@ def build_shards(
         commit(folder, replace(manifest, features=features, files=hash_files(folder, journal.files)))
     scales = {plan.scale.name: describe_plan(plan, sum(counts)) for plan in plans}
     resumed = sum(counts) if interrupted else 0
-    return BuildSummary(sum(counts), sum(failures), scales, False, resumed, request.pictures)
+    first = tuple(one for part in missing for one in part[2])[:SHOWN]
+    return BuildSummary(sum(counts), failures, scales, False, resumed, request.pictures, left_out, first)
 
 
 @dataclass(frozen=True)
@@ -180,15 +189,21 @@ def _read_shard(part: _Part) -> int:
         return ingest_images(path, request, journal, quiet).images
 
 
-def _encode_shard(part: _Part, images: int, trained: str) -> int:
-    """Encode a part that was read, with the cells of all; the number of images that could not be read."""
+def _encode_shard(part: _Part, images: int, trained: str) -> tuple[int, int, list[tuple[str, str]]]:
+    """Encode a part that was read, with the cells of all; how much of it is missing, and the first of that."""
     path, request = Path(part.folder), part.request()
     with write_lock(path, WAIT):
         if (path / MANIFEST).exists():
-            return int(read_manifest(path).counts["failures"])
+            return _count_missing(path, read_manifest(path))
         journal, _ = begin(path, request.settings, resume=True)
         manifest = finish_build(path, request, journal, request.plans(images), 0, quiet, Path(trained))
-        return int(manifest.counts["failures"])
+        return _count_missing(path, manifest)
+
+
+def _count_missing(path: Path, manifest: Manifest) -> tuple[int, int, list[tuple[str, str]]]:
+    first = read_missing(path, manifest).slice(0, SHOWN).to_pylist()
+    counts = manifest.counts
+    return counts["failures"], counts.get("left_out", 0), [(row["key"], row["reason"]) for row in first]
 
 
 def _pixels_of_shard(folder: str, shape: tuple[int, int, int], ids: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -16,7 +16,8 @@ from nda_index.errors import ConfigError, SourceError
 from nda_index.indexing import plan
 from nda_index.indexing.edits import EditSummary, OpenedIndex, commit_edit, next_segment, open_for_edit
 from nda_index.indexing.encoding import encode_segment
-from nda_index.indexing.ingest import read_checked, write_failures
+from nda_index.indexing.ingest import read_checked
+from nda_index.indexing.missing import list_first, write_failures
 from nda_index.indexing.plan import images_per_segment
 from nda_index.indexing.request import Request, check_request
 from nda_index.pictures import catalogue
@@ -27,7 +28,12 @@ from nda_index.store.corpus import Corpus, append_images, as_rows
 
 
 def add_images(
-    path: str | PathLike[str], source: Source, *, max_failures: int | None = None, progress: Progress | None = None
+    path: str | PathLike[str],
+    source: Source,
+    *,
+    max_failures: int | None = None,
+    value_range: str | tuple[float, float] | None = None,
+    progress: Progress | None = None,
 ) -> EditSummary:
     """Add images to an index. Their ids follow those that are there.
 
@@ -37,7 +43,7 @@ def add_images(
     Args:
         path: of the index.
         source: as for `build_index`. It must have the metadata columns of the index; it may have more.
-        max_failures: as for `build_index`.
+        max_failures, value_range: as for `build_index`.
         progress: is called with (stage, done, total).
 
     Returns:
@@ -69,10 +75,11 @@ def add_images(
             scales=opened.scales,
             columns=opened.corpus.metadata_columns,
             max_failures=max_failures,
+            value_range=value_range,
             pictures=config.pictures,
         )
         request = _match_columns(request, opened)
-        table, failures = _append(opened, request, report)
+        table, failures, left_out = _append(opened, request, report)
         corpus = Corpus(opened.folder, request.shape, table)
         for scale in opened.scales:
             _encode(opened, corpus, scale, report)
@@ -80,12 +87,16 @@ def add_images(
             added = np.arange(opened.corpus.count, corpus.count)
             number = catalogue.next_segment([*opened.manifest.files, *opened.manifest.obsolete])
             catalogue.write_segment(opened.folder, catalogue.segment_name(number), corpus, added, int(added[0]))
-        if failures:
-            write_failures(opened.folder / f"failures-{corpus.count:010d}.parquet", failures)
+        if failures or left_out:
+            write_failures(opened.folder / f"failures-{corpus.count:010d}.parquet", failures, left_out)
         counts = dict(opened.manifest.counts)
         counts["images"], counts["failures"] = corpus.count, counts["failures"] + len(failures)
+        counts["left_out"] = counts.get("left_out", 0) + len(left_out)
         commit_edit(opened, replace(opened.manifest, table=table, counts=counts))
-        return EditSummary(corpus.count - len(opened.removed), corpus.count - opened.corpus.count, len(failures))
+        return EditSummary(
+            corpus.count - len(opened.removed), corpus.count - opened.corpus.count, len(failures),
+            left_out=len(left_out), missing=list_first(failures, left_out),
+        )  # fmt: skip
 
 
 def _match_columns(request: Request, opened: OpenedIndex) -> Request:
@@ -101,13 +112,18 @@ def _match_columns(request: Request, opened: OpenedIndex) -> Request:
     return replace(request, opened=replace(request.opened, schema=schema))
 
 
-def _append(opened: OpenedIndex, request: Request, report: Progress) -> tuple[dict[str, Any], list[Failure]]:
-    """Append the source's images to the table; the version that has them, and what could not be read."""
+def _append(
+    opened: OpenedIndex, request: Request, report: Progress
+) -> tuple[dict[str, Any], list[Failure], list[Failure]]:
+    """Append the source's images to the table; the version that has them, what could not be read, and what else is
+    left out."""
     rows: list[pa.Table] = []
     failures: list[Failure] = []
+    left_out = list(request.opened.left_out)
     table, count, start = opened.manifest.table, opened.corpus.count, opened.corpus.count
     for batch in read_checked(request):
         failures += batch.failures
+        left_out += batch.left_out
         if len(batch.images):
             rows.append(as_rows(batch, count, opened.corpus.schema))
             count += len(batch.images)
@@ -121,7 +137,7 @@ def _append(opened: OpenedIndex, request: Request, report: Progress) -> tuple[di
             f"none of the {request.opened.count} images could be read; the first: {failures[0].key}: "
             f"{failures[0].reason}"
         )
-    return table, failures
+    return table, failures, left_out
 
 
 def _encode(opened: OpenedIndex, corpus: Corpus, scale: Scale, report: Progress) -> None:

@@ -36,12 +36,16 @@ class EditSummary:
         changed: number of images that were added, removed or erased.
         failures: images that could not be read.
         waiting: files that hold erased images still, because readers are open.
+        left_out: what else of a source is not in the index.
+        missing: key and reason of the first of what could not be read or was left out.
     """
 
     images: int
     changed: int
     failures: int = 0
     waiting: int = 0
+    left_out: int = 0
+    missing: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

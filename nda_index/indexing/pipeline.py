@@ -19,8 +19,9 @@ from nda_index.coarse.storage import QUANTIZER, read_cells, segment_name, segmen
 from nda_index.coarse.trainer import read_encoder
 from nda_index.errors import ConfigError
 from nda_index.indexing.encoding import encode_segment, train_scale
-from nda_index.indexing.ingest import ingest_images, write_failures
+from nda_index.indexing.ingest import ingest_images
 from nda_index.indexing.journal import Journal, begin, record
+from nda_index.indexing.missing import list_first, write_failures
 from nda_index.indexing.plan import ScalePlan, describe_plan
 from nda_index.indexing.request import Request, check_request
 from nda_index.pictures import catalogue
@@ -56,7 +57,8 @@ class BuildSummary:
     """What was built: numbers of images and failures, and for each scale how patches are kept and why.
 
     `resumed` counts the images that an interrupted build had read already; `started_over` says that one was cleared
-    away. `pictures`: regions of them can be found.
+    away. `pictures`: regions of them can be found. `left_out` counts what else of the source is not in the index, and
+    `missing` has key and reason of the first of both; failures.parquet lists all.
     """
 
     images: int
@@ -65,6 +67,8 @@ class BuildSummary:
     started_over: bool
     resumed: int
     pictures: bool = False
+    left_out: int = 0
+    missing: tuple[tuple[str, str], ...] = ()
 
 
 def build(
@@ -93,7 +97,11 @@ def build(
         plans = request.plans(journal.images)
         finish_build(folder, request, journal, plans, null, report)
     scales = {plan.scale.name: describe_plan(plan, journal.images) for plan in plans}
-    return BuildSummary(journal.images, len(journal.failures), scales, started_over, resumed, request.pictures)
+    failures, left_out = _list_missing(request, journal)
+    return BuildSummary(
+        journal.images, len(failures), scales, started_over, resumed, request.pictures, len(left_out),
+        list_first(failures, left_out),
+    )  # fmt: skip
 
 
 def finish_build(
@@ -135,8 +143,9 @@ def finish_build(
     if request.pictures:
         journal = index_pictures(folder, corpus, journal, null, report)
     report("commit", 0, 1)
-    write_failures(folder / "failures.parquet", [Failure(key, reason) for key, reason in journal.failures])
-    counts = {"images": journal.images, "removed": 0, "failures": len(journal.failures)}
+    failures, left_out = _list_missing(request, journal)
+    write_failures(folder / "failures.parquet", failures, left_out)
+    counts = {"images": journal.images, "removed": 0, "failures": len(failures), "left_out": len(left_out)}
     files = hash_files(folder, journal.files)
     manifest = commit(
         folder,
@@ -152,6 +161,12 @@ def finish_build(
     )
     report("commit", 1, 1)
     return manifest
+
+
+def _list_missing(request: Request, journal: Journal) -> tuple[list[Failure], list[Failure]]:
+    """List the images that could not be read, and what else of the source was left out."""
+    failures = [Failure(key, reason) for key, reason in journal.failures]
+    return failures, [*request.opened.left_out, *(Failure(key, reason) for key, reason in journal.left_out)]
 
 
 def index_pictures(

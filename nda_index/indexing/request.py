@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import struct
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from nda_index.coarse.trainer import check_faiss
 from nda_index.errors import ConfigError
+from nda_index.images import ValueRange, measure_side
 from nda_index.indexing.plan import Estimate, ScalePlan, estimate_need, plan_scales
 from nda_index.scales import Scale
-from nda_index.sources import OpenSource, RawImage, Source, open_source, select_positions
+from nda_index.sources import OpenSource, Source, open_source, select_positions
 from nda_index.store.config import CoarseConfig, IndexConfig
 from nda_index.version import __version__
 
@@ -83,6 +78,7 @@ def check_request(
     coarse_stride: int | None = None,
     memory: int = DEFAULT_MEMORY,
     pictures: bool | None = None,
+    value_range: str | ValueRange | None = None,
 ) -> Request:
     """Check the arguments of `nda_index.build_index` and open the source."""
     height, width = _check_size(image_size)
@@ -98,7 +94,7 @@ def check_request(
     if coarse_stride is not None and coarse_stride < 1:
         raise ConfigError(f"coarse_stride is {coarse_stride}; it must be 1 or more")
     check_faiss()  # before anything is written: without it nothing can be built
-    opened = open_source(source, columns=columns)
+    opened = open_source(source, columns=columns, value_range=value_range)
     if pictures is None:
         pictures = are_photographs(opened)
     settings = {
@@ -111,6 +107,7 @@ def check_request(
         "coarse_stride": coarse_stride,
         "memory": memory,
         "pictures": pictures,
+        "value_range": opened.value_range,
         "version": __version__,
     }
     allowed = max(10, opened.count // 100) if max_failures is None else max_failures
@@ -125,23 +122,8 @@ def are_photographs(opened: OpenSource) -> bool:
         >>> are_photographs(open_source(np.zeros((3, 32, 32, 3), np.uint8)))
         False
     """
-    sides = [_shorter_side(raw) for raw in islice(opened.read(), LOOKED_AT)]
+    sides = [measure_side(raw.data) for raw in islice(opened.read(), LOOKED_AT)]
     return sum(side >= PHOTOGRAPH for side in sides) * 2 > len(sides)
-
-
-def _shorter_side(raw: RawImage) -> int:
-    """Shorter side of an image in pixels, by its header; 0 where it cannot be read."""
-    if isinstance(raw.data, np.ndarray):
-        return int(min(raw.data.shape[:2]))
-    if raw.data is None:
-        return 0
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(raw.data) if isinstance(raw.data, bytes) else raw.data) as picture:
-                return int(min(picture.size))
-    except (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, Image.DecompressionBombError):
-        return 0
 
 
 def estimate_build(source: Source, **options: Any) -> Estimate:
@@ -149,8 +131,8 @@ def estimate_build(source: Source, **options: Any) -> Estimate:
 
     Args:
         source: as for `build_index`.
-        options: `image_size`, `channels`, `scales`, `columns`, `max_failures`, `coarse_stride`, `memory` and
-            `pictures` as for `build_index`.
+        options: `image_size`, `channels`, `scales`, `columns`, `max_failures`, `coarse_stride`, `memory`,
+            `pictures` and `value_range` as for `build_index`.
 
     Raises:
         As `build_index`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nda_index.errors import SourceError
-from nda_index.sources.base import CHUNK, OpenSource, RawImage
+from nda_index.images import ValueRange
+from nda_index.sources.base import CHUNK, OpenSource, RawImage, Unreadable, to_text
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "bytes")  # of several binary columns, the first of these
 KEY_COLUMNS = ("key", "path", "id", "file_name", "filename")  # of several string columns, the first of these
@@ -36,25 +37,66 @@ def open_parquet(paths: list[Path]) -> OpenSource:
         [('set-00000000', {'year': 1999}), ('set-00000001', {'year': 2001})]
     """
     schema = _read_common_schema(paths)
+
+    def read_rows(columns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any] | Unreadable]]:
+        for path in paths:
+            for number, row in enumerate(_read_file(path, list(columns))):
+                yield f"{to_text(path.stem)}-{number:08d}", row
+
+    count = sum(pq.read_metadata(path).num_rows for path in paths)
+    return open_rows("parquet", repr(to_text(paths[0])), count, schema, read_rows)
+
+
+def open_rows(
+    kind: str,
+    name: str,
+    count: int,
+    schema: pa.Schema,
+    read_rows: Callable[[Sequence[str]], Iterator[tuple[str, dict[str, Any] | Unreadable]]],
+    value_range: ValueRange | None = None,
+) -> OpenSource:
+    """Open rows of a table, wherever they lie: find the columns of the images, of the keys and of the metadata.
+
+    Args:
+        kind: of the source.
+        name: of it, in messages.
+        count: number of rows.
+        schema: of the table.
+        read_rows: gives for the columns that are wanted a name and the values of each row.
+        value_range: as for `open_source`.
+
+    Raises:
+        SourceError: no column holds images.
+    """
     image = find_image_column(schema)
     if image is None:
-        raise SourceError(
-            f"{str(paths[0])!r} has no image column (a struct with bytes, or binary); it has {schema.names}"
-        )
+        raise SourceError(f"{name} has no image column (a struct with bytes, or binary); it has {schema.names}")
     key = find_key_column(schema)
     metadata = [field for field in schema if field.name != image and _holds_plain_values(field.type)]
 
     def read() -> Iterator[RawImage]:
-        for path in paths:
-            rows = _read_rows(path, [image, *(field.name for field in metadata)])
-            for number, row in enumerate(rows):
-                data, name = _split_image(row.pop(image))
-                own = name or (row.get(key) if key else None)
-                yield RawImage(own or f"{path.stem}-{number:08d}", data, row)
+        for place, row in read_rows([image, *(field.name for field in metadata)]):
+            if isinstance(row, Unreadable):
+                yield RawImage(place, row, {})
+                continue
+            data, path = _split_image(row.pop(image))
+            own = path or (row.get(key) if key else None)
+            yield RawImage(own or place, data, row)
 
-    count = sum(pq.read_metadata(path).num_rows for path in paths)
     fields = [pa.field(field.name, _decoded_type(field.type)) for field in metadata if field.name != "key"]
-    return OpenSource("parquet", count, pa.schema(fields), read)
+    return OpenSource(kind, count, pa.schema(fields), read, value_range=value_range)
+
+
+def read_values(table: pa.Table | pa.RecordBatch) -> Iterator[dict[str, Any] | Unreadable]:
+    """Read the rows of a table as values of Python; one whose values are damaged is unreadable."""
+    try:
+        yield from table.to_pylist()
+    except (ValueError, pa.ArrowException):  # text that is not UTF-8, a date that Python has not
+        for number in range(len(table)):
+            try:
+                yield from table.slice(number, 1).to_pylist()
+            except (ValueError, pa.ArrowException) as error:
+                yield Unreadable(f"its row holds a value that cannot be read: {error}")
 
 
 def find_image_column(schema: pa.Schema) -> str | None:
@@ -98,17 +140,19 @@ def _read_schema(path: Path) -> pa.Schema:
         raise SourceError(f"{str(path)!r} cannot be read as Parquet: {error}; check that it is complete") from error
 
 
-def _read_rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
-    for batch in _read_record_batches(path, columns):
-        yield from batch.to_pylist()
-
-
-def _read_record_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    try:
-        with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(batch_size=CHUNK, columns=columns)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise SourceError(f"{str(path)!r} cannot be read to its end: {error}; check that it is complete") from error
+def _read_file(path: Path, columns: list[str]) -> Iterator[dict[str, Any] | Unreadable]:
+    """Read the rows of a file; where a part of it is damaged, each row of that part is unreadable."""
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            missing = file.metadata.row_group(group).num_rows
+            try:
+                for batch in file.iter_batches(batch_size=CHUNK, row_groups=[group], columns=columns):
+                    missing -= len(batch)
+                    yield from read_values(batch)
+            except (pa.ArrowException, OSError) as error:
+                reason = f"this part of {to_text(path)!r} cannot be read: {error}; check that the file is complete"
+                for _ in range(missing):
+                    yield Unreadable(reason)
 
 
 def _holds_plain_values(kind: pa.DataType) -> bool:
@@ -120,6 +164,10 @@ def _decoded_type(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
-def _split_image(value: Any) -> tuple[bytes | None, str | None]:
+def _split_image(value: Any) -> tuple[bytes | Path | None, str | None]:
     """Bytes and path of an image column's value."""
-    return (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+    if not isinstance(value, dict):
+        return value, None
+    path = value.get("path")
+    data = value.get("bytes")
+    return data if data is not None or path is None else Path(path), path

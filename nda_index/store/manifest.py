@@ -27,6 +27,7 @@ FEATURES = (
     "pictures",
 )  # of the format, that this version of nda_index knows beyond version 1
 
+COUNTS = ("images", "removed", "failures", "left_out")  # the last is not in manifests of version 0.1.0
 _SELF_HASH = "manifest_sha256"
 
 
@@ -36,7 +37,7 @@ class Manifest:
 
     Attributes:
         config: the settings of the build.
-        counts: numbers of images, failures and patches.
+        counts: numbers of images, removed ones among them, failures, and what else of the sources was left out.
         files: for every other file of the folder, by relative path with "/": its "size" in bytes, its "sha256", and
             "ends": the sha256 of its first and its last 64 KiB, checked whenever the index is opened.
         table: "name" and "version" of the Lance table of images.
@@ -131,7 +132,7 @@ def merge_manifests(folder: Path, parts: Sequence[Manifest]) -> Manifest:
                     f"{name} of the index {str(folder)!r} has another {file} than the index; it was built with other "
                     f"cells, build it again with those of the index"
                 )
-    counts = {name: sum(part.counts[name] for part in parts) for name in ("images", "removed", "failures")}
+    counts = {name: sum(part.counts.get(name, 0) for part in parts) for name in COUNTS}
     hashes = [manifest.index_hash, *(part.index_hash for part in parts)]
     index_hash = hashlib.sha256("".join(hashes).encode()).hexdigest()
     return replace(manifest, counts=counts, index_hash=index_hash)
