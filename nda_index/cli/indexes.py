@@ -99,7 +99,7 @@ def build_command(
         "pictures": pictures,
     }
     if dry_run:
-        print_estimate(estimate_build(source, **options), as_json)
+        print_estimate(estimate_build(source, null=null, **options), as_json)
         return
     with progress_bars(messages) as report:
         options |= {"null": null, "progress": report}
