@@ -16,6 +16,7 @@ from nda_index.coarse.embedding import embed, fit_embedding
 from nda_index.coarse.ivf import POINTS_PER_LIST, list_count
 from nda_index.coarse.trainer import KMEANS_ITERATIONS, time_assignment
 from nda_index.indexing.plan import EMBEDDED_DIMENSIONS, SEGMENT_BYTES, ScalePlan, describe_plan
+from nda_index.pictures.null import WAYS
 from nda_index.pictures.record import RECORD
 from nda_index.sources import Describe, OpenSource, read_batches
 from nda_index.trust.duplicates import find_best_unrelated
@@ -85,11 +86,14 @@ def estimate_need(
         describe: makes the record of a picture, where regions of pictures are to be found.
     """
     sample = _read_sample(opened, size, channels, describe)
-    asked = min(null, opened.count)
-    seconds = opened.count * sample.seconds + (0.0 if describe is None else asked * ASKED_COST * sample.seconds)
+    seconds = opened.count * sample.seconds
+    if describe is not None:
+        seconds += min(null, opened.count * len(WAYS)) * ASKED_COST * sample.seconds
     if len(sample.images):
         judged_at = choose_evidence_scales(size, [plan.scale for plan in plans])
-        seconds += asked * _time(lambda: find_best_unrelated(sample.images[0], sample.images[:BEST], judged_at))
+        seconds += min(null, opened.count) * _time(
+            lambda: find_best_unrelated(sample.images[0], sample.images[:BEST], judged_at)
+        )
         seconds += sum(_encoding_seconds(sample.images, plan, opened.count) for plan in plans)
     records = round(opened.count * sample.record_bytes)
     lists = [list_count(plan.per_image * opened.count) for plan in plans]
