@@ -142,8 +142,7 @@ class Index:
         Raises:
             ConfigError: an option breaks a rule.
             QueryError: `top` or `where` cannot be fulfilled.
-            ImageDecodeError: the image cannot be read.
-            CorruptIndexError: the index is damaged.
+            ImageDecodeError, CorruptIndexError: the image cannot be read; the index is damaged.
 
         Example:
             >>> import numpy as np, tempfile, nda_index as nda
@@ -226,8 +225,7 @@ class Index:
         Raises:
             ConfigError: an option breaks a rule, or the index's strides leave pixels out.
             QueryError: `where` or `without` leaves no image, or `without` holds no ids of the index.
-            ImageDecodeError: the image cannot be read.
-            CorruptIndexError: the index is damaged.
+            ImageDecodeError, CorruptIndexError: as `attribute`.
 
         Example:
             >>> import numpy as np, tempfile, nda_index as nda
@@ -254,14 +252,11 @@ class Index:
 
         Args:
             images: queries, each as for `attribute`.
-            timestep, progress, **options: as for `attribute`, but that `mode` is "exact" by default: every image is
-                scored. "ann" leaves 0 for images outside the shortlist.
+            timestep, progress, **options: as for `attribute`, and errors too; but `mode` is "exact" by default: every
+                image is scored. "ann" leaves 0 for images outside the shortlist.
 
         Returns:
             float64 [Q, N], columns by image id. Images outside `where`, and removed ones, have 0.
-
-        Raises:
-            As `attribute`.
 
         Example:
             >>> import numpy as np, tempfile, nda_index as nda
@@ -296,9 +291,6 @@ class Index:
 
         Returns:
             float64 [N], 0 for removed images. A term's only view counts double beside terms of several draws.
-
-        Raises:
-            As `attribute`.
         """
         question = as_question(timestep, recipe=recipe, noise=noise, seed=seed, draws=draws)
         return vote_collection(self._collection, self._prepare(image, question, 1, None), probes)
@@ -368,8 +360,7 @@ def build_index(
     Raises:
         ConfigError: an option breaks a rule, or the folder is taken.
         SourceError: the images cannot be read, there are none, or too many are broken.
-        StorageError: the disk is full or cannot be written; LockedError: another process builds there.
-        MissingDependencyError: FAISS is not installed.
+        StorageError, LockedError, MissingDependencyError: the disk is full, another process builds there, no FAISS.
 
     Example:
         >>> import numpy as np, tempfile
@@ -397,8 +388,7 @@ def open_index(path: str | PathLike[str], device: str = "auto") -> Index:
         The index. It goes on answering from what it opened, whatever is added or removed meanwhile.
 
     Raises:
-        NotAnIndexError: the folder is not an index.
-        VersionError: a newer nda_index wrote it.
+        NotAnIndexError, VersionError: the folder is not an index, or a newer nda_index wrote it.
         CorruptIndexError, MismatchError: it is damaged.
         ConfigError: an unknown device, or "cuda" where there is none.
     """

@@ -39,6 +39,15 @@ MaxFailures = Annotated[
     int | None, typer.Option(help="Unreadable images allowed; 1% by default. Each leaves a gap in the collection.")
 ]
 
+Pictures = Annotated[
+    bool | None,
+    typer.Option(
+        "--pictures/--no-pictures",
+        help="Find regions of pictures at their own size too, at 50 KB each. By default, where most images have "
+        f"sides of {PHOTOGRAPH} pixels or more.",
+    ),
+]
+
 
 def build_command(
     source: Annotated[
@@ -61,14 +70,7 @@ def build_command(
     memory_mib: Annotated[
         int, typer.Option(help="Memory for the coarse stage of the open index. Less finds less.")
     ] = DEFAULT_MEMORY >> 20,
-    pictures: Annotated[
-        bool | None,
-        typer.Option(
-            "--pictures/--no-pictures",
-            help="Find regions of pictures at their own size too, at 50 KB each. By default, where most images have "
-            f"sides of {PHOTOGRAPH} pixels or more.",
-        ),
-    ] = None,
+    pictures: Pictures = None,
     value_range: ValueRangeText = None,
     null: Annotated[
         int, typer.Option(help="Pictures that verdicts are set against; 0: no verdicts. More take longer to build.")
@@ -105,7 +107,7 @@ def build_command(
         "value_range": value_range,
     }
     if dry_run:
-        print_estimate(estimate_build(source, **options), as_json)
+        print_estimate(estimate_build(source, null=null, **options), as_json)
         return
     with progress_bars(messages) as report:
         options |= {"null": null, "progress": report}

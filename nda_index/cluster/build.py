@@ -86,11 +86,7 @@ def build_shards(
     Raises:
         As `build_index`; ShardLostError: a task failed again and again.
     """
-    if not isinstance(source, str | PathLike | np.ndarray | list | tuple):
-        raise ConfigError(
-            f"the source is of type {type(source).__name__}, which other machines cannot read; give a folder or files "
-            f"that all see, or build on one machine with build_index"
-        )
+    _check_source(source)
     report = progress or quiet
     request, folder = check_request(source, **options), Path(path)
     if not 1 <= shards <= request.opened.count:
@@ -138,6 +134,14 @@ def build_shards(
     resumed = sum(counts) if interrupted else 0
     first = tuple(one for part in missing for one in part[2])[:SHOWN]
     return BuildSummary(sum(counts), failures, scales, False, resumed, request.pictures, left_out, first)
+
+
+def _check_source(source: Source) -> None:
+    if not isinstance(source, str | PathLike | np.ndarray | list | tuple):
+        raise ConfigError(
+            f"the source is of type {type(source).__name__}, which other machines cannot read; give a folder or files "
+            f"that all see, or build on one machine with build_index"
+        )
 
 
 @dataclass(frozen=True)
