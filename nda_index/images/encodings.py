@@ -90,7 +90,7 @@ def explain_contents(head: bytes) -> str | None:
         'is SVG, a drawing without pixels; render it to PNG at the size you want'
     """
     if not head:
-        return "is empty: 0 bytes; copy it again"
+        return "is empty; copy it again"
     if _is_heif(head) and "HEIF" not in _registered():
         return _NEED_HEIF
     if head[4:8] == b"ftyp" and b"avif" in head[:32] and not features.check("avif"):

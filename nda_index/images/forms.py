@@ -79,7 +79,7 @@ def as_array(thing: Any) -> NDArray[Any]:
     except (TypeError, ValueError, RuntimeError) as error:
         raise UnfitValues(f"cannot be read as an array: {error}; give {FORMS}") from error
     if array is None:
-        raise UnfitValues(f"is of type {type(thing).__name__}; give {FORMS}")
+        raise UnfitValues(f"is no picture; give {FORMS}")
     return array
 
 

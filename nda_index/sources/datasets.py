@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -83,12 +85,20 @@ def open_table_dataset(dataset: Any, value_range: ValueRange | None = None) -> O
         number = 0
         for table in tables.iter(batch_size=CHUNK):
             for row in read_values(table.select(list(columns))):
-                yield f"{number:08d}", row
+                yield f"{number:08d}", row if isinstance(row, Unreadable) else _follow_path(row, columns[0])
                 number += 1
 
     if first is None:
         return OpenSource("dataset", 0, pa.schema([]), lambda: iter(()))
     return open_rows("dataset", "the dataset", len(dataset), first.schema, read_rows, value_range)
+
+
+def _follow_path(row: dict[str, Any], image: str) -> dict[str, Any]:
+    """Take a file's path for its bytes, where a dataset of local files names it only."""
+    held = row[image]
+    if isinstance(held, dict) and held.get("bytes") is None and held.get("path"):
+        row[image] = {**held, "bytes": Path(held["path"])}
+    return row
 
 
 def open_generator(
@@ -118,7 +128,12 @@ def open_generator(
         again = source
         return _open_restartable(lambda: _samples(again), value_range)
     kept, file = _keep(_samples(source), value_range)
-    return _open_restartable(lambda: _read_kept(kept, file), value_range)
+
+    def read() -> Iterator[RawImage]:
+        return _read_kept(kept, file)
+
+    weakref.finalize(read, file.close)
+    return _open_restartable(read, value_range)
 
 
 def read_sample(item: Any, number: int) -> RawImage:

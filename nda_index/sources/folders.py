@@ -68,7 +68,13 @@ def open_folder(folder: Path) -> OpenSource:
             else:
                 left_out.append(Failure(_name_below(folder, path), reason))
     _check_one_kind(folder, images, tables, shards)
-    opened = open_parquet(tables) if tables else open_webdataset(shards) if shards else open_files(images, folder)
+    opened = (
+        open_parquet(sorted(tables))  # folder by folder
+        if tables
+        else open_webdataset(sorted(shards))
+        if shards
+        else open_files(images, folder)
+    )
     return replace(opened, left_out=[*sorted(left_out, key=lambda one: one.key), *opened.left_out])
 
 

@@ -168,6 +168,4 @@ def _split_image(value: Any) -> tuple[bytes | Path | None, str | None]:
     """Bytes and path of an image column's value."""
     if not isinstance(value, dict):
         return value, None
-    path = value.get("path")
-    data = value.get("bytes")
-    return data if data is not None or path is None else Path(path), path
+    return value.get("bytes"), value.get("path")

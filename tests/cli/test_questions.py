@@ -81,9 +81,9 @@ def test_names_and_defaults_are_those_of_a_question() -> None:
     assert all(OPTIONS[name] != default for name, default in known.items() if name != "recipe")
     method = defaults(Index.attribute, "image", "progress")
     assert method == {"timestep": None, "top": questions.DEFAULT_TOP, **known}
-    others = ("index", "image", "ray", "save", "explain", "as_json")
+    others = ("index", "image", "value_range", "ray", "save", "explain", "as_json")
     assert defaults(questions.query_command, *others) == method
-    others = ("index", "image", "output", "without_top", "ray", "as_json")
+    others = ("index", "image", "output", "without_top", "value_range", "ray", "as_json")
     averaged = {name: known[name] for name in AVERAGED if name in known}
     assert defaults(questions.denoise_command, *others) == {"timestep": None, "recipe": None, **averaged}
 

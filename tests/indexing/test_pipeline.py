@@ -80,23 +80,25 @@ def test_a_resumed_build_ends_as_one_that_was_never_interrupted(
 ) -> None:
     for name, size in (("READ_BATCH", 16), ("CHUNK_BYTES", 40_000), ("SEGMENT_BYTES", 100_000)):
         monkeypatch.setattr(plan, name, size)
+    source = tmp_path / "source"
+    source.mkdir()
     for number in range(100):
-        Image.fromarray(pictures[number]).save(tmp_path / f"{number:03d}.png")
-    (tmp_path / "040.png").write_bytes(b"broken")
+        Image.fromarray(pictures[number]).save(source / f"{number:03d}.png")
+    (source / "040.png").write_bytes(b"broken")
     options: dict[str, Any] = {"image_size": 16, "scales": [nda.Scale(5), nda.Scale(8, 2)], "null": 5}
 
     def stop(current: str, done: int, total: int) -> None:
         if current == stage and done >= total // 2:
             raise Killed
 
-    whole = build(tmp_path, tmp_path / "whole.nda", **options)
+    whole = build(source, tmp_path / "whole.nda", **options)
     with pytest.raises(Killed):
-        build(tmp_path, tmp_path / "parts.nda", progress=stop, **options)
+        build(source, tmp_path / "parts.nda", progress=stop, **options)
     with pytest.raises(nda.ConfigError, match=r"begun with another image_size, scales"):
-        build(tmp_path, tmp_path / "parts.nda", resume=True, image_size=14, scales=[nda.Scale(5)])
+        build(source, tmp_path / "parts.nda", resume=True, image_size=14, scales=[nda.Scale(5)])
     done = []
     resumed = build(
-        tmp_path, tmp_path / "parts.nda", resume=True, progress=lambda name, *at: done.append((name, *at)), **options
+        source, tmp_path / "parts.nda", resume=True, progress=lambda name, *at: done.append((name, *at)), **options
     )
     assert (resumed.images, resumed.failures, resumed.started_over) == (99, 1, False)
     assert resumed.resumed >= (30 if stage == "read" else 99)

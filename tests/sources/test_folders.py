@@ -54,7 +54,8 @@ def test_broken_images_are_counted_and_listed(tmp_path: Path) -> None:
     assert open_source(tmp_path).count == 4
     assert contents.keys == ["a.png", "d.png"]
     assert [failure.key for failure in contents.failures] == ["b.jpg", "c.png"]
-    assert all("cannot be read as an image" in failure.reason for failure in contents.failures)
+    assert "is truncated" in contents.failures[0].reason
+    assert "cannot be read as an image" in contents.failures[1].reason
 
 
 def test_an_image_that_is_gone_when_it_is_read_is_a_failure(tmp_path: Path) -> None:
@@ -77,5 +78,7 @@ def test_a_folder_of_parquet_files_alone_is_read_folder_by_folder(tmp_path: Path
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
-    with pytest.raises(SourceError, match=r"holds no image; it must be a folder of images"):
+    with pytest.raises(
+        SourceError, match=r"holds no image \(it holds notes.txt, which is not a picture by its name \(.txt\)\)"
+    ):
         open_source(tmp_path)

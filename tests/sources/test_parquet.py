@@ -167,10 +167,15 @@ def test_a_file_without_images_and_a_broken_one_are_refused(tmp_path: Path) -> N
         open_source(path)
 
 
-def test_a_file_that_is_damaged_inside_is_refused_when_it_is_read(tmp_path: Path) -> None:
+def test_where_a_file_is_damaged_inside_the_rows_of_that_part_are_failures(tmp_path: Path) -> None:
     path = tmp_path / "set.parquet"
-    pq.write_table(pa.table({"image": [encoded(RED)]}), path, compression="gzip")
-    data = path.read_bytes()
-    path.write_bytes(data[:4] + bytes(len(data) // 3) + data[4 + len(data) // 3 :])
-    with pytest.raises(SourceError, match=r"set\.parquet' cannot be read to its end"):
-        read(path)
+    rows = [encoded(RED), encoded(GREEN), encoded(RED)]
+    pq.write_table(pa.table({"image": rows}), path, compression="gzip", row_group_size=2)
+    data = bytearray(path.read_bytes())
+    start = pq.read_metadata(path).row_group(0).column(0).data_page_offset
+    data[start : start + 60] = bytes(60)
+    path.write_bytes(data)
+    contents = read(path)
+    assert contents.keys == ["set-00000002"]
+    assert [failure.key for failure in contents.failures] == ["set-00000000", "set-00000001"]
+    assert all("this part of" in failure.reason for failure in contents.failures)
