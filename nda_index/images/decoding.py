@@ -19,6 +19,8 @@ from nda_index.images.forms import describe_input, open_picture, unwrap
 from nda_index.images.truncation import is_truncated
 from nda_index.images.values import UnfitValues, ValueRange, parse_value_range
 
+_CUT_SHORT = ("truncated", "not enough image data")  # what Pillow says of such files
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -165,6 +167,6 @@ def _explain(image: Any, error: Exception) -> str:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     if known:
         return known
-    if isinstance(held, bytes) and (is_truncated(held) or "truncated" in reason.lower()):
+    if isinstance(held, bytes) and (is_truncated(held) or any(word in reason.lower() for word in _CUT_SHORT)):
         return "is truncated: the file ends before its picture does; copy it again"
     return f"cannot be read as an image: {reason}; give a PNG, JPEG or WebP"
