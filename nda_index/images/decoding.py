@@ -129,10 +129,7 @@ def read_upright(image: Any, value_range: ValueRange | None) -> Picture:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.simplefilter("ignore", UserWarning)  # odd EXIF or palette data of pictures that decode well
-            opened = open_picture(image, value_range)
-            picture = flatten(opened, value_range)
-            picture.load()
-            return Picture(picture, _count_frames(opened))
+            return _decode(open_picture(image, value_range), value_range, own=not isinstance(image, Image.Image))
     except UnfitValues as error:
         raise ImageDecodeError(f"{name} {error}") from error
     except FileNotFoundError as error:
@@ -141,6 +138,17 @@ def read_upright(image: Any, value_range: ValueRange | None) -> Picture:
         raise ImageDecodeError(f"{name} has too many pixels: {error}; make it smaller first") from error
     except Exception as error:  # decoders of damaged files raise almost anything
         raise ImageDecodeError(f"{name} {_explain(image, error)}") from error
+
+
+def _decode(opened: Image.Image, value_range: ValueRange | None, own: bool) -> Picture:
+    """Decode an opened picture; one that is our own is closed: files of several frames stay open otherwise."""
+    try:
+        picture = flatten(opened, value_range)
+        picture.load()
+        return Picture(picture, _count_frames(opened))
+    finally:
+        if own:
+            opened.close()
 
 
 def _count_frames(picture: Image.Image) -> int:

@@ -121,7 +121,11 @@ def measure_side(thing: Any) -> int:
             warnings.simplefilter("ignore")
             held = unwrap(thing)
             if isinstance(held, Image.Image | bytes | str | PathLike):
-                return int(min(open_picture(held, None).size))
+                picture = open_picture(held, None)
+                size = picture.size
+                if picture is not held:
+                    picture.close()
+                return int(min(size))
             return int(min(arrange_axes(as_array(held), 3, is_tensor(held)).shape[:2]))
     except Exception:  # parsers of damaged files raise almost anything; reading will say what
         return 0

@@ -196,14 +196,18 @@ def _keep(samples: Iterable[RawImage], value_range: ValueRange | None) -> tuple[
     """Write samples that can be read once only to a temporary file; they then name their places in it."""
     file: BinaryIO = tempfile.TemporaryFile(prefix="nda-index-")  # noqa: SIM115  # it is deleted with the last of them
     kept = []
-    for raw in samples:
-        data = _as_kept(raw.data, value_range)
-        if isinstance(data, bytes | np.ndarray):
-            start = file.tell()
-            file.write(data) if isinstance(data, bytes) else np.save(file, data, allow_pickle=False)
-            data = _Place(start, file.tell() - start, isinstance(data, np.ndarray))
-        kept.append(RawImage(raw.key, data, raw.metadata))
-    file.flush()
+    try:
+        for raw in samples:
+            data = _as_kept(raw.data, value_range)
+            if isinstance(data, bytes | np.ndarray):
+                start = file.tell()
+                file.write(data) if isinstance(data, bytes) else np.save(file, data, allow_pickle=False)
+                data = _Place(start, file.tell() - start, isinstance(data, np.ndarray))
+            kept.append(RawImage(raw.key, data, raw.metadata))
+        file.flush()
+    except BaseException:
+        file.close()
+        raise
     return kept, file
 
 

@@ -229,6 +229,8 @@ def _follow(member: tarfile.TarInfo, by_name: dict[str, tarfile.TarInfo]) -> tar
 
 def _join(name: str, target: str) -> str:
     """The place in the archive that a symbolic link at `name` leads to."""
+    if target.startswith("/"):
+        return target
     parts: list[str] = []
     for part in (*PurePosixPath(name).parent.parts, *PurePosixPath(target).parts):
         if part == "..":
