@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Collection
 from importlib import import_module
 from importlib.util import find_spec
 from os import PathLike
@@ -13,7 +14,7 @@ from PIL import Image, features
 
 FORMATS = (
     "PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF", "JPEG2000", "TGA", "PCX", "QOI", "SGI", "DDS", "ICO",
-    "DIB", "MPO", "HEIF",
+    "DIB", "HEIF",
 )  # fmt: skip  # of Pillow; not those that run another program (EPS) or are drawings (WMF)
 _READ = """
     .png .apng .jpg .jpeg .jpe .jfif .mpo .webp .gif .tif .tiff .bmp .dib .ppm .pgm .pbm .pnm .pfm .avif .jp2 .j2k .jpc
@@ -73,7 +74,7 @@ def open_file(file: str | PathLike[str] | bytes) -> Image.Image:
     data = io.BytesIO(file) if isinstance(file, bytes) else file
     if _is_heif(read_head(file)):
         register_heif()
-    return Image.open(data, formats=[name for name in FORMATS if name != "HEIF" or name in _registered()])
+    return Image.open(data, formats=[name for name in FORMATS if name in _registered()])
 
 
 def register_heif() -> None:
@@ -116,5 +117,6 @@ def _is_heif(head: bytes) -> bool:
     return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS and b"avif" not in head[:32]
 
 
-def _registered() -> dict[str, object]:
-    return dict(Image.OPEN)
+def _registered() -> Collection[str]:
+    Image.init()  # only the first call does anything
+    return Image.OPEN

@@ -68,6 +68,7 @@ def test_every_form_of_an_image_is_decoded_alike(tmp_path: Path) -> None:
         (b"", "the 0 bytes is empty; copy it again"),
         (b"GIF89a", "the 6 bytes is truncated"),
         (b"GIF89a;", "the 7 bytes cannot be read as an image: .*; give a PNG, JPEG or WebP"),
+        (b"broken", "the 6 bytes cannot be read as an image: cannot identify image file"),
         (
             encoded(photographs(1)[0], "JPEG")[:-100],
             "is truncated: the file ends before its picture does; copy it again",
