@@ -33,6 +33,8 @@ def open_picture(thing: Any, value_range: ValueRange | None) -> Image.Image:
     thing = unwrap(thing)
     if isinstance(thing, Image.Image):
         return thing
+    if isinstance(thing, str | PathLike) and fspath(thing).lower().endswith(".npy"):
+        thing = np.load(thing, allow_pickle=False)
     if isinstance(thing, bytes | str | PathLike):
         return open_file(thing)
     array, tensor = as_array(thing), is_tensor(thing)

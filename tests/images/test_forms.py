@@ -79,6 +79,8 @@ def test_paths_are_read_as_text_and_in_dictionaries(tmp_path: Path) -> None:
     for form in (path, str(path), {"bytes": None, "path": str(path)}):
         np.testing.assert_array_equal(decode_image(form, (9, 7), 3), FIRST)
         assert measure_side(form) == 7
+    np.save(tmp_path / "a.npy", FIRST)
+    np.testing.assert_array_equal(np.asarray(read_picture(tmp_path / "a.npy")), PIXELS)
 
 
 def test_what_is_refused_says_what_it_is_and_what_would_do() -> None:
