@@ -22,6 +22,7 @@ from nda_index.evaluate.tuning import Trial, Tuning, summarize_tuning
 from nda_index.indexing.edits import EditSummary
 from nda_index.indexing.estimate import Estimate
 from nda_index.indexing.pipeline import BuildSummary
+from nda_index.query.many import Summary
 from nda_index.store.manifest import Manifest
 
 console = Console()
@@ -150,6 +151,18 @@ def print_tuning(index: Path, tuning: Tuning, written: dict[str, Any], as_json: 
         table.add_row(*(mark + cell for cell in _trial_cells(trial)))
     console.print(table)
     console.print(f"Chosen: {summarize_tuning(written)}. Questions use it unless they say otherwise.")
+
+
+def print_table(table: Path, asked: Summary, as_json: bool) -> None:
+    """Print what became of many questions."""
+    if as_json:
+        print_json({"table": str(table), **asked._asdict()})
+        return
+    earlier = f", {asked.kept:,} of them by an earlier run" if asked.kept else ""
+    count = "1 question" if asked.questions == 1 else f"{asked.questions:,} questions"
+    console.print(f"Wrote {escape(str(table))}: {count}{earlier}.")
+    if asked.failed:
+        console.print(f"{asked.failed:,} have no answer; the column error says why.")
 
 
 def print_answer(answer: Attribution) -> None:
