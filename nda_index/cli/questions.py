@@ -17,7 +17,7 @@ from nda_index.errors import ConfigError
 from nda_index.index import Index, open_index
 from nda_index.progress import Progress, progress_bars
 from nda_index.query.many import ask_many
-from nda_index.question import Question, as_question
+from nda_index.question import Question, as_question, parse_region
 from nda_index.recipe import DEFAULT, RECIPES
 from nda_index.sources import open_source
 from nda_index.store.files import ending_of
@@ -49,6 +49,10 @@ Where = Annotated[
 ]
 Ray = Annotated[
     str | None, typer.Option(help="Open the shards on the Ray cluster at this address; auto: this machine's.")
+]
+RegionText = Annotated[
+    str | None,
+    typer.Option("--region", metavar="L,T,R,B", help="Ask about this part: left, top, right, bottom in its pixels."),
 ]
 Save = Annotated[list[Path] | None, typer.Option(help="Write .html, .png, .json, .parquet or .arrow; may be repeated.")]
 TableFile = Annotated[
@@ -93,6 +97,7 @@ def query_command(
     ] = Question.per_image_topk,
     mirror: Mirror = Question.mirror,
     where: Where = Question.where,
+    region: RegionText = None,
     ray: Ray = None,
     save: Save = None,
     explain: Explain = False,
@@ -116,7 +121,7 @@ def query_command(
         report("open", 1, 1)
         options: dict[str, Any] = {
             "recipe": recipe, "noise": noise, "seed": seed, "draws": draws, "temper": temper, "mode": mode,
-            "candidates": candidates, "mirror": mirror, "where": where,
+            "candidates": candidates, "mirror": mirror, "where": where, "region": parse_region(region),
         }  # fmt: skip
         if table is not None or image.is_dir():
             options["per_image_topk"] = per_image_topk
