@@ -15,7 +15,7 @@ from nda_index.answer.attribution import Attribution
 from nda_index.answer.denoised import Denoised
 from nda_index.coarse.probe import DEFAULT_PROBES
 from nda_index.diffusion import NoiseSetting
-from nda_index.images import fit_pixels, read_upright
+from nda_index.images import crop_region, fit_pixels, read_upright
 from nda_index.indexing.missing import read_missing, warn_of_missing
 from nda_index.indexing.pipeline import build
 from nda_index.indexing.request import DEFAULT_MEMORY, DEFAULT_SCALES
@@ -58,14 +58,10 @@ class Index:
         self.shape: tuple[int, int, int] = manifest.config.shape
         self._present = np.concatenate(shards.present)
         self._collection = Collection(
-            shards=shards,
-            scales=self.scales,
-            null=null,
-            regions_null=read_regions_null(path, manifest.files),
-            probes=manifest.tuning.get("probes", DEFAULT_PROBES),
-            candidates=manifest.tuning.get("candidates"),
+            shards=shards, scales=self.scales, null=null, regions_null=read_regions_null(path, manifest.files),
+            probes=manifest.tuning.get("probes", DEFAULT_PROBES), candidates=manifest.tuning.get("candidates"),
             index_hash=manifest.index_hash,
-        )
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return int(self._present.sum())
@@ -109,6 +105,7 @@ class Index:
         per_image_topk: int | None = None,
         mirror: bool = False,
         where: str | None = None,
+        region: Sequence[int] | None = None,
         progress: Progress | None = None,
     ) -> Attribution:
         """Find the training images that a picture is made of (arXiv 2510.14269).
@@ -134,6 +131,7 @@ class Index:
                 the time of a score without it.
             mirror: the mirror images of the training images count as part of them, at twice the cost.
             where: SQL condition on the metadata columns: the posterior runs over these images only.
+            region: left, top, right, bottom in pixels of the picture: the question is about this part of it.
             progress: is called with (stage, done, total).
 
         Returns:
@@ -153,7 +151,8 @@ class Index:
         """
         query = self.query(
             image, timestep, top, recipe=recipe, noise=noise, seed=seed, draws=draws, temper=temper, mode=mode,
-            candidates=candidates, per_image_topk=per_image_topk, mirror=mirror, where=where, progress=progress,
+            candidates=candidates, per_image_topk=per_image_topk, mirror=mirror, where=where, region=region,
+            progress=progress,
         )  # fmt: skip
         return attribute(self._collection, query)
 
@@ -205,6 +204,7 @@ class Index:
         candidates: int | None = None,
         mirror: bool = False,
         where: str | None = None,
+        region: Sequence[int] | None = None,
         progress: Progress | None = None,
     ) -> Denoised:
         """Explain a picture by the collection: the posterior mean (Kamb and Ganguli, arXiv 2412.20292).
@@ -213,8 +213,8 @@ class Index:
         windows for the window of the query about the pixel: the weights that scores are sums of.
 
         Args:
-            image, timestep, recipe, noise, seed, draws, temper, mirror, where, progress: as for `attribute`. Several
-                timesteps and draws are averaged.
+            image, timestep, recipe, noise, seed, draws, temper, mirror, where, region, progress: as for `attribute`.
+                Several timesteps and draws are averaged.
             without: ids of images that take no part: the posterior is that of a collection without them.
             mode: "ann" averages over a shortlist, as if it were the whole collection; "exact" over all images.
             candidates: length of the shortlist, before `without` takes images from it. None: as `attribute`.
@@ -236,7 +236,7 @@ class Index:
         """
         question = as_question(
             timestep, recipe=recipe, noise=noise, seed=seed, draws=draws, temper=temper, mode=mode,
-            candidates=candidates, mirror=mirror, where=where,
+            candidates=candidates, mirror=mirror, where=where, region=region,
         )  # fmt: skip
         return denoise(self._collection, self._prepare(image, question, 1, progress), without)
 
@@ -310,8 +310,8 @@ class Index:
     def _prepare(self, image: Any, question: Question, top: int, progress: Progress | None) -> Query:
         timer = StageTimer()
         with timer.stage("decode"):
-            upright = read_upright(image, None).image
-            pixels = fit_pixels(upright, self.shape[1:], self.shape[0])
+            upright, region = read_upright(image, None).image, question.region
+            pixels = fit_pixels(crop_region(upright, region) if region else upright, self.shape[1:], self.shape[0])
         picture = upright.convert("RGB") if self.manifest.config.pictures else None
         return Query(pixels, question, top, progress, timer.seconds["decode"], picture)
 

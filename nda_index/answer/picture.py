@@ -37,7 +37,7 @@ def _draw_regions(answer: AnswerData, size: tuple[int, int]) -> Image.Image:
     picture = Image.open(io.BytesIO(answer.picture)).convert("RGB")
     whole = ImageOps.contain(picture, PICTURE)
     regions = answer.leading_regions[:SHOWN_REGIONS]
-    line, top, left = CROP[1] + 56, MARGIN + 60, 2 * MARGIN + whole.width
+    line, top, left = CROP[1] + 78, MARGIN + 60, 2 * MARGIN + whole.width
     height = top + max(whole.height, line * len(regions)) + MARGIN
     canvas = Image.new("RGB", (left + 2 * (CROP[0] + MARGIN), height), "white")
     draw, title, small = ImageDraw.Draw(canvas), ImageFont.load_default(size=20), ImageFont.load_default(size=13)
@@ -47,11 +47,12 @@ def _draw_regions(answer: AnswerData, size: tuple[int, int]) -> Image.Image:
     for number, (region, crop) in enumerate(zip(regions, answer.crops, strict=False)):
         y = top + number * line
         draw.text((left, y), _shorten(f"{number + 1}.  {region.key}", 50), "black", small)
-        draw.text((left, y + 18), f"{region.describe()}; {region.verdict}", "#444444", small)
+        draw.text((left, y + 18), region.describe(), "#444444", small)
+        draw.text((left, y + 36), str(region.verdict), "#444444", small)
         asked = picture.crop(_scale_box(region.box, picture.width / size[0]))
-        canvas.paste(ImageOps.contain(asked, CROP), (left, y + 38))
+        canvas.paste(ImageOps.contain(asked, CROP), (left, y + 58))
         source = Image.open(io.BytesIO(crop)).convert("RGB")
-        canvas.paste(ImageOps.contain(source, CROP), (left + CROP[0] + MARGIN, y + 38))
+        canvas.paste(ImageOps.contain(source, CROP), (left + CROP[0] + MARGIN, y + 58))
     return canvas
 
 

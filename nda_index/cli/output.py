@@ -24,6 +24,7 @@ from nda_index.indexing.edits import EditSummary
 from nda_index.indexing.estimate import Estimate
 from nda_index.indexing.missing import count_missing
 from nda_index.indexing.pipeline import BuildSummary
+from nda_index.query.many import Summary
 from nda_index.store.manifest import Manifest
 
 console = Console()
@@ -136,8 +137,10 @@ def print_manifest(index: Path, manifest: Manifest, as_json: bool) -> None:
             f"patch {scale.patch}, downscale {scale.downscale}, weight {scale.weight}; "
             f"{coarse.patches_per_image} patches an image, {coarse.codec} codes",
         )
-    if config.pictures:
-        table.add_row("regions", "of pictures can be found, at their own size")
+    regions = "of pictures can be found, at their own size"
+    if not config.pictures:
+        regions = "none; for parts of pictures, build again from the files, with --pictures"
+    table.add_row("regions", regions)
     table.add_row("tuning", summarize_tuning(manifest.tuning) if manifest.tuning else "none; see nda-index tune")
     table.add_row("on disk", f"{size / 2**20:,.1f} MiB in {len(manifest.files)} files")
     table.add_row("written by", f"nda_index {manifest.version}, format {manifest.format_version}")
@@ -168,6 +171,18 @@ def print_tuning(index: Path, tuning: Tuning, written: dict[str, Any], as_json: 
         table.add_row(*(mark + cell for cell in _trial_cells(trial)))
     console.print(table)
     console.print(f"Chosen: {summarize_tuning(written)}. Questions use it unless they say otherwise.")
+
+
+def print_table(table: Path, asked: Summary, as_json: bool) -> None:
+    """Print what became of many questions."""
+    if as_json:
+        print_json({"table": str(table), **asked._asdict()})
+        return
+    earlier = f", {asked.kept:,} of them by an earlier run" if asked.kept else ""
+    count = "1 question" if asked.questions == 1 else f"{asked.questions:,} questions"
+    console.print(f"Wrote {escape(str(table))}: {count}{earlier}.")
+    if asked.failed:
+        console.print(f"{asked.failed:,} have no answer; the column error says why.")
 
 
 def print_answer(answer: Attribution) -> None:

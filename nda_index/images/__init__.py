@@ -3,7 +3,15 @@
 docs/sources.md has the rule and the forms.
 """
 
-from nda_index.images.decoding import Picture, decode_image, fit_pixels, open_upright, read_picture, read_upright
+from nda_index.images.decoding import (
+    Picture,
+    crop_region,
+    decode_image,
+    fit_pixels,
+    open_upright,
+    read_picture,
+    read_upright,
+)
 from nda_index.images.encodings import PICTURE_ENDINGS, explain_ending
 from nda_index.images.forms import arrange_axes, describe_input, measure_side
 from nda_index.images.output import encode_jpeg, encode_png, to_float
@@ -15,6 +23,7 @@ __all__ = [
     "ValueRange",
     "arrange_axes",
     "check_values",
+    "crop_region",
     "decode_image",
     "describe_input",
     "encode_jpeg",

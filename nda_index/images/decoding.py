@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from nda_index.errors import ImageDecodeError
+from nda_index.errors import ConfigError, ImageDecodeError
 from nda_index.images.colour import flatten
 from nda_index.images.encodings import explain_contents, read_head
 from nda_index.images.forms import describe_input, open_picture, unwrap
@@ -116,6 +116,26 @@ def read_picture(image: Any, *, value_range: str | ValueRange | None = None) -> 
     """
     picture = read_upright(image, parse_value_range(value_range)).image
     return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def crop_region(picture: Image.Image, region: tuple[int, int, int, int]) -> Image.Image:
+    """Cut a part out of a picture.
+
+    Args:
+        picture: of any size.
+        region: left, top, right, bottom in its pixels.
+
+    Raises:
+        ConfigError: it reaches beyond the picture.
+
+    Example:
+        >>> crop_region(Image.new("RGB", (60, 40)), (10, 0, 30, 40)).size
+        (20, 40)
+    """
+    width, height = picture.size
+    if region[2] > width or region[3] > height:
+        raise ConfigError(f"region is {region}; the picture is {width} x {height} pixels, so it must lie within these")
+    return picture.crop(region)
 
 
 def read_upright(image: Any, value_range: ValueRange | None) -> Picture:

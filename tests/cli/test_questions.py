@@ -31,6 +31,7 @@ OPTIONS: dict[str, Any] = {  # every option of a question, with a value that is 
     "per_image_topk": 4,
     "mirror": True,
     "where": "year > 2000",
+    "region": (1, 2, 30, 40),
 }
 RECIPE = "3@100 + 5@200(draws=2)"  # in place of timesteps, noise, draws and temper
 AVERAGED = ("timesteps", "mode", "mirror", "where")  # the options of the command denoise
@@ -64,7 +65,7 @@ def command_line(options: dict[str, Any]) -> list[str]:
     arguments = []
     for name, value in options.items():
         option = "--" + ("timestep" if name == "timesteps" else name.replace("_", "-"))
-        values = value if isinstance(value, tuple) else [value]
+        values = value if name == "timesteps" else [",".join(map(str, value)) if name == "region" else value]
         arguments += [option] if value is True else [part for each in values for part in (option, str(each))]
     return arguments
 
@@ -81,8 +82,8 @@ def test_names_and_defaults_are_those_of_a_question() -> None:
     assert all(OPTIONS[name] != default for name, default in known.items() if name != "recipe")
     method = defaults(Index.attribute, "image", "progress")
     assert method == {"timestep": None, "top": questions.DEFAULT_TOP, **known}
-    others = ("index", "image", "value_range", "ray", "save", "explain", "as_json")
-    assert defaults(questions.query_command, *others) == method
+    of_command = ("index", "image", "value_range", "ray", "save", "explain", "table", "as_json")
+    assert defaults(questions.query_command, *of_command) == method
     others = ("index", "image", "output", "without_top", "value_range", "ray", "as_json")
     averaged = {name: known[name] for name in AVERAGED if name in known}
     assert defaults(questions.denoise_command, *others) == {"timestep": None, "recipe": None, **averaged}
@@ -148,6 +149,15 @@ def test_build_query_info_and_verify(run: Run, tmp_path: Path, pictures: NDArray
     assert (without["settings"]["without"][0], without["averaged"]) == (7, 28)
     assert without["distance"] > explained["distance"] + 0.1
     assert "0.000 away from the picture" in run(*denoise)[1]
+
+    table = tmp_path / "found.csv"
+    code, out, _ = run("query", index, tmp_path / "photos", "--timestep", 20, "--table", table, "--json")
+    assert (code, json.loads(out)) == (0, {"table": str(table), "questions": 30, "failed": 0, "kept": 0})
+    assert "1 question." in " ".join(run("query", *query[:2], "--table", tmp_path / "one.parquet")[1].split())
+    for both in (["--save", tmp_path / "r.html"], ["--explain"]):
+        assert "--table is given with" in run("query", *query[:2], "--table", table, *both)[2]
+    code, _, err = run("query", index, tmp_path / "photos")
+    assert (code, "--table FILE" in err) == (ConfigError.exit_code, True)
 
     code, out, _ = run("info", index, "--json")
     assert (code, json.loads(out)["images"]) == (0, 30)
