@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image, features
+from PIL import Image, UnidentifiedImageError, features
 
 FORMATS = (
     "PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF", "JPEG2000", "TGA", "PCX", "QOI", "SGI", "DDS", "ICO",
@@ -71,16 +71,20 @@ def open_file(file: str | PathLike[str] | bytes) -> Image.Image:
     Raises:
         OSError and others, as Pillow: it is none of `FORMATS`, is not there, or is damaged.
     """
-    data = io.BytesIO(file) if isinstance(file, bytes) else file
-    if _is_heif(read_head(file)):
-        register_heif()
-    return Image.open(data, formats=[name for name in FORMATS if name in _registered()])
+    try:
+        return _open(file)
+    except UnidentifiedImageError:
+        if not _is_heif(read_head(file)) or not register_heif():
+            raise
+        return _open(file)
 
 
-def register_heif() -> None:
-    """Let Pillow read HEIC, where pillow-heif is installed."""
-    if "HEIF" not in _registered() and find_spec("pillow_heif") is not None:
-        import_module("pillow_heif").register_heif_opener()
+def register_heif() -> bool:
+    """Let Pillow read HEIC, where pillow-heif is installed; whether that is new."""
+    if "HEIF" in _registered() or find_spec("pillow_heif") is None:
+        return False
+    import_module("pillow_heif").register_heif_opener()
+    return True
 
 
 def explain_contents(head: bytes) -> str | None:
@@ -111,6 +115,11 @@ def read_head(file: str | PathLike[str] | bytes) -> bytes:
 
 def _read_some(opened: BinaryIO) -> bytes:
     return opened.read(_HEAD)
+
+
+def _open(file: str | PathLike[str] | bytes) -> Image.Image:
+    known = [name for name in FORMATS if name in _registered()]
+    return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=known)
 
 
 def _is_heif(head: bytes) -> bool:

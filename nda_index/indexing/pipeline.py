@@ -18,6 +18,7 @@ import numpy as np
 from nda_index.coarse.storage import QUANTIZER, read_cells, segment_name, segment_names
 from nda_index.coarse.trainer import read_encoder
 from nda_index.errors import ConfigError
+from nda_index.images import decode_image
 from nda_index.indexing.encoding import encode_segment, train_scale
 from nda_index.indexing.ingest import ingest_images
 from nda_index.indexing.journal import Journal, begin, record
@@ -85,6 +86,8 @@ def build(
     if isinstance(null, int) and null < 0:
         raise ConfigError(f"null is {null}; it must be a number of pictures, 0 or more, or the pictures")
     request = check_request(source, **options)
+    if not isinstance(null, int):  # one that cannot be read is known before the build, not near its end
+        null = [decode_image(picture, request.size, request.channels).transpose(1, 2, 0) for picture in null]
     report = progress or quiet
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"the output folder {str(folder)!r} is a file; choose another")

@@ -115,7 +115,10 @@ def open_npz(path: Path, value_range: ValueRange | None = None) -> OpenSource:
         if n not in rows and n != name
     ]
     keys = next((rows.pop(known) for known in KEY_NAMES if known in rows), None)
-    columns = pa.table({name: pa.array(array) for name, array in rows.items()})
+    try:
+        columns = pa.table({name: pa.array(array) for name, array in rows.items()})
+    except (pa.ArrowException, ValueError) as error:
+        raise SourceError(f"{to_text(path)!r} has values that no column can hold: {error}; save others") from error
 
     def read() -> Iterator[RawImage]:
         for i, raw in enumerate(positions.read()):

@@ -55,6 +55,8 @@ KINDS = (
     "a list of images, a dataset, or a generator of (key, image)"
 )
 
+_UNFIT = (pa.ArrowException, ValueError, TypeError, OverflowError)  # what Arrow says of values that are not of a type
+
 
 class _Decoded(NamedTuple):
     """Pixels of an image, what is said of the picture, and the number of frames of its file."""
@@ -282,20 +284,38 @@ def _make_batch(
     pairs: list[tuple[RawImage, _Decoded | str]], schema: pa.Schema, size: tuple[int, int], channels: int
 ) -> ImageBatch:
     good = [(raw, result) for raw, result in pairs if not isinstance(result, str)]
+    try:
+        metadata = _as_table([raw for raw, _ in good], schema)
+    except _UNFIT:
+        explained = [(raw, result if isinstance(result, str) else _explain_row(raw, schema)) for raw, result in pairs]
+        return _make_batch(
+            [(r, e or p) for (r, e), (_, p) in zip(explained, pairs, strict=True)], schema, size, channels
+        )
     images = np.empty((len(good), channels, *size), np.uint8)
     for target, (_, decoded) in zip(images, good, strict=True):
         target[:] = decoded.pixels
-    metadata = {
-        name: pa.array([raw.metadata.get(name) for raw, _ in good], schema.field(name).type) for name in schema.names
-    }
     return ImageBatch(
         images,
-        [raw.key for raw, _ in good],
-        pa.table(metadata, schema=schema),
-        failures=[Failure(raw.key, result) for raw, result in pairs if isinstance(result, str)],
+        [to_text(raw.key) for raw, _ in good],
+        metadata,
+        failures=[Failure(to_text(raw.key), result) for raw, result in pairs if isinstance(result, str)],
         pictures=[decoded.picture for _, decoded in good if decoded.picture is not None],
-        left_out=[Failure(raw.key, _tell_frames(decoded.frames)) for raw, decoded in good if decoded.frames > 1],
+        left_out=[Failure(to_text(raw.key), _tell_frames(each.frames)) for raw, each in good if each.frames > 1],
     )
+
+
+def _as_table(raws: Sequence[RawImage], schema: pa.Schema) -> pa.Table:
+    columns = [pa.array([raw.metadata.get(field.name) for raw in raws], field.type) for field in schema]
+    return pa.table(columns, schema=schema)
+
+
+def _explain_row(raw: RawImage, schema: pa.Schema) -> str | None:
+    """Say why the metadata of an image do not fit their columns; None where they do."""
+    try:
+        _as_table([raw], schema)
+    except _UNFIT as error:
+        return plain_text(f"its metadata do not fit the columns: {error}")
+    return None
 
 
 def _tell_frames(frames: int) -> str:

@@ -209,3 +209,11 @@ def test_every_codec_finds_an_image_among_its_like(tmp_path: Path, pictures: NDA
     reopened = nda.open_index(tmp_path / "x.nda")
     answer = reopened.attribute(pictures[123], timestep=50, top=1, candidates=20)
     assert answer.image_ids[0] == 123
+
+
+def test_an_unrelated_picture_that_cannot_be_read_is_known_before_anything_is_built(
+    tmp_path: Path, pictures: NDArray[np.uint8]
+) -> None:
+    with pytest.raises(nda.ImageDecodeError, match="is truncated|cannot be read as an image"):
+        nda.build_index(pictures[:20], tmp_path / "x.nda", image_size=16, scales=[nda.Scale(5)], null=[b"broken"])
+    assert not (tmp_path / "x.nda").exists()

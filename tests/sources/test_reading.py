@@ -249,3 +249,17 @@ def test_what_goes_wrong_in_a_description_is_a_failure_of_that_picture() -> None
     (batch,) = read_batches(counted(3), (2, 2), 3, describe=describe)
     assert batch.keys == ["1", "2"]
     assert [(one.key, "ZeroDivisionError" in one.reason) for one in batch.failures] == [("0", True)]
+
+
+def test_metadata_and_keys_that_cannot_be_stored_are_failures_or_encoded() -> None:
+    values: list[Any] = [1, 2**63, "x", None, [1], 7]
+
+    def images() -> Iterator[RawImage]:
+        for number, value in enumerate(values):
+            yield RawImage(f"{number}\udce9", RED, {"number": value})
+
+    contents = read(OpenSource("array", 6, pa.schema([("number", pa.int64())]), images))
+    assert contents.keys == ["0%E9", "3%E9", "5%E9"]
+    assert contents.metadata.to_pydict() == {"number": [1, None, 7]}
+    assert [one.key for one in contents.failures] == ["1%E9", "2%E9", "4%E9"]
+    assert all(one.reason.startswith("its metadata do not fit the columns") for one in contents.failures)
