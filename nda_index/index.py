@@ -117,7 +117,7 @@ class Index:
                 the index's image size, and cropped at its centre.
             timestep: 0 to 999: how much noise the model sees, from fine detail to broad composition, at all scales of
                 the index. Several are averaged, each at the cost of one. None: as `recipe`; with `noise`, 100.
-            top: number of images in the answer; each costs its two maps.
+            top: number of images in the answer, all where there are fewer; each costs its two maps.
             recipe: the patches and timesteps that are compared: a name of `nda_index.recipe.RECIPES`, terms as text,
                 as "3@100 + 5@200", or a `Recipe`. Each term costs a pass, and one more for each further draw. None:
                 `timestep`, or where that is None too "models".
@@ -132,7 +132,7 @@ class Index:
             per_image_topk: for each query position only an image's K largest weights count. It costs several times
                 the time of a score without it.
             mirror: the mirror images of the training images count as part of them, at twice the cost.
-            where: SQL condition on the metadata columns: the posterior runs over these images only.
+            where: condition on the metadata columns, as SQL (docs/usage.md): the posterior runs over these images only.
             progress: is called with (stage, done, total).
 
         Returns:
@@ -140,7 +140,7 @@ class Index:
 
         Raises:
             ConfigError: an option breaks a rule.
-            QueryError: `top` or `where` cannot be fulfilled.
+            QueryError: `where` is not a condition or finds no image; `top` is below 1.
             ImageDecodeError: the image cannot be read.
             CorruptIndexError: the index is damaged.
 

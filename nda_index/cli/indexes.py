@@ -16,6 +16,7 @@ from nda_index.cli.output import (
     print_estimate,
     print_manifest,
     print_problems,
+    print_removal,
     print_tuning,
 )
 from nda_index.evaluate.tuning import tune
@@ -139,7 +140,8 @@ def remove_command(
     index: IndexFolder,
     image_id: Annotated[list[int] | None, typer.Option(help="Id of an image; may be repeated.")] = None,
     key: Annotated[list[str] | None, typer.Option(help="Key of an image; may be repeated.")] = None,
-    where: Annotated[str | None, typer.Option(help="SQL condition on the metadata.")] = None,
+    where: Annotated[str | None, typer.Option(help="Condition on the metadata, as for query.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed; remove nothing.")] = False,
     as_json: Json = False,
 ) -> None:
     """Remove images: they are never returned again. `compact` erases their bytes.
@@ -148,10 +150,10 @@ def remove_command(
 
       nda-index remove photos.nda --key holiday/0042.jpg
 
-      nda-index remove photos.nda --where "artist = 'A. Painter'"
+      nda-index remove photos.nda --where "artist = 'A. Painter'" --dry-run
     """
-    summary = remove_images(index, image_ids=image_id or [], keys=key or [], where=where)
-    print_edit(index, summary, as_json, f"Removed {summary.changed:,} images")
+    summary = remove_images(index, image_ids=image_id or [], keys=key or [], where=where, dry_run=dry_run)
+    print_removal(index, summary, as_json)
 
 
 def compact_command(index: IndexFolder, as_json: Json = False) -> None:

@@ -21,10 +21,12 @@ from nda_index.evaluate.tuning import Trial, Tuning, summarize_tuning
 from nda_index.indexing.edits import EditSummary
 from nda_index.indexing.pipeline import BuildSummary
 from nda_index.indexing.plan import Estimate
+from nda_index.indexing.removal import RemovalSummary
 from nda_index.store.manifest import Manifest
 
 console = Console()
 messages = Console(stderr=True)
+LISTED = 20  # images that a removal names
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -82,6 +84,19 @@ def print_edit(index: Path, summary: EditSummary, as_json: bool, change: str) ->
         print_json({"index": str(index), **asdict(summary)})
     else:
         console.print(f"{change}; {escape(str(index))} has {summary.images:,} now.")
+
+
+def print_removal(index: Path, summary: RemovalSummary, as_json: bool) -> None:
+    """Print which images were removed, or would be."""
+    if not as_json:
+        for image_id, key in zip(summary.image_ids[:LISTED], summary.keys[:LISTED], strict=True):
+            console.print(f"  image {image_id}: {escape(key)}", highlight=False)
+        if summary.changed > LISTED:
+            console.print(f"  and {summary.changed - LISTED:,} more; --json lists all")
+        for key, count in list(summary.found.items())[:LISTED]:
+            console.print(f"{count:,} images have the key {escape(repr(key))}.", highlight=False)
+    verb = "Would remove" if summary.dry_run else "Removed"
+    print_edit(index, summary, as_json, f"{verb} {summary.changed:,} images")
 
 
 def print_manifest(index: Path, manifest: Manifest, as_json: bool) -> None:

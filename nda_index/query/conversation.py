@@ -53,7 +53,7 @@ class Collection:
         return int(sum(self.shards.present[shard].sum() for shard in self.shards.lost()))
 
     def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Read images as they were indexed: uint8 [n, C, H, W], in the order of their ids."""
+        """Read images as they were indexed: uint8 [n, C, H, W], in the order of their ids, which are there."""
         order = np.argsort(image_ids, kind="stable")
         cuts = np.searchsorted(image_ids[order], self.offsets)
         parts = [

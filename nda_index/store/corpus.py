@@ -1,10 +1,10 @@
-"""The indexed images and their metadata: a Lance table, read by image id and filtered by SQL."""
+"""The indexed images and their metadata: a Lance table, read by image id and filtered by conditions."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,10 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from nda_index.errors import CorruptIndexError, QueryError, StorageError
+from nda_index.errors import CorruptIndexError, StorageError
 from nda_index.sources import OWN_COLUMNS, ImageBatch
+from nda_index.store.conditions import column_kinds, parse_condition
 
 PICTURE = "nda_picture"  # column of the records of pictures, where an index has them
+SCANNED = 1 << 16  # rows whose metadata are looked at together
 
 
 class Images(Protocol):
@@ -91,27 +93,20 @@ class Corpus:
         return tuple(keys), metadata
 
     def matching(self, where: str) -> NDArray[np.int64]:
-        """Find the images whose metadata fulfil an SQL condition: ids, ascending.
+        """Find the images whose metadata fulfil a condition: ids, ascending.
 
         Raises:
-            QueryError: the condition is not SQL or names a column that is not there.
+            QueryError: it is not a condition (`nda_index.store.conditions`), or names a column that is not there.
         """
-        try:
-            found = self._table.search().where(where).select(["image_id"]).to_arrow()
-        except (ValueError, RuntimeError, OSError) as error:
-            known = ", ".join(["key", *self.metadata_columns])
-            raise QueryError(
-                f"where is {where!r}, which cannot be answered: {_first_line(error)}; it must be an SQL condition on "
-                f"the columns {known}"
-            ) from error
-        return np.sort(found["image_id"].to_numpy())
+        predicate = parse_condition(where, column_kinds(self.metadata_schema)).predicate
+        batches = self._scan(["image_id", *sorted(predicate.names())])
+        return _sorted_ids(batch["image_id"].filter(predicate.evaluate(batch)) for batch in batches)
 
     def with_keys(self, keys: Sequence[str]) -> NDArray[np.int64]:
         """Find the images that have one of these keys: ids, ascending."""
         wanted = pa.array(list(keys), pa.string())
-        columns = self._table.search().select(["image_id", "key"]).to_batches(1 << 16)
-        found = [batch["image_id"].filter(pc.is_in(batch["key"], wanted)).to_numpy() for batch in columns]
-        return np.sort(np.concatenate([np.empty(0, np.int64), *found]))
+        batches = self._scan(["image_id", "key"])
+        return _sorted_ids(batch["image_id"].filter(pc.is_in(batch["key"], wanted)) for batch in batches)
 
     def batches(
         self, size: int, start: int = 0, stop: int | None = None
@@ -131,6 +126,15 @@ class Corpus:
         """Read the records of some images' pictures, in the order of their ids; the table must have them."""
         records: list[dict[str, Any]] = self._take(image_ids, ["image_id", PICTURE])[PICTURE].to_pylist()
         return records
+
+    def _scan(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Read columns of all rows."""
+        try:
+            yield from self._table.search().select(list(columns)).to_batches(SCANNED)
+        except (ValueError, RuntimeError, OSError) as error:
+            raise CorruptIndexError(
+                f"metadata cannot be read from the index: {_first_line(error)}; run `nda-index verify` on it"
+            ) from error
 
     def _take(self, image_ids: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
         if len(image_ids) == 0:
@@ -229,6 +233,10 @@ def _row_digests(keys: Sequence[str], metadata: pa.Table) -> list[bytes]:
     return [
         hashlib.sha256(repr((key, list(row.items()))).encode()).digest() for key, row in zip(keys, rows, strict=True)
     ]
+
+
+def _sorted_ids(parts: Iterable[pa.Array]) -> NDArray[np.int64]:
+    return np.sort(np.concatenate([np.empty(0, np.int64), *(part.to_numpy() for part in parts)]))
 
 
 def _pixels(column: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:

@@ -151,7 +151,12 @@ def occurs(data: bytes, folder: Path) -> bool:
         ({"image_ids": [100]}, "image_ids has 100"),
         ({"image_ids": [-1]}, "image_ids has -1"),
         ({"keys": ["nobody"]}, "keys has 'nobody'"),
-        ({"where": "colour = 3"}, "where is"),
+        ({"where": "colour = 3"}, "not a column"),
+        ({"where": "year > 2001; year < 2003"}, "at character 12"),
+        ({"where": "year > 3000"}, "no image fulfils; nothing is removed"),
+        ({"image_ids": np.arange(100) == 7}, "is a mask"),
+        ({"image_ids": [9.7]}, "holds 9.7"),
+        ({"keys": "new-7"}, "one text"),
         ({"image_ids": range(100)}, "all 100 images would be removed"),
     ],
 )
@@ -163,6 +168,16 @@ def test_removals_that_cannot_be_are_refused(folder: Path, options: dict[str, An
     assert nda.remove_images(folder, image_ids=[4]).changed == 1
     with pytest.raises(nda.QueryError, match="image_ids has 4"):
         nda.remove_images(folder, image_ids=[4])
+
+
+def test_a_dry_run_tells_what_would_be_removed(folder: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    options: dict[str, Any] = {"image_ids": [9, 9], "keys": ["00000003", "00000003"], "dry_run": True}
+    found = nda.remove_images(folder, **options, where="key IN ('00000003', '00000005')")
+    assert (found.image_ids, found.keys) == ((3, 5, 9), ("00000003", "00000005", "00000009"))
+    assert (found.found, found.changed, found.images, found.dry_run) == ({"00000003": 1}, 3, 100, True)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    assert len(nda.open_index(folder)) == 100
 
 
 def test_images_that_do_not_fit_are_refused_and_leave_no_trace(folder: Path, tmp_path: Path) -> None:
