@@ -34,6 +34,12 @@ from nda_index.store.verify import verify
 from nda_index.trust.null import DEFAULT_PICTURES
 
 IndexFolder = Annotated[Path, typer.Argument(help="Index folder.")]
+ImageColumn = Annotated[
+    str | None, typer.Option(help="Column of Parquet files that holds the images; found by default.")
+]
+Split = Annotated[
+    str | None, typer.Option(help="Of a folder of Parquet files: train, test, train+test. Needed where it has several.")
+]
 MaxFailures = Annotated[
     int | None, typer.Option(help="Unreadable images allowed; 1% by default. Each leaves a gap in the collection.")
 ]
@@ -51,6 +57,8 @@ def build_command(
     ] = None,
     grey: Annotated[bool, typer.Option("--grey", help="Compare in grey: one channel. A third of the pixels.")] = False,
     column: Annotated[list[str] | None, typer.Option(help="Metadata column to keep, on disk; may be repeated.")] = None,
+    image_column: ImageColumn = None,
+    split: Split = None,
     max_failures: MaxFailures = None,
     coarse_stride: Annotated[
         int | None, typer.Option(help="Every how many pixels a patch is indexed. More is smaller and finds less.")
@@ -98,6 +106,8 @@ def build_command(
         "coarse_stride": coarse_stride,
         "memory": memory_mib << 20,
         "pictures": pictures,
+        "image_column": image_column,
+        "split": split,
     }
     if dry_run:
         print_estimate(estimate_build(source, **options), as_json)
@@ -119,8 +129,13 @@ def _build_on_ray(source: str, index: Path, **options: Any) -> BuildSummary:
 
 def add_command(
     index: IndexFolder,
-    source: Annotated[str, typer.Argument(help="Images, as for build, with the metadata columns of the index.")],
+    source: Annotated[str, typer.Argument(help="Images, as for build; metadata columns that they lack are null.")],
+    image_column: ImageColumn = None,
+    split: Split = None,
     max_failures: MaxFailures = None,
+    allow_duplicates: Annotated[
+        bool, typer.Option("--allow-duplicates", help="Add images again that the index has by key and pixels.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Add images to an index. Whoever has it open goes on without them.
@@ -130,7 +145,10 @@ def add_command(
       nda-index add photos.nda new-photos/
     """
     with progress_bars(messages) as report:
-        summary = add_images(index, source, max_failures=max_failures, progress=report)
+        summary = add_images(
+            index, source, max_failures=max_failures, allow_duplicates=allow_duplicates, image_column=image_column,
+            split=split, progress=report,
+        )  # fmt: skip
     print_edit(index, summary, as_json, f"Added {summary.changed:,} images")
     if summary.failures and not as_json:
         console.print(f"{summary.failures:,} images could not be read; the index's failures files list them.")

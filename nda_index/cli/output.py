@@ -60,6 +60,7 @@ def print_build(index: Path, summary: BuildSummary, as_json: bool) -> None:
         console.print(f"  {name}: {description}")
     if summary.pictures:
         console.print("  regions of pictures can be found, at their own size")
+    print_notes(summary.notes)
 
 
 def print_estimate(estimate: Estimate, as_json: bool) -> None:
@@ -76,6 +77,7 @@ def print_estimate(estimate: Estimate, as_json: bool) -> None:
     for name, description in estimate.scales.items():
         table.add_row(f"scale {name}", description)
     console.print(table)
+    print_notes(estimate.notes)
 
 
 def print_edit(index: Path, summary: EditSummary, as_json: bool, change: str) -> None:
@@ -84,6 +86,13 @@ def print_edit(index: Path, summary: EditSummary, as_json: bool, change: str) ->
         print_json({"index": str(index), **asdict(summary)})
     else:
         console.print(f"{change}; {escape(str(index))} has {summary.images:,} now.")
+        print_notes(summary.notes)
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """Print what was changed or left out of a source."""
+    for note in notes:
+        console.print(f"  {escape(note)}", highlight=False)
 
 
 def print_removal(index: Path, summary: RemovalSummary, as_json: bool) -> None:

@@ -36,12 +36,14 @@ class EditSummary:
         changed: number of images that were added, removed or erased.
         failures: images that could not be read.
         waiting: files that hold erased images still, because readers are open.
+        notes: what was changed or left out of a source's columns.
     """
 
     images: int
     changed: int
     failures: int = 0
     waiting: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,22 @@ class Corpus:
         batches = self._scan(["image_id", "key"])
         return _sorted_ids(batch["image_id"].filter(pc.is_in(batch["key"], wanted)) for batch in batches)
 
+    def digests(self, but: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Return the short digests of the pixels of all images but some, in no order."""
+        parts = list[NDArray[np.uint64]]()
+        for batch in self._scan(["image_id", "sha256"]):
+            kept = np.isin(batch["image_id"].to_numpy(), but, invert=True)
+            parts.append(short_digests(batch["sha256"])[kept])
+        return np.concatenate([np.empty(0, np.uint64), *parts])
+
+    def digests_of(self, keys: Iterable[str], but: NDArray[np.int64]) -> dict[str, set[bytes]]:
+        """Return the sha256 of the pixels of the images that have some keys, by key; some images are left out."""
+        found: dict[str, set[bytes]] = {}
+        rows = self._take(np.setdiff1d(self.with_keys(list(keys)), but), ["image_id", "key", "sha256"])
+        for key, digest in zip(rows["key"].to_pylist(), rows["sha256"].to_pylist(), strict=True):
+            found.setdefault(key, set()).add(digest)
+        return found
+
     def batches(
         self, size: int, start: int = 0, stop: int | None = None
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
@@ -149,6 +165,13 @@ class Corpus:
         if order.null_count:
             raise CorruptIndexError("the index lacks images that its lists name; run `nda-index verify` on it")
         return rows.take(order)
+
+
+def short_digests(column: pa.FixedSizeBinaryArray) -> NDArray[np.uint64]:
+    """Return the first 8 bytes of each of some sha256."""
+    first, width = column.offset, column.type.byte_width
+    digests = np.frombuffer(column.buffers()[1], np.uint8)[first * width : (first + len(column)) * width]
+    return np.ascontiguousarray(digests.reshape(-1, width)[:, :8]).view(np.uint64).reshape(-1)
 
 
 def is_table_file(file: str, table: str = "") -> bool:
