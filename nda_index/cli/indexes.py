@@ -40,6 +40,14 @@ ImageColumn = Annotated[
 Split = Annotated[
     str | None, typer.Option(help="Of a folder of Parquet files: train, test, train+test. Needed where it has several.")
 ]
+Pictures = Annotated[
+    bool | None,
+    typer.Option(
+        "--pictures/--no-pictures",
+        help="Find regions of pictures at their own size too, at 50 KB each. By default, where most images have "
+        f"sides of {PHOTOGRAPH} pixels or more.",
+    ),
+]
 MaxFailures = Annotated[
     int | None, typer.Option(help="Unreadable images allowed; 1% by default. Each leaves a gap in the collection.")
 ]
@@ -66,14 +74,7 @@ def build_command(
     memory_mib: Annotated[
         int, typer.Option(help="Memory for the coarse stage of the open index. Less finds less.")
     ] = DEFAULT_MEMORY >> 20,
-    pictures: Annotated[
-        bool | None,
-        typer.Option(
-            "--pictures/--no-pictures",
-            help="Find regions of pictures at their own size too, at 50 KB each. By default, where most images have "
-            f"sides of {PHOTOGRAPH} pixels or more.",
-        ),
-    ] = None,
+    pictures: Pictures = None,
     null: Annotated[
         int, typer.Option(help="Pictures that verdicts are set against; 0: no verdicts. More take longer to build.")
     ] = DEFAULT_PICTURES,
