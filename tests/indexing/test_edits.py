@@ -180,12 +180,37 @@ def test_a_dry_run_tells_what_would_be_removed(folder: Path) -> None:
     assert len(nda.open_index(folder)) == 100
 
 
+def test_a_source_of_other_columns_is_added_with_a_word(folder: Path, tmp_path: Path) -> None:
+    more = source(tmp_path, photographs(4, seed=9), "more", keys=np.array(list("abcd")), colour=np.ones(4))
+    added = nda.add_images(folder, more)
+    assert added.notes == (
+        "the source has no column 'year'; the new images have null there",
+        "the column 'colour' is left out, since the index has none",
+    )
+    index = nda.open_index(folder)
+    assert index.metadata(index.ids(["00000003", "a", "d"])).to_pydict() == {"year": [2000, None, None]}
+    assert nda.remove_images(folder, where="year IS NULL", dry_run=True).keys == ("a", "b", "c", "d")
+
+
+def test_the_same_images_are_added_twice_only_on_demand(
+    folder: Path, tmp_path: Path, pictures: NDArray[np.uint8]
+) -> None:
+    before = read_manifest(folder).index_hash
+    again = source(tmp_path, pictures[:30], "again", year=np.full(30, 2000))
+    with pytest.raises(nda.SourceError, match="30 of 30 images are in the index already .*'00000000'.*--allow"):
+        nda.add_images(folder, again)
+    assert (read_manifest(folder).index_hash, verify(folder)) == (before, [])
+    others = source(tmp_path, pictures[1:3], "others", year=np.full(2, 2000))  # their keys are there, of other pictures
+    assert nda.add_images(folder, others).images == 102
+    nda.remove_images(folder, image_ids=range(30))
+    assert nda.add_images(folder, again).images == 102  # what was removed is there no more
+    assert nda.add_images(folder, again, allow_duplicates=True).images == 132
+
+
 def test_images_that_do_not_fit_are_refused_and_leave_no_trace(folder: Path, tmp_path: Path) -> None:
     before = read_manifest(folder).index_hash
     more = photographs(5, seed=9)
-    with pytest.raises(nda.ConfigError, match="metadata column 'year' has type .*string, in the index it has type"):
-        nda.add_images(folder, source(tmp_path, more, "bare"))
-    with pytest.raises(nda.ConfigError, match="the metadata column 'year' has type"):
+    with pytest.raises(nda.ConfigError, match="the metadata column 'year' has type string, in the index it has type"):
         nda.add_images(folder, source(tmp_path, more, "words", year=np.array(list("abcde"))))
     with pytest.raises(nda.SourceError, match="nothing at"):
         nda.add_images(folder, tmp_path / "nowhere")
