@@ -26,7 +26,7 @@ from nda_index.index import Index, build_index, open_index
 from nda_index.indexing.addition import add_images
 from nda_index.indexing.compaction import compact
 from nda_index.indexing.edits import EditSummary
-from nda_index.indexing.plan import Estimate
+from nda_index.indexing.estimate import Estimate
 from nda_index.indexing.removal import remove_images
 from nda_index.indexing.request import estimate_build
 from nda_index.scales import Scale

@@ -25,7 +25,6 @@ from tools import demo
 
 SCREENS = {1440: 1180, 390: 844}  # width and height
 COLOURS = 256  # of a picture: a third of the bytes
-REGION = 26  # of the query, which is pointed at
 WAIT = 120_000  # milliseconds for an answer
 
 
@@ -44,22 +43,19 @@ def main() -> None:
 
 
 def question() -> bytes:
-    """The demo's first question, two halves pasted together, as a file."""
-    tiles, keys = demo.photograph_tiles()
+    """The demo's first question as a file."""
     buffer = io.BytesIO()
-    Image.fromarray(demo.questions(tiles, keys)[0].picture).save(buffer, "PNG")
+    demo.compose(demo.QUESTIONS["three pieces"]).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def picture(browser: Browser, address: str, width: int, query: bytes) -> Image.Image:
-    """The page with an answer, a region of the query pointed at."""
+    """The page with an answer."""
     page = browser.new_page(viewport={"width": width, "height": SCREENS[width]})
     page.goto(address)
     page.locator("#version:not(:empty)").wait_for(state="attached", timeout=WAIT)
     page.set_input_files("#file", {"name": "picture.png", "mimeType": "image/png", "buffer": query})
     page.locator("#answer").wait_for(timeout=WAIT)
-    page.locator(f"#query-figure [data-cell='{REGION}']").hover()
-    page.locator("#readout", has_text="Of what the images shown").wait_for()
     page.wait_for_load_state("networkidle")
     shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     page.close()

@@ -111,7 +111,7 @@ def build_command(
         "split": split,
     }
     if dry_run:
-        print_estimate(estimate_build(source, **options), as_json)
+        print_estimate(estimate_build(source, null=null, **options), as_json)
         return
     with progress_bars(messages) as report:
         options |= {"null": null, "progress": report}

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
@@ -19,9 +20,10 @@ from nda_index.answer.region import say_no_region_is_strong
 from nda_index.errors import NdaIndexError
 from nda_index.evaluate.tuning import Trial, Tuning, summarize_tuning
 from nda_index.indexing.edits import EditSummary
+from nda_index.indexing.estimate import Estimate
 from nda_index.indexing.pipeline import BuildSummary
-from nda_index.indexing.plan import Estimate
 from nda_index.indexing.removal import RemovalSummary
+from nda_index.query.many import Summary
 from nda_index.store.manifest import Manifest
 
 console = Console()
@@ -70,10 +72,12 @@ def print_estimate(estimate: Estimate, as_json: bool) -> None:
         return
     table = Table(show_header=False, box=None)
     table.add_row("images", f"{estimate.images:,}")
-    table.add_row("time", f"about {estimate.seconds / 60:,.1f} minutes on this machine")
-    table.add_row("disk", f"{estimate.disk_bytes / 2**30:,.2f} GiB")
-    table.add_row("memory", f"{estimate.memory_bytes / 2**30:,.2f} GiB while it builds")
-    table.add_row("lists", f"{estimate.served_bytes / 2**30:,.2f} GiB, mapped to memory while the index is open")
+    seconds = estimate.seconds
+    time = f"{seconds / 60:,.1f} minutes" if seconds >= 60 else f"{max(1, round(seconds))} seconds"
+    table.add_row("time", f"about {time} on this machine")
+    table.add_row("disk", decimal(estimate.disk_bytes))
+    table.add_row("memory", f"{decimal(estimate.memory_bytes)} while it builds")
+    table.add_row("lists", f"{decimal(estimate.served_bytes)}, mapped to memory while the index is open")
     for name, description in estimate.scales.items():
         table.add_row(f"scale {name}", description)
     console.print(table)
@@ -171,6 +175,18 @@ def print_tuning(index: Path, tuning: Tuning, written: dict[str, Any], as_json: 
         table.add_row(*(mark + cell for cell in _trial_cells(trial)))
     console.print(table)
     console.print(f"Chosen: {summarize_tuning(written)}. Questions use it unless they say otherwise.")
+
+
+def print_table(table: Path, asked: Summary, as_json: bool) -> None:
+    """Print what became of many questions."""
+    if as_json:
+        print_json({"table": str(table), **asked._asdict()})
+        return
+    earlier = f", {asked.kept:,} of them by an earlier run" if asked.kept else ""
+    count = "1 question" if asked.questions == 1 else f"{asked.questions:,} questions"
+    console.print(f"Wrote {escape(str(table))}: {count}{earlier}.")
+    if asked.failed:
+        console.print(f"{asked.failed:,} have no answer; the column error says why.")
 
 
 def print_answer(answer: Attribution) -> None:

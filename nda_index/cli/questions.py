@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,13 +12,16 @@ from rich.markup import escape
 from nda_index.answer.attribution import Attribution
 from nda_index.answer.denoised import DENOISED_FORMS, Denoised
 from nda_index.answer.forms import FORMS
-from nda_index.cli.output import Json, console, messages, print_answer, print_json
+from nda_index.cli.output import Json, console, messages, print_answer, print_json, print_table
 from nda_index.errors import ConfigError
 from nda_index.index import Index, open_index
-from nda_index.progress import progress_bars
-from nda_index.question import Question
+from nda_index.progress import Progress, progress_bars
+from nda_index.query.many import ask_many
+from nda_index.question import Question, as_question
 from nda_index.recipe import DEFAULT, RECIPES
+from nda_index.sources import open_source
 from nda_index.store.files import ending_of
+from nda_index.version import __version__
 
 DEFAULT_TOP = 10
 
@@ -45,6 +49,15 @@ Where = Annotated[
 ]
 Ray = Annotated[
     str | None, typer.Option(help="Open the shards on the Ray cluster at this address; auto: this machine's.")
+]
+Save = Annotated[list[Path] | None, typer.Option(help="Write .html, .png, .json, .parquet or .arrow; may be repeated.")]
+TableFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--table",
+        help="Ask about every picture of a folder or other source, and write this .csv or .parquet: a line for each "
+        "strong region, or for the best image. A run that was ended goes on where it was.",
+    ),
 ]
 Explain = Annotated[
     bool,
@@ -81,41 +94,71 @@ def query_command(
     mirror: Mirror = Question.mirror,
     where: Where = Question.where,
     ray: Ray = None,
-    save: Annotated[
-        list[Path] | None, typer.Option(help="Write .html, .png, .json, .parquet or .arrow; may be repeated.")
-    ] = None,
+    save: Save = None,
     explain: Explain = False,
+    table: TableFile = None,
     as_json: Json = False,
 ) -> None:
-    """Ask an index where a picture comes from.
+    """Ask an index where a picture comes from, or every picture of a folder.
 
     Examples:
 
       nda-index query photos.nda picture.png --save report.html --explain
 
       nda-index query photos.nda picture.png --timestep 50 --timestep 200 --top 20 --json
+
+      nda-index query photos.nda pictures/ --table found.csv
     """
-    files = {path: ending_of(path, FORMS) for path in save or []}
-    if explain:
-        _check_explain(list(files.values()), per_image_topk)
+    files = _check_files(save or [], explain, per_image_topk, table)
     with progress_bars(messages) as report:
         report("open", 0, 1)
         opened = _open(index, ray)
         report("open", 1, 1)
         options: dict[str, Any] = {
             "recipe": recipe, "noise": noise, "seed": seed, "draws": draws, "temper": temper, "mode": mode,
-            "candidates": candidates, "mirror": mirror, "where": where, "progress": report,
+            "candidates": candidates, "mirror": mirror, "where": where,
         }  # fmt: skip
+        if table is not None or image.is_dir():
+            options["per_image_topk"] = per_image_topk
+            return _ask_many(opened, image, table, timestep, options, report, as_json)
+        options["progress"] = report
         answer = opened.attribute(image, timestep, top, per_image_topk=per_image_topk, **options)
         explained = _explain(opened, image, timestep, answer, options) if explain else []
     for path, form in files.items():
         answer.save(path, explained=explained if form == "html" else ())
     if as_json:
-        print_json(answer.to_dict())
-        return
+        return print_json(answer.to_dict())
     print_answer(answer)
     for path in files:
         console.print(f"Wrote {escape(str(path))}.")
+    return None
+
+
+def _ask_many(
+    index: Index,
+    source: Path,
+    table: Path | None,
+    timestep: list[int] | None,
+    options: dict[str, Any],
+    report: Progress,
+    as_json: bool,
+) -> None:
+    """Ask about every picture of a source, write a table, and print what became of it."""
+    if table is None:
+        raise ConfigError(f"{str(source)!r} is a folder; give one picture, or --table FILE to ask about all of them")
+    if source.is_dir() or source.suffix.lower() in (".parquet", ".tar", ".npz"):
+        opened = open_source(source)
+        questions: Iterable[tuple[str, Any]] = ((raw.key, raw.data) for raw in opened.read())
+        count = opened.count
+    else:
+        questions, count = [(source.name, source)], 1
+    settings = as_question(timestep, **options).as_settings() | {"index_hash": index.manifest.index_hash}
+    settings |= {"source": str(source), "version": __version__}
+    asked = ask_many(
+        questions, table, settings, lambda picture: index.query(picture, timestep, 1, **options),
+        index.attribute_batch, lambda done: report("questions", done, count),
+    )  # fmt: skip
+    print_table(table, asked, as_json)
 
 
 def denoise_command(
@@ -169,11 +212,18 @@ def _open(index: Path, ray: str | None) -> Index:
     return open_cluster(index, ray)
 
 
-def _check_explain(forms: list[str], per_image_topk: int | None) -> None:
-    if "html" not in forms:
+def _check_files(save: list[Path], explain: bool, per_image_topk: int | None, table: Path | None) -> dict[Path, str]:
+    """Return the forms of the files that are to be written; `ConfigError` for those that cannot be."""
+    files = {path: ending_of(path, FORMS) for path in save}
+    if table is not None and (files or explain):
+        raise ConfigError("--table is given with --save or --explain, which are for one picture; leave these out")
+    if not explain:
+        return files
+    if "html" not in files.values():
         raise ConfigError("--explain is given, but no --save ends in .html; the report alone shows it")
     if per_image_topk is not None:
         raise ConfigError("--explain is given with --per-image-topk; a mean counts every window, so leave one out")
+    return files
 
 
 def _explain(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numba
@@ -150,24 +151,27 @@ def choose_cells(
 
     masses and is_flat [W, C], from `weigh_cells`. chosen [W, probes] is written, -1 after the last cell. Flat cells are
     not visited: flat_total [W] becomes the logarithm of their sum. Cells of less than 2^-far of the best one's mass are
-    not looked at.
+    not looked at, flat cells beside the best flat one: what a cell to visit can hold is a bound, and once it proves to
+    hold little, the flat ones are all there is.
     """
     for p in numba.prange(masses.shape[0]):
-        best = NOTHING
+        best, best_flat = NOTHING, NOTHING
         for c in range(masses.shape[1]):
             best = max(best, masses[p, c])
-        even, sharp, candidates = 0.0, 0.0, 0
+            if is_flat[p, c]:
+                best_flat = max(best_flat, masses[p, c])
+        flat, sharp, candidates = 0.0, 0.0, 0
         near = np.empty(masses.shape[1], np.int64)
         for c in range(masses.shape[1]):
-            if masses[p, c] > best - far:
-                mass = 2.0 ** (masses[p, c] - best)
-                if is_flat[p, c]:
-                    even += mass
-                else:
-                    sharp += mass
-                    near[candidates] = c
-                    candidates += 1
-        flat_total[p] = best + np.log2(even) if even > 0 else NOTHING
+            if is_flat[p, c]:
+                if masses[p, c] > best_flat - far:
+                    flat += 2.0 ** (masses[p, c] - best_flat)
+            elif masses[p, c] > best - far:
+                sharp += 2.0 ** (masses[p, c] - best)
+                near[candidates] = c
+                candidates += 1
+        flat_total[p] = best_flat + np.log2(flat) if best_flat > NOTHING else NOTHING
+        even = 2.0 ** (flat_total[p] - best)
         chosen[p] = -1
         left = sharp
         for i in range(min(candidates, chosen.shape[1])):

@@ -15,10 +15,13 @@ from PIL import Image
 
 from nda_index.coarse.trainer import check_faiss
 from nda_index.errors import ConfigError
-from nda_index.indexing.plan import Estimate, ScalePlan, estimate_need, plan_scales
+from nda_index.indexing.estimate import Estimate, estimate_need
+from nda_index.indexing.plan import ScalePlan, plan_scales
+from nda_index.pictures.record import make_record
 from nda_index.scales import Scale
 from nda_index.sources import OpenSource, RawImage, Source, open_source, select_positions
 from nda_index.store.config import CoarseConfig, IndexConfig
+from nda_index.trust.null import DEFAULT_PICTURES
 from nda_index.version import __version__
 
 DEFAULT_SCALES = (Scale(patch=4), Scale(patch=10, downscale=2))  # those of the recipe "models": docs/method.md
@@ -146,11 +149,12 @@ def _shorter_side(raw: RawImage) -> int:
         return 0
 
 
-def estimate_build(source: Source, **options: Any) -> Estimate:
+def estimate_build(source: Source, *, null: int | Sequence[Any] = DEFAULT_PICTURES, **options: Any) -> Estimate:
     """Estimate what a build will need, without writing anything.
 
     Args:
         source: as for `build_index`.
+        null: as for `build_index`.
         options: `image_size`, `channels`, `scales`, `columns`, `max_failures`, `coarse_stride`, `memory`, `pictures`,
             `image_column` and `split` as for `build_index`.
 
@@ -164,7 +168,9 @@ def estimate_build(source: Source, **options: Any) -> Estimate:
         5120
     """
     wanted = check_request(source, **options)
-    return estimate_need(wanted.opened, wanted.size, wanted.channels, wanted.plans(wanted.opened.count))
+    plans, asked = wanted.plans(wanted.opened.count), null if isinstance(null, int) else len(null)
+    describe = make_record if wanted.pictures else None
+    return estimate_need(wanted.opened, wanted.size, wanted.channels, plans, asked, describe)
 
 
 def _check_size(image_size: int | tuple[int, int]) -> tuple[int, int]:

@@ -20,6 +20,7 @@ _MOST = 288.0  # pixels of a side there, at most
 _LEAST = 24  # pixels of the question that a picture must cover
 _WINDOW = 13  # pixels of a window whose structure is compared
 _CORRELATION = 0.55  # of a window that matches
+_OVERHANG = 4  # pixels that windows which match reach beyond what does, where the picture goes on
 _FAINT = 2.0  # variance of structure, in squared levels of 255, below which there is nothing to compare
 _CORNERS = 150  # that are followed
 _FOLLOWED = 15, 15  # pixels of the window about a corner
@@ -28,6 +29,7 @@ _STRETCH = 1.2  # of an affine map, at most
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Bounds = tuple[int, int, int, int]  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,12 @@ def compare(question: Pixels, picture: Pixels, scale: float, placement: Placemen
     shift = (placement.shift - left - 1j * top) * level
     matrix = np.array([[zoom.real, -zoom.imag, shift.real], [zoom.imag, zoom.real, shift.imag]])
     matrix = _align(asked, laid, matrix)
-    correlation = _correlate(asked, *_lay(laid, matrix, asked))
-    found = _find_region(correlation)
+    pixels, inside = _lay(laid, matrix, asked)
+    found = _find_region(_correlate(asked, pixels, inside))
     if found is None:
         return fallback
-    (x0, y0, x1, y1), mean, share = found
+    matching, mean, share = found
+    x0, y0, x1, y1 = _trim(matching, inside)
     box = (left + x0 / level, top + y0 / level, left + x1 / level, top + y1 / level)
     back = cv2.invertAffineTransform(matrix) * (size[0] / laid.shape[1])
     back[:, 2] -= back[:, :2] @ (left * level, top * level)
@@ -180,7 +183,21 @@ def _sum_windows(values: Floats) -> Floats:
     return np.asarray(cv2.boxFilter(values, -1, (_WINDOW, _WINDOW), borderType=cv2.BORDER_REFLECT), np.float32)
 
 
-def _find_region(correlation: Floats) -> tuple[tuple[int, int, int, int], float, float] | None:
+def _trim(box: Bounds, inside: Pixels) -> Bounds:
+    """Take away by what windows reach beyond what matches: on each side but where the picture ends too."""
+    (left, right), (top, bottom) = (
+        _trim_side(box[axis], box[axis + 2], np.flatnonzero((inside > 128).any(axis=axis))) for axis in (0, 1)
+    )
+    return left, top, right, bottom
+
+
+def _trim_side(first: int, last: int, there: NDArray[np.int64]) -> tuple[int, int]:
+    start = first + _OVERHANG if first > there[0] + 1 else first
+    stop = last - _OVERHANG if last < there[-1] else last
+    return (start, stop) if stop - start > _OVERHANG else (first, last)
+
+
+def _find_region(correlation: Floats) -> tuple[Bounds, float, float] | None:
     """Find what matches: its box, mean correlation and share of the box; None where nothing does.
 
     Regions near one another count as one, so that text laid over a piece does not cut it in two. Of the others the

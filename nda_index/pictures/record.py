@@ -15,7 +15,7 @@ from PIL import Image
 from nda_index.pictures.windows import DIMENSIONS, INDEXED, KINDS, Kind, find_windows
 
 COPY_SIDE = 256  # pixels of the small copy's shorter side
-_QUALITY = 80  # of its JPEG
+_QUALITY = 75  # of its JPEG
 _STEPS = 65535  # of a place in the picture, and of a direction
 
 RECORD = pa.struct(

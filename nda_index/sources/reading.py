@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
@@ -27,6 +27,7 @@ from nda_index.sources.splits import choose_split
 from nda_index.sources.webdataset import open_webdataset
 
 WORKERS = 2  # decoding threads; Pillow releases the interpreter lock
+DESCRIBED = 4  # images that a thread takes at a time where each is described, which takes long
 AHEAD = 4 * WORKERS  # chunks that wait for the caller at most: enough to keep the threads busy, little enough to hold
 KINDS = "a folder of images, .parquet, .tar or .npz file(s), or a uint8 array [N, H, W, C]"
 
@@ -116,7 +117,7 @@ def read_batches(
     batch_size: int = 1024,
     start: int = 0,
     describe: Describe | None = None,
-) -> Iterator[ImageBatch]:
+) -> Generator[ImageBatch, None, None]:
     """Decode a source's images in order, on several threads, a bounded number ahead of the caller.
 
     Args:
@@ -145,7 +146,7 @@ def read_batches(
     with ThreadPoolExecutor(WORKERS) as pool:
         ahead: deque[tuple[list[RawImage], Future[list[_Decoded | str]]]] = deque()
         pending: list[tuple[RawImage, _Decoded | str]] = []
-        for chunk in _chunks(islice(source.read(), start, None)):
+        for chunk in _chunks(islice(source.read(), start, None), CHUNK if describe is None else DESCRIBED):
             ahead.append((chunk, pool.submit(decode, chunk)))
             if len(ahead) > AHEAD:
                 raws, future = ahead.popleft()
@@ -224,6 +225,6 @@ def _make_batch(
     return ImageBatch(images, [clean_text(raw.key) for raw, _ in good], metadata, failures, pictures)
 
 
-def _chunks(raws: Iterator[RawImage]) -> Iterator[list[RawImage]]:
-    while chunk := list(islice(raws, CHUNK)):
+def _chunks(raws: Iterator[RawImage], size: int) -> Iterator[list[RawImage]]:
+    while chunk := list(islice(raws, size)):
         yield chunk

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageColor, ImageOps
 
 import nda_index as nda
 from nda_index.answer.heat import SIDE, enlarge, lay_heat
-from nda_index.answer.picture import SHOWN, as_png
+from nda_index.answer.picture import BOX, CROP, MARGIN, PICTURE, SHOWN, as_png
+from tests.pictures.scenes import pasted, scene
 
 
 def pixels_of(answer: nda.Attribution) -> NDArray[np.uint8]:
@@ -77,3 +78,27 @@ def test_the_picture_says_that_images_could_not_be_searched(answer: nda.Attribut
     changed = [np.unique(np.argwhere(pictures[0] != other)[:, 0]) for other in pictures[1:]]
     assert all(len(rows) and rows.max() < 68 for rows in changed)  # a line above the pictures
     assert not np.array_equal(pictures[1], pictures[2])
+
+
+def test_regions_are_boxed_and_both_crops_are_beside_them(photograph_index: nda.Index) -> None:
+    asked = pasted(scene(3).crop((60, 40, 240, 200)))
+    answer = photograph_index.attribute(asked.picture, top=2)
+    region = replace(answer.leading_regions[0], box=(150, 100, 260, 200), percentile=0.995, null_pictures=199)
+    answer = replace(answer, regions=(region,), crops=answer.crops[:1])
+    without = pixels_of(replace(answer, picture_size=None))
+    picture = pixels_of(answer)
+    upper = picture[: len(picture) - len(without)]
+    np.testing.assert_array_equal(picture[len(upper) :, : without.shape[1]][80:], without[80:])  # but for the heading
+    whole = ImageOps.contain(Image.open(io.BytesIO(answer.picture)), PICTURE)
+    scale = whole.width / asked.picture.width
+    boxed = (upper == ImageColor.getrgb(BOX)).all(axis=2)[84 : 84 + whole.height, MARGIN : MARGIN + whole.width]
+    rows, columns = np.nonzero(boxed)
+    edges = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+    np.testing.assert_allclose(edges, np.array(region.box) * scale, atol=2)
+    crop = ImageOps.contain(Image.open(io.BytesIO(answer.crops[0])).convert("RGB"), CROP)
+    assert place_of(crop, upper)[1] > MARGIN + whole.width
+
+
+def test_a_picture_with_no_region_says_so(photograph_index: nda.Index) -> None:
+    answer = replace(photograph_index.attribute(scene(3), top=1), regions=(), crops=())
+    assert len(pixels_of(answer)) > len(pixels_of(replace(answer, picture_size=None)))

@@ -20,7 +20,7 @@ def test_an_index_grows_shrinks_and_forgets(run: Run, tmp_path: Path, pictures: 
     code, out, _ = run(*build, "--dry-run", "--json")
     assert (code, json.loads(out)["images"], index.exists()) == (0, 20, False)
     code, out, _ = run(*build, "--dry-run")
-    assert "minutes on this machine" in out
+    assert " on this machine" in out
     assert run(*build, "--resume")[0] == 0
 
     code, out, _ = run("add", index, tmp_path / "new", "--json")

@@ -81,8 +81,8 @@ def test_names_and_defaults_are_those_of_a_question() -> None:
     assert all(OPTIONS[name] != default for name, default in known.items() if name != "recipe")
     method = defaults(Index.attribute, "image", "progress")
     assert method == {"timestep": None, "top": questions.DEFAULT_TOP, **known}
-    others = ("index", "image", "ray", "save", "explain", "as_json")
-    assert defaults(questions.query_command, *others) == method
+    of_command = ("index", "image", "ray", "save", "explain", "table", "as_json")
+    assert defaults(questions.query_command, *of_command) == method
     others = ("index", "image", "output", "without_top", "ray", "as_json")
     averaged = {name: known[name] for name in AVERAGED if name in known}
     assert defaults(questions.denoise_command, *others) == {"timestep": None, "recipe": None, **averaged}
@@ -148,6 +148,15 @@ def test_build_query_info_and_verify(run: Run, tmp_path: Path, pictures: NDArray
     assert (without["settings"]["without"][0], without["averaged"]) == (7, 28)
     assert without["distance"] > explained["distance"] + 0.1
     assert "0.000 away from the picture" in run(*denoise)[1]
+
+    table = tmp_path / "found.csv"
+    code, out, _ = run("query", index, tmp_path / "photos", "--timestep", 20, "--table", table, "--json")
+    assert (code, json.loads(out)) == (0, {"table": str(table), "questions": 30, "failed": 0, "kept": 0})
+    assert "1 question." in " ".join(run("query", *query[:2], "--table", tmp_path / "one.parquet")[1].split())
+    for both in (["--save", tmp_path / "r.html"], ["--explain"]):
+        assert "--table is given with" in run("query", *query[:2], "--table", table, *both)[2]
+    code, _, err = run("query", index, tmp_path / "photos")
+    assert (code, "--table FILE" in err) == (ConfigError.exit_code, True)
 
     code, out, _ = run("info", index, "--json")
     assert (code, json.loads(out)["images"]) == (0, 30)

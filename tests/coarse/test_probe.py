@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 import nda_index as nda
-from nda_index.coarse import probe, scan
+from nda_index.coarse import cell_kernels, probe, scan
 from nda_index.coarse.cells import Cells, decode
 from nda_index.coarse.storage import open_coarse
 from nda_index.coarse.windows import QueryWindows, query_windows
@@ -164,3 +164,12 @@ def test_the_variance_of_a_window_grows_with_its_texture(index: nda.Index) -> No
     variances = query_windows(cells.embedding, cells.stride, query, noisy, mirror=False).variances
     assert variances.min() > 0.01
     assert variances[-200:].mean() > 1.5 * variances[:100].mean()
+
+
+def test_flat_cells_are_all_there_is_where_a_promising_cell_holds_nothing() -> None:
+    masses = np.array([[0.0, -100.0, -101.0, -140.0]], np.float32)
+    is_flat = np.array([[False, True, True, True]])
+    chosen, flat_total = np.empty((1, 2), np.int64), np.empty(1)
+    cell_kernels.choose_cells(masses, is_flat, probe.FAR, 0.01, chosen, flat_total)
+    assert chosen.tolist() == [[0, -1]]
+    np.testing.assert_allclose(flat_total, np.log2(2.0**-100 + 2.0**-101))

@@ -160,15 +160,6 @@ def test_a_changed_source_does_not_go_on_with_a_build(tmp_path: Path, monkeypatc
     assert build(tmp_path / "source", tmp_path / "x.nda", resume=True, **options).resumed >= 8
 
 
-def test_an_estimate_comes_close_and_writes_nothing(tmp_path: Path, pictures: NDArray[np.uint8]) -> None:
-    estimate = nda.estimate_build(pictures, image_size=(24, 20), scales=[nda.Scale(5)])
-    index = nda.build_index(pictures, tmp_path / "x.nda", image_size=(24, 20), scales=[nda.Scale(5)], null=0)
-    size = sum(entry["size"] for entry in index.manifest.files.values())
-    assert (estimate.images, estimate.patches) == (300, 300 * 120)
-    assert estimate.disk_bytes == pytest.approx(size, rel=0.2)
-    assert estimate.seconds > 0
-
-
 def test_a_full_disk_is_named(tmp_path: Path, pictures: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

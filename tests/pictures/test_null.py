@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 import nda_index as nda
 from nda_index.pictures import null
 from nda_index.pictures.catalogue import Catalogue
-from nda_index.pictures.null import NULL, make_null, read_null, write_null
+from nda_index.pictures.null import NULL, WAYS, make_null, read_null, write_null
 from nda_index.pictures.placements import find_placements
 from nda_index.pictures.windows import ASKED, find_windows
 from nda_index.query.shard import Shard
@@ -51,18 +52,22 @@ def test_a_picture_is_asked_without_itself_and_turned(catalogue: Catalogue, monk
 
 
 def test_pictures_that_were_removed_are_not_asked(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
+    asked: list[tuple[int, Any]] = []
 
-    def ask(catalogues: Sequence[Catalogue], number: int) -> float:
-        asked.append(number)
+    def ask(catalogues: Sequence[Catalogue], number: int, way: Any) -> float:
+        asked.append((number, way))
         return float(number)
 
     monkeypatch.setattr(null, "_ask_turned", ask)
     sizes = catalogue.sizes.copy()
     sizes[[1, 3, 4]] = 0
-    made = make_null([replace(catalogue, sizes=sizes), catalogue], 100, lambda *at: None)
-    assert set(asked) == set(range(2 * len(sizes))) - {1, 3, 4}
-    assert sorted(made) == sorted(asked)  # fewer than are wanted: each once
+    there = set(range(2 * len(sizes))) - {1, 3, 4}
+    made = make_null([replace(catalogue, sizes=sizes), catalogue], 1000, lambda *at: None)
+    assert set(asked) == {(number, way) for number in there for way in WAYS}  # fewer than are wanted: all ways
+    assert len(made) == len(set(asked)) == len(asked)
+    asked.clear()
+    make_null([catalogue], len(sizes) + 1, lambda *at: None)
+    assert [way for _, way in asked] == [*[WAYS[0]] * len(sizes), WAYS[1]]
     assert make_null([catalogue], 0, lambda *at: None).shape == (0,)
 
 

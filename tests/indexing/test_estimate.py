@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+import nda_index as nda
+from nda_index.pictures.record import RECORD
+from nda_index.store.corpus import Corpus
+from nda_index.store.manifest import read_manifest
+from tests.pictures.scenes import SCENES, scene
+
+
+def test_an_estimate_comes_close_and_writes_nothing(tmp_path: Path, pictures: NDArray[np.uint8]) -> None:
+    estimate = nda.estimate_build(pictures, image_size=(24, 20), scales=[nda.Scale(5)])
+    index = nda.build_index(pictures, tmp_path / "x.nda", image_size=(24, 20), scales=[nda.Scale(5)], null=0)
+    size = sum(entry["size"] for entry in index.manifest.files.values())
+    assert (estimate.images, estimate.patches) == (300, 300 * 120)
+    assert estimate.disk_bytes == pytest.approx(size, rel=0.2)
+    assert estimate.seconds > 0
+
+
+def test_an_estimate_of_photographs_has_their_records_and_windows(
+    tmp_path: Path, photograph_index_folder: Path
+) -> None:
+    for seed in range(SCENES):
+        scene(seed).save(tmp_path / f"{seed:02d}.png", compress_level=1)
+    records = Corpus(photograph_index_folder, (3, 16, 16), read_manifest(photograph_index_folder).table).pictures(
+        np.arange(SCENES)
+    )
+    kept = pa.array(records, RECORD).nbytes
+    one, other = (
+        nda.estimate_build(tmp_path, image_size=16, scales=[nda.Scale(5)], null=4, pictures=pictures)
+        for pictures in (True, False)
+    )
+    assert one.disk_bytes - other.disk_bytes == pytest.approx(kept, rel=0.02)
