@@ -28,6 +28,8 @@ line exits with.
 
 from __future__ import annotations
 
+INTERRUPTED = 130  # what the command line exits with after Ctrl-C, as a shell reports a process that it ended
+
 
 class NdaIndexError(Exception):
     """Base class of all exceptions that nda_index raises on purpose."""

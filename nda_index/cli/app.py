@@ -19,12 +19,10 @@ from nda_index.cli.indexes import (
 )
 from nda_index.cli.output import messages, print_error
 from nda_index.cli.questions import denoise_command, query_command
-from nda_index.errors import NdaIndexError
+from nda_index.errors import INTERRUPTED, NdaIndexError
 from nda_index.evaluate.commands import evaluate
 from nda_index.serve.commands import serve, token
 from nda_index.version import __version__
-
-INTERRUPTED = 130  # as a shell reports a process that Ctrl-C ended
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,21 +19,21 @@ from nda_index.cli.output import (
     print_removal,
     print_tuning,
 )
-from nda_index.evaluate.tuning import tune
-from nda_index.index import open_index
-from nda_index.indexing.addition import add_images
-from nda_index.indexing.compaction import compact
-from nda_index.indexing.pipeline import BuildSummary, build
-from nda_index.indexing.removal import remove_images
-from nda_index.indexing.request import DEFAULT_MEMORY, DEFAULT_SCALES, PHOTOGRAPH, estimate_build
 from nda_index.progress import progress_bars
-from nda_index.recipe import DEFAULT
-from nda_index.scales import parse_scale
-from nda_index.store.manifest import read_manifest
-from nda_index.store.verify import verify
-from nda_index.trust.null import DEFAULT_PICTURES
+
+if TYPE_CHECKING:
+    from nda_index.indexing.pipeline import BuildSummary
+
+# Commands import what they need when they run, so that help comes at once; these are the defaults of what they call.
+MEMORY_MIB = 3 << 10
+NULL = 199
+PHOTOGRAPH = 128
+RECIPE = "models"
 
 IndexFolder = Annotated[Path, typer.Argument(help="Index folder.")]
+ImageSize = Annotated[
+    int, typer.Option(help="Side in pixels at which images are compared. Time and disk grow with its square.")
+]
 ImageColumn = Annotated[
     str | None, typer.Option(help="Column of Parquet files that holds the images; found by default.")
 ]
@@ -56,9 +56,7 @@ MaxFailures = Annotated[
 def build_command(
     source: Annotated[str, typer.Argument(help="Folder, Parquet file(s), WebDataset .tar shard(s) or .npz.")],
     index: Annotated[Path, typer.Argument(help="Folder to write the index to, such as my.nda.")],
-    image_size: Annotated[
-        int, typer.Option(help="Side in pixels at which images are compared. Time and disk grow with its square.")
-    ] = 32,
+    image_size: ImageSize = 32,
     scale: Annotated[
         list[str] | None,
         typer.Option(help="PATCH, PATCH/DOWNSCALE or PATCH/DOWNSCALE*WEIGHT; may be repeated. Each costs a pass."),
@@ -73,11 +71,11 @@ def build_command(
     ] = None,
     memory_mib: Annotated[
         int, typer.Option(help="Memory for the coarse stage of the open index. Less finds less.")
-    ] = DEFAULT_MEMORY >> 20,
+    ] = MEMORY_MIB,
     pictures: Pictures = None,
     null: Annotated[
         int, typer.Option(help="Pictures that verdicts are set against; 0: no verdicts. More take longer to build.")
-    ] = DEFAULT_PICTURES,
+    ] = NULL,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted build.")] = False,
     ray: Annotated[
         str | None, typer.Option(help="Build on the Ray cluster at this address; auto: this machine's.")
@@ -98,6 +96,10 @@ def build_command(
 
       nda-index build 'laion/*.parquet' laion.nda --dry-run
     """
+    from nda_index.indexing.pipeline import build
+    from nda_index.indexing.request import DEFAULT_SCALES, estimate_build
+    from nda_index.scales import parse_scale
+
     options: dict[str, Any] = {
         "image_size": image_size,
         "channels": 1 if grey else 3,
@@ -145,6 +147,8 @@ def add_command(
 
       nda-index add photos.nda new-photos/
     """
+    from nda_index.indexing.addition import add_images
+
     with progress_bars(messages) as report:
         summary = add_images(
             index, source, max_failures=max_failures, allow_duplicates=allow_duplicates, image_column=image_column,
@@ -171,6 +175,8 @@ def remove_command(
 
       nda-index remove photos.nda --where "artist = 'A. Painter'" --dry-run
     """
+    from nda_index.indexing.removal import remove_images
+
     summary = remove_images(index, image_ids=image_id or [], keys=key or [], where=where, dry_run=dry_run)
     print_removal(index, summary, as_json)
 
@@ -182,6 +188,8 @@ def compact_command(index: IndexFolder, as_json: Json = False) -> None:
 
       nda-index compact photos.nda && nda-index verify photos.nda
     """
+    from nda_index.indexing.compaction import compact
+
     with progress_bars(messages) as report:
         summary = compact(index, progress=report)
     print_edit(index, summary, as_json, f"Erased {summary.changed:,} images")
@@ -198,7 +206,7 @@ def tune_command(
     timestep: Annotated[
         int | None, typer.Option(help="Of the questions, in place of a recipe. The setting is measured for it alone.")
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help=f"Of the questions; {DEFAULT.name} by default.")] = None,
+    recipe: Annotated[str | None, typer.Option(help=f"Of the questions; {RECIPE} by default.")] = None,
     queries: Annotated[
         int, typer.Option(help="Number of questions. More measure better; each scores the whole collection once.")
     ] = 8,
@@ -212,6 +220,10 @@ def tune_command(
 
       nda-index tune photos.nda --seconds 0.5
     """
+    from nda_index.evaluate.tuning import tune
+    from nda_index.index import open_index
+    from nda_index.store.manifest import read_manifest
+
     with progress_bars(messages) as report:
         tuning = tune(
             open_index(index), recall=recall, seconds=seconds, timestep=timestep, recipe=recipe, queries=queries,
@@ -227,6 +239,8 @@ def info_command(index: IndexFolder, as_json: Json = False) -> None:
 
       nda-index info photos.nda
     """
+    from nda_index.store.manifest import read_manifest
+
     print_manifest(index, read_manifest(index), as_json)
 
 
@@ -237,6 +251,8 @@ def verify_command(index: IndexFolder, as_json: Json = False) -> None:
 
       nda-index verify photos.nda
     """
+    from nda_index.store.verify import verify
+
     with progress_bars(messages) as report:
         problems = verify(index, report)
     print_problems(index, problems, as_json)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,17 +14,17 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from nda_index.answer.attribution import Attribution
-from nda_index.answer.forms import strict_json
-from nda_index.answer.region import say_no_region_is_strong
 from nda_index.errors import NdaIndexError
-from nda_index.evaluate.tuning import Trial, Tuning, summarize_tuning
-from nda_index.indexing.edits import EditSummary
-from nda_index.indexing.estimate import Estimate
-from nda_index.indexing.pipeline import BuildSummary
-from nda_index.indexing.removal import RemovalSummary
-from nda_index.query.many import Summary
-from nda_index.store.manifest import Manifest
+
+if TYPE_CHECKING:
+    from nda_index.answer.attribution import Attribution
+    from nda_index.evaluate.tuning import Trial, Tuning
+    from nda_index.indexing.edits import EditSummary
+    from nda_index.indexing.estimate import Estimate
+    from nda_index.indexing.pipeline import BuildSummary
+    from nda_index.indexing.removal import RemovalSummary
+    from nda_index.query.many import Summary
+    from nda_index.store.manifest import Manifest
 
 console = Console()
 messages = Console(stderr=True)
@@ -40,6 +40,8 @@ def print_error(error: NdaIndexError) -> None:
 
 def print_json(values: dict[str, Any]) -> None:
     """Print values as JSON that any parser reads."""
+    from nda_index.answer.forms import strict_json
+
     print(strict_json(values))
 
 
@@ -145,6 +147,8 @@ def print_manifest(index: Path, manifest: Manifest, as_json: bool) -> None:
         )
     if config.pictures:
         table.add_row("regions", "of pictures can be found, at their own size")
+    from nda_index.evaluate.tuning import summarize_tuning
+
     table.add_row("tuning", summarize_tuning(manifest.tuning) if manifest.tuning else "none; see nda-index tune")
     table.add_row("on disk", f"{size / 2**20:,.1f} MiB in {len(manifest.files)} files")
     table.add_row("written by", f"nda_index {manifest.version}, format {manifest.format_version}")
@@ -169,6 +173,8 @@ def print_tuning(index: Path, tuning: Tuning, written: dict[str, Any], as_json: 
     if as_json:
         print_json({"index": str(index), **asdict(tuning)})
         return
+    from nda_index.evaluate.tuning import summarize_tuning
+
     table = Table("probes", "candidates", "recall@100", "mass", "seconds")
     for trial in tuning.trials:
         mark = "[bold]" if trial == tuning.chosen else ""
@@ -209,6 +215,8 @@ def print_answer(answer: Attribution) -> None:
 
 def _print_regions(answer: Attribution) -> None:
     """Print the strong regions, or that there are none, and what the shares below them are of."""
+    from nda_index.answer.region import say_no_region_is_strong
+
     strong = [region.tell() for region in answer.regions if region.strong]
     for sentence in strong or [say_no_region_is_strong(answer.regions)]:
         console.print(escape(sentence), highlight=False)

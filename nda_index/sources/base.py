@@ -74,7 +74,7 @@ class OpenSource:
         schema: metadata columns.
         read: starts at the first image and gives all of them, in the same order every time.
         files: that it is read from, where these are not the images themselves.
-        left_out: columns that an index cannot keep, and why.
+        dropped: columns that an index cannot keep, and why.
         notes: sentences for the caller: columns that are kept under another name, or not at all.
     """
 
@@ -83,5 +83,5 @@ class OpenSource:
     schema: pa.Schema
     read: Callable[[], Iterator[RawImage]]
     files: tuple[Path, ...] = ()
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    dropped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -86,14 +86,14 @@ def stored_type(kind: pa.DataType) -> pa.DataType | None:
 
 
 def select_columns(
-    schema: pa.Schema, columns: Sequence[str] | None, left_out: Mapping[str, str] | None = None
+    schema: pa.Schema, columns: Sequence[str] | None, dropped: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """Select metadata columns, in the order of the source.
 
     Args:
         schema: of the source.
         columns: names, in the source or in the index; all by default.
-        left_out: other columns of the source, and why an index cannot keep them.
+        dropped: other columns of the source, and why an index cannot keep them.
 
     Returns:
         For each column its name in the index.
@@ -109,8 +109,8 @@ def select_columns(
     if isinstance(columns, str):
         raise ConfigError(f"columns is {columns!r}, one text; give a sequence of names, as [{columns!r}]")
     for name in columns or ():
-        if left_out and name in left_out:
-            raise ConfigError(f"the column {name!r} {left_out[name]}; leave it out of columns")
+        if dropped and name in dropped:
+            raise ConfigError(f"the column {name!r} {dropped[name]}; leave it out of columns")
         if name not in stored and name not in stored.values():
             raise ConfigError(f"the source has no metadata column {name!r}; it has {', '.join(stored) or 'none'}")
     return {name: own for name, own in stored.items() if columns is None or name in columns or own in columns}

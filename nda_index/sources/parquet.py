@@ -48,7 +48,7 @@ def open_parquet(paths: list[Path], image_column: str | None = None) -> OpenSour
     stored = {field.name: stored_type(field.type) for field in others}
     metadata = {name: kind for name, kind in stored.items() if kind is not None}
     pictures = list_image_columns(schema)
-    left_out = {
+    dropped = {
         field.name: f"{'holds pictures too' if field.name in pictures else f'is of type {field.type}'} and is left out"
         for field in others
         if stored[field.name] is None and field.name != key
@@ -69,7 +69,7 @@ def open_parquet(paths: list[Path], image_column: str | None = None) -> OpenSour
                     number += 1
 
     count = sum(pq.read_metadata(path).num_rows for path in paths)
-    return OpenSource("parquet", count, pa.schema(metadata.items()), read, tuple(paths), left_out)
+    return OpenSource("parquet", count, pa.schema(metadata.items()), read, tuple(paths), dropped)
 
 
 def choose_image_column(schema: pa.Schema, wanted: str | None, path: Path) -> str:

@@ -79,10 +79,10 @@ def open_source(
 
 def _keep_columns(opened: OpenSource, columns: Sequence[str] | None) -> OpenSource:
     """Give the metadata columns that are wanted the names that an index has for them, and say what changes."""
-    stored = select_columns(opened.schema, columns, opened.left_out)
+    stored = select_columns(opened.schema, columns, opened.dropped)
     schema = pa.schema([opened.schema.field(name).with_name(own) for name, own in stored.items()])
     notes = [f"the column {name!r} is kept as {own!r}" for name, own in stored.items() if own != name]
-    notes += [f"the column {name!r} {why}" for name, why in opened.left_out.items() if columns is None]
+    notes += [f"the column {name!r} {why}" for name, why in opened.dropped.items() if columns is None]
 
     def read() -> Iterator[RawImage]:
         for raw in opened.read():
