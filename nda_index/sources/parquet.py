@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nda_index.errors import ConfigError, SourceError
+from nda_index.errors import ConfigError, SourceError, find_remedy
 from nda_index.sources.base import CHUNK, OpenSource, RawImage
 from nda_index.sources.metadata import read_values, stored_type
 
@@ -169,7 +169,8 @@ def _read_schema(path: Path) -> pa.Schema:
     try:
         return pq.read_schema(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise SourceError(f"{str(path)!r} cannot be read as Parquet: {error}; check that it is complete") from error
+        remedy = find_remedy(error, "check that it is complete")
+        raise SourceError(f"{str(path)!r} cannot be read as Parquet: {error}; {remedy}") from error
 
 
 def _read_record_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -177,7 +178,8 @@ def _read_record_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBa
         with pq.ParquetFile(path) as file:
             yield from file.iter_batches(batch_size=CHUNK, columns=columns)
     except (pa.ArrowInvalid, OSError) as error:
-        raise SourceError(f"{str(path)!r} cannot be read to its end: {error}; check that it is complete") from error
+        remedy = find_remedy(error, "check that it is complete")
+        raise SourceError(f"{str(path)!r} cannot be read to its end: {error}; {remedy}") from error
 
 
 def _split_image(value: Any) -> tuple[bytes | None, str | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from nda_index.errors import CorruptIndexError, StorageError
+from nda_index.errors import CorruptIndexError, StorageError, find_remedy
 from nda_index.sources import OWN_COLUMNS, ImageBatch
 from nda_index.store.conditions import column_kinds, parse_condition
 
@@ -44,7 +43,8 @@ class Corpus:
             self.schema: pa.Schema = self._table.schema
         except Exception as error:  # Lance meets damage in many ways, panics of its runtime among them
             raise CorruptIndexError(
-                f"the image table of {str(folder)!r} cannot be opened: {_first_line(error)}; build the index again"
+                f"the image table of {str(folder)!r} cannot be opened: {_first_line(error)}; "
+                f"{find_remedy(error, 'build the index again')}"
             ) from error
         self.shape = shape
 
@@ -82,10 +82,12 @@ class Corpus:
         """
         rows = self._take(image_ids, ["image_id", "key", "row_sha256", *self.metadata_columns])
         keys, metadata = rows["key"].to_pylist(), rows.select(self.metadata_columns)
-        for image_id, digest, stored in zip(
-            image_ids, _row_digests(keys, metadata), rows["row_sha256"].to_pylist(), strict=True
-        ):
-            if digest != stored:
+        stored = rows["row_sha256"].to_pylist()
+        digests = _row_digests(keys, metadata)
+        if digests != stored and any(pa.types.is_timestamp(kind) and kind.tz for kind in metadata.schema.types):
+            digests = _row_digests(keys, metadata, as_of_old=True)
+        for image_id, digest, expected in zip(image_ids, digests, stored, strict=True):
+            if digest != expected:
                 raise CorruptIndexError(
                     f"the key or metadata of image {image_id} are not those that were indexed; restore the index from "
                     f"a copy, or build it again"
@@ -149,7 +151,8 @@ class Corpus:
             yield from self._table.search().select(list(columns)).to_batches(SCANNED)
         except (ValueError, RuntimeError, OSError) as error:
             raise CorruptIndexError(
-                f"metadata cannot be read from the index: {_first_line(error)}; run `nda-index verify` on it"
+                f"metadata cannot be read from the index: {_first_line(error)}; "
+                f"{find_remedy(error, 'run `nda-index verify` on it')}"
             ) from error
 
     def _take(self, image_ids: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
@@ -159,7 +162,8 @@ class Corpus:
             rows = self._table.take_offsets(image_ids.tolist()).select(list(columns)).to_arrow()
         except Exception as error:
             raise CorruptIndexError(
-                f"images cannot be read from the index: {_first_line(error)}; run `nda-index verify` on it"
+                f"images cannot be read from the index: {_first_line(error)}; "
+                f"{find_remedy(error, 'run `nda-index verify` on it')}"
             ) from error
         order = pc.index_in(pa.array(image_ids), rows["image_id"].combine_chunks())  # rows come in the table's order
         if order.null_count:
@@ -242,16 +246,23 @@ def append_images(folder: Path, name: str, rows: Sequence[pa.Table]) -> dict[str
         else:
             table = database.create_table(name, pa.concat_tables(rows))
     except (OSError, RuntimeError) as error:
-        if isinstance(error, OSError) and error.errno not in (None, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
-            raise
         raise StorageError(
-            f"the images cannot be written to {str(folder)!r}: {_first_line(error)}; make room there and build again"
+            f"the images cannot be written to {str(folder)!r}: {_first_line(error)}; "
+            f"{find_remedy(error, 'build again, or choose another folder')}"
         ) from error
     return {"name": name, "version": table.version}
 
 
-def _row_digests(keys: Sequence[str], metadata: pa.Table) -> list[bytes]:
-    """sha256 of each row's key and metadata."""
+def _row_digests(keys: Sequence[str], metadata: pa.Table, as_of_old: bool = False) -> list[bytes]:
+    """sha256 of each row's key and metadata; times are written in UTC, without a zone.
+
+    Up to version 0.1.0 they had their zone, which different libraries write differently.
+    """
+    for number, field in enumerate(metadata.schema):
+        if pa.types.is_timestamp(field.type) and field.type.tz and not as_of_old:
+            naive = pa.timestamp(field.type.unit)
+            moments = metadata.column(number).cast(pa.timestamp(field.type.unit, "UTC")).cast(pa.int64()).cast(naive)
+            metadata = metadata.set_column(number, field.name, moments)
     rows = metadata.to_pylist() if metadata.num_columns else [{}] * len(keys)
     return [
         hashlib.sha256(repr((key, list(row.items()))).encode()).digest() for key, row in zip(keys, rows, strict=True)
