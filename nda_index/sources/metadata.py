@@ -74,7 +74,7 @@ def stored_type(kind: pa.DataType) -> pa.DataType | None:
     if types.is_timestamp(kind):
         return pa.timestamp("us" if kind.unit == "ns" else kind.unit, kind.tz and "UTC")
     if types.is_duration(kind):
-        return pa.duration("us")
+        return pa.duration("us" if kind.unit == "ns" else kind.unit)
     if types.is_time64(kind):
         return pa.time64("us")
     if types.is_float16(kind):

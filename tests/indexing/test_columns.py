@@ -53,7 +53,7 @@ def test_values_are_kept_or_their_row_is_a_failure(folder: Path) -> None:
     assert verify(folder / "x.nda") == []
     failures = pq.read_table(folder / "x.nda" / "failures.parquet").to_pylist()
     assert [failure["key"] for failure in failures] == ["k5"]
-    assert "'lasts' holds 4611686018427387904, which duration[us] cannot hold" in failures[0]["reason"]
+    assert "'lasts' holds 4611686018427387904, which duration[s] cannot hold" in failures[0]["reason"]
     assert index.keys(range(5)).to_pylist() == ["k0", "k1", "k2", "k3", "k4"]
     rows = index.metadata([3, 0])
     assert rows.to_pylist()[1] == {
@@ -87,10 +87,11 @@ def test_answers_with_them_are_saved_and_read_again(folder: Path) -> None:
     for form in ("html", "json", "parquet", "png"):
         answer.save(folder / f"answer.{form}")
     answer.save(folder / "answer.arrow")
-    assert nda.read_answer(folder / "answer.arrow").metadata.equals(answer.metadata)
+    again = nda.read_answer(folder / "answer.arrow").metadata
+    assert again.schema == answer.metadata.schema
+    assert str(again.to_pylist()) == str(answer.metadata.to_pylist())  # NaN is not equal to itself
     shown = {image["key"]: image for image in json.loads((folder / "answer.json").read_text())["images"]}
     assert (shown["k0"]["tags"], shown["k0"]["box"], shown["k0"]["lasts"]) == (["x", "y"], {"x.y": 1}, "0:00:01")
-    assert "license_name" in answer._repr_html_() or "k0" in answer._repr_html_()
 
 
 def test_producers_work_without_options(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_columns_may_be_chosen_by_either_name() -> None:
             [datetime(1970, 1, 1, tzinfo=timezone.utc)],
         ),
         (pa.array([1_001], pa.duration("ns")), pa.duration("us"), [timedelta(microseconds=1)]),
-        (pa.array([3], pa.duration("s")), pa.duration("us"), [timedelta(seconds=3)]),
+        (pa.array([3], pa.duration("s")), pa.duration("s"), [timedelta(seconds=3)]),
         (pa.array([[1], [], None]), pa.list_(pa.int64()), [[1], [], None]),
         (pa.array([[1]], pa.list_view(pa.int64())), pa.list_(pa.int64()), [[1]]),
         (pa.array([[1, 2]], pa.list_(pa.int8(), 2)), pa.list_(pa.int8(), 2), [[1, 2]]),
