@@ -22,7 +22,7 @@ from nda_index.errors import ConfigError, ShardLostError
 from nda_index.index import Index
 from nda_index.indexing.ingest import ingest_images
 from nda_index.indexing.journal import begin, read_journal
-from nda_index.indexing.pipeline import BuildSummary, finish_build, train_missing
+from nda_index.indexing.pipeline import FILES, BuildSummary, finish_build, train_missing
 from nda_index.indexing.plan import describe_plan
 from nda_index.indexing.request import Request, check_request
 from nda_index.pictures.catalogue import FEATURE, FOLDER
@@ -31,6 +31,7 @@ from nda_index.pictures.null import write_null as write_regions_null
 from nda_index.progress import Progress, quiet
 from nda_index.query.shard import Shard
 from nda_index.sources import Source
+from nda_index.sources.fingerprint import fingerprint_source
 from nda_index.store.corpus import Corpus
 from nda_index.store.files import writing
 from nda_index.store.folder import BUILDING, MANIFEST, SHARDS
@@ -75,8 +76,8 @@ def build_shards(
         address: of the cluster, as `ray.init` takes it.
         null: number of the collection's own pictures that verdicts are set against.
         progress: is called with (stage, done, total).
-        options: `image_size`, `channels`, `scales`, `columns`, `max_failures`, `coarse_stride` and `memory` as for
-            `build_index`.
+        options: `image_size`, `channels`, `scales`, `columns`, `max_failures`, `coarse_stride`, `memory`,
+            `image_column` and `split` as for `build_index`.
 
     Returns:
         What was built.
@@ -93,7 +94,8 @@ def build_shards(
         folder.mkdir(parents=True, exist_ok=True)
     with write_lock(folder):
         interrupted = (folder / BUILDING).exists()
-        journal, _ = begin(folder, {**request.settings, "shards": shards}, resume=True)
+        settings = {**request.settings, "shards": shards, FILES: fingerprint_source(request.opened)}
+        journal, _ = begin(folder, settings, resume=True)
         cuts = np.linspace(0, request.opened.count, shards + 1).astype(int).tolist()
         parts = [
             _Part(source, options, str(folder / f"{SHARDS}/{number:05d}"), range(first, last))
@@ -128,7 +130,7 @@ def build_shards(
         commit(folder, replace(manifest, features=features, files=hash_files(folder, journal.files)))
     scales = {plan.scale.name: describe_plan(plan, sum(counts)) for plan in plans}
     resumed = sum(counts) if interrupted else 0
-    return BuildSummary(sum(counts), sum(failures), scales, False, resumed, request.pictures)
+    return BuildSummary(sum(counts), sum(failures), scales, False, resumed, request.pictures, request.opened.notes)
 
 
 @dataclass(frozen=True)

@@ -36,12 +36,14 @@ class EditSummary:
         changed: number of images that were added, removed or erased.
         failures: images that could not be read.
         waiting: files that hold erased images still, because readers are open.
+        notes: what was changed or left out of a source's columns.
     """
 
     images: int
     changed: int
     failures: int = 0
     waiting: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,16 +72,21 @@ def open_for_edit(path: str | PathLike[str]) -> Iterator[OpenedIndex]:
     """
     folder = Path(path)
     manifest = read_manifest(folder)  # raises where there is no index, before a lock is put there
-    if manifest.shards:
-        raise ConfigError(
-            f"the index {str(folder)!r} is in shards, each an index of its own; change one of them, such as "
-            f"{str(folder / manifest.shards[-1])!r}"
-        )
+    check_not_sharded(folder, manifest)
     with write_lock(folder):
         manifest = read_manifest(folder)
         sweep(folder, {*manifest.files, *manifest.obsolete})
         corpus = Corpus(folder, manifest.config.shape, manifest.table)
         yield OpenedIndex(folder, manifest, corpus, read_removed(folder, manifest))
+
+
+def check_not_sharded(folder: Path, manifest: Manifest) -> None:
+    """Raise `ConfigError` where an index is in shards: its images are changed there."""
+    if manifest.shards:
+        raise ConfigError(
+            f"the index {str(folder)!r} is in shards, each an index of its own; change one of them, such as "
+            f"{str(folder / manifest.shards[-1])!r}"
+        )
 
 
 def commit_edit(opened: OpenedIndex, manifest: Manifest, old: Sequence[str] = ()) -> int:

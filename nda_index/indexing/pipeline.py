@@ -30,6 +30,7 @@ from nda_index.pictures.null import write_null as write_regions_null
 from nda_index.pictures.windows import KINDS
 from nda_index.progress import Progress, quiet
 from nda_index.sources import Failure, Source
+from nda_index.sources.fingerprint import fingerprint_source
 from nda_index.store.corpus import Corpus, Images
 from nda_index.store.files import writing
 from nda_index.store.hashes import hash_files
@@ -49,6 +50,7 @@ from nda_index.trust.null import (
 from nda_index.version import __version__
 
 SEED = 0
+FILES = "names, sizes or order of the source's files"  # a setting: another source cannot go on with a build
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class BuildSummary:
     """What was built: numbers of images and failures, and for each scale how patches are kept and why.
 
     `resumed` counts the images that an interrupted build had read already; `started_over` says that one was cleared
-    away. `pictures`: regions of them can be found.
+    away. `pictures`: regions of them can be found. `notes`: columns that are kept under another name, or not at all.
     """
 
     images: int
@@ -65,6 +67,7 @@ class BuildSummary:
     started_over: bool
     resumed: int
     pictures: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def build(
@@ -87,13 +90,15 @@ def build(
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with write_lock(folder):
-        journal, started_over = begin(folder, request.settings, resume)
+        settings = {**request.settings, FILES: fingerprint_source(request.opened)}
+        journal, started_over = begin(folder, settings, resume)
         resumed = journal.images
         journal = ingest_images(folder, request, journal, report)
         plans = request.plans(journal.images)
         finish_build(folder, request, journal, plans, null, report)
     scales = {plan.scale.name: describe_plan(plan, journal.images) for plan in plans}
-    return BuildSummary(journal.images, len(journal.failures), scales, started_over, resumed, request.pictures)
+    failures, notes = len(journal.failures), request.opened.notes
+    return BuildSummary(journal.images, failures, scales, started_over, resumed, request.pictures, notes)
 
 
 def finish_build(

@@ -86,6 +86,8 @@ def check_request(
     coarse_stride: int | None = None,
     memory: int = DEFAULT_MEMORY,
     pictures: bool | None = None,
+    image_column: str | None = None,
+    split: str | None = None,
 ) -> Request:
     """Check the arguments of `nda_index.build_index` and open the source."""
     height, width = _check_size(image_size)
@@ -101,7 +103,7 @@ def check_request(
     if coarse_stride is not None and coarse_stride < 1:
         raise ConfigError(f"coarse_stride is {coarse_stride}; it must be 1 or more")
     check_faiss()  # before anything is written: without it nothing can be built
-    opened = open_source(source, columns=columns)
+    opened = open_source(source, columns=columns, image_column=image_column, split=split)
     if pictures is None:
         pictures = are_photographs(opened)
     settings = {
@@ -153,8 +155,8 @@ def estimate_build(source: Source, *, null: int | Sequence[Any] = DEFAULT_PICTUR
     Args:
         source: as for `build_index`.
         null: as for `build_index`.
-        options: `image_size`, `channels`, `scales`, `columns`, `max_failures`, `coarse_stride`, `memory` and
-            `pictures` as for `build_index`.
+        options: `image_size`, `channels`, `scales`, `columns`, `max_failures`, `coarse_stride`, `memory`, `pictures`,
+            `image_column` and `split` as for `build_index`.
 
     Raises:
         As `build_index`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -16,14 +16,6 @@ from PIL import Image
 Source: TypeAlias = "str | PathLike[str] | Sequence[str | PathLike[str]] | NDArray[np.uint8]"
 
 IMAGE_ENDINGS = frozenset([".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"])
-OWN_COLUMNS = (
-    "image_id",
-    "key",
-    "pixels",
-    "sha256",
-    "row_sha256",
-    "nda_picture",
-)  # of an index; metadata cannot take these names
 Describe: TypeAlias = "Callable[[Image.Image, Path | None], Any]"  # an upright RGB picture, and its file
 
 CHUNK = 64  # images that are read, and decoded by a thread, at a time
@@ -81,9 +73,15 @@ class OpenSource:
         count: number of images, broken ones included.
         schema: metadata columns.
         read: starts at the first image and gives all of them, in the same order every time.
+        files: that it is read from, where these are not the images themselves.
+        dropped: columns that an index cannot keep, and why.
+        notes: sentences for the caller: columns that are kept under another name, or not at all.
     """
 
     kind: str
     count: int
     schema: pa.Schema
     read: Callable[[], Iterator[RawImage]]
+    files: tuple[Path, ...] = ()
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

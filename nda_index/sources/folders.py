@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,11 +11,12 @@ from nda_index.sources.base import IMAGE_ENDINGS, OpenSource, RawImage
 from nda_index.sources.parquet import open_parquet
 
 
-def open_folder(folder: Path) -> OpenSource:
+def open_folder(folder: Path, open_tables: Callable[[list[Path]], OpenSource] = open_parquet) -> OpenSource:
     """Open a folder of image files, in the order of their paths, which are the keys; or of Parquet files alone.
 
     Args:
         folder: is searched at every depth; names that begin with a dot are left out.
+        open_tables: opens the Parquet files.
 
     Raises:
         SourceError: as `open_parquet`, where the folder holds Parquet files and no image files.
@@ -31,7 +32,7 @@ def open_folder(folder: Path) -> OpenSource:
     images = [path for path in files if path.suffix.lower() in IMAGE_ENDINGS]
     tables = sorted(path for path in files if path.suffix.lower() == ".parquet")  # folder by folder
     if tables and not images:
-        return open_parquet(tables)
+        return open_tables(tables)
 
     def read() -> Iterator[RawImage]:
         for path in images:

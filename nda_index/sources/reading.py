@@ -6,6 +6,7 @@ import glob
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from os import PathLike, fspath
 from pathlib import Path
@@ -18,9 +19,11 @@ from numpy.typing import NDArray
 from nda_index.errors import ConfigError, ImageDecodeError, SourceError
 from nda_index.images import decode_image, describe_input, open_upright
 from nda_index.sources.arrays import open_array, open_npz
-from nda_index.sources.base import CHUNK, OWN_COLUMNS, Describe, Failure, ImageBatch, OpenSource, RawImage, Source
+from nda_index.sources.base import CHUNK, Describe, Failure, ImageBatch, OpenSource, RawImage, Source
 from nda_index.sources.folders import open_folder
+from nda_index.sources.metadata import clean_text, make_table, select_columns
 from nda_index.sources.parquet import open_parquet
+from nda_index.sources.splits import choose_split
 from nda_index.sources.webdataset import open_webdataset
 
 WORKERS = 2  # decoding threads; Pillow releases the interpreter lock
@@ -36,57 +39,57 @@ class _Decoded(NamedTuple):
     picture: Any
 
 
-def open_source(source: Source, *, columns: Sequence[str] | None = None) -> OpenSource:
+def open_source(
+    source: Source,
+    *,
+    columns: Sequence[str] | None = None,
+    image_column: str | None = None,
+    split: str | None = None,
+) -> OpenSource:
     """Open a source: count its images and find its metadata columns, without decoding any image.
 
     Args:
         source: a folder, a path or several or a glob of Parquet files or .tar shards, an .npz, or a uint8 array
             [N, H, W, C] or [N, H, W]. Shards are read once to count them; an .npz is loaded into memory.
         columns: metadata columns to keep; all by default. Each makes the index larger by its values.
+        image_column: column of Parquet files that holds the images; found by default.
+        split: of a folder or glob of Parquet files, as "train" or "train+test"; needed where there are several.
 
     Returns:
         The source, for `read_batches`. Its order is the same every time.
 
     Raises:
         SourceError: there is nothing there, no image in it, or it cannot be read.
-        ConfigError: a column that is not there, or whose name is taken; an array that is not uint8.
+        ConfigError: a column that is not there; several splits; an array that is not uint8.
 
     Example:
         >>> open_source(np.zeros((5, 8, 8, 3), np.uint8)).count
         5
     """
-    opened = open_array(source) if isinstance(source, np.ndarray) else _open_paths(source)
+    opened = open_array(source) if isinstance(source, np.ndarray) else _open_paths(source, image_column, split)
+    if opened.kind != "parquet" and (image_column is not None or split is not None):
+        option = "image_column" if image_column is not None else "split"
+        raise ConfigError(f"{option} is given, but the source {describe_input(source)} is not Parquet; leave it out")
     if opened.count == 0:
         raise SourceError(
             f"the source {describe_input(source)} holds no image; it must be {KINDS}, with 1 image or more"
         )
-    return OpenSource(opened.kind, opened.count, select_columns(opened.schema, columns), opened.read)
+    return _keep_columns(opened, columns)
 
 
-def select_columns(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
-    """Select metadata columns, in the order of the source.
+def _keep_columns(opened: OpenSource, columns: Sequence[str] | None) -> OpenSource:
+    """Give the metadata columns that are wanted the names that an index has for them, and say what changes."""
+    stored = select_columns(opened.schema, columns, opened.dropped)
+    schema = pa.schema([opened.schema.field(name).with_name(own) for name, own in stored.items()])
+    notes = [f"the column {name!r} is kept as {own!r}" for name, own in stored.items() if own != name]
+    notes += [f"the column {name!r} {why}" for name, why in opened.dropped.items() if columns is None]
 
-    Args:
-        schema: of the source.
-        columns: names; all by default.
+    def read() -> Iterator[RawImage]:
+        for raw in opened.read():
+            row = {own: raw.metadata[name] for name, own in stored.items() if name in raw.metadata}
+            yield replace(raw, metadata=row)
 
-    Raises:
-        ConfigError: a column that is not there, or that has the name of one of the index's own.
-
-    Example:
-        >>> select_columns(pa.schema([("year", pa.int64()), ("label", pa.string())]), ["label"]).names
-        ['label']
-    """
-    for name in columns or ():
-        if name not in schema.names:
-            raise ConfigError(f"the source has no metadata column {name!r}; it has {', '.join(schema.names) or 'none'}")
-    selected = [name for name in schema.names if columns is None or name in columns]
-    for name in selected:
-        if name in OWN_COLUMNS:
-            raise ConfigError(
-                f"the metadata column {name!r} has the name of one of the index's own; name the others with columns="
-            )
-    return pa.schema([schema.field(name) for name in selected])
+    return replace(opened, schema=schema, read=read, notes=(*opened.notes, *notes))
 
 
 def select_positions(source: OpenSource, positions: range) -> OpenSource:
@@ -104,7 +107,7 @@ def select_positions(source: OpenSource, positions: range) -> OpenSource:
     def read() -> Iterator[RawImage]:
         return islice(source.read(), positions.start, positions.stop)
 
-    return OpenSource(source.kind, len(positions), source.schema, read)
+    return replace(source, count=len(positions), read=read)
 
 
 def read_batches(
@@ -157,9 +160,16 @@ def read_batches(
         yield _make_batch(pending[first : first + batch_size], source.schema, image_size, channels)
 
 
-def _open_paths(source: str | PathLike[str] | Sequence[str | PathLike[str]]) -> OpenSource:
+def _open_paths(
+    source: str | PathLike[str] | Sequence[str | PathLike[str]], image_column: str | None, split: str | None
+) -> OpenSource:
+    together = describe_input(source) if isinstance(source, str | PathLike) else None
+
+    def open_tables(paths: list[Path]) -> OpenSource:
+        return open_parquet(choose_split(paths, split, together), image_column)
+
     if isinstance(source, str | PathLike) and Path(source).is_dir():
-        return open_folder(Path(source))
+        return open_folder(Path(source), open_tables)
     paths = _list_paths(source)
     if not paths:
         raise SourceError(f"there is nothing at {describe_input(source)}; the source must be {KINDS}")
@@ -168,11 +178,11 @@ def _open_paths(source: str | PathLike[str] | Sequence[str | PathLike[str]]) -> 
             raise SourceError(f"there is no file at {str(path)!r}; the source must be {KINDS}")
     endings = {path.suffix.lower() for path in paths}
     if endings == {".parquet"}:
-        return open_parquet(paths)
+        return open_tables(paths)
     if endings == {".tar"}:
-        return open_webdataset(paths)
+        return replace(open_webdataset(paths), files=tuple(paths))
     if endings == {".npz"} and len(paths) == 1:
-        return open_npz(paths[0])
+        return replace(open_npz(paths[0]), files=tuple(paths))
     raise SourceError(f"the source {describe_input(source)} is not of a known kind; it must be {KINDS}")
 
 
@@ -204,15 +214,15 @@ def _make_batch(
     pairs: list[tuple[RawImage, _Decoded | str]], schema: pa.Schema, size: tuple[int, int], channels: int
 ) -> ImageBatch:
     good = [(raw, result) for raw, result in pairs if not isinstance(result, str)]
+    metadata, problems = make_table([raw.metadata for raw, _ in good], schema)
+    failures = [Failure(clean_text(raw.key), clean_text(result)) for raw, result in pairs if isinstance(result, str)]
+    failures += [Failure(clean_text(good[place][0].key), why) for place, why in problems.items()]
+    good = [pair for place, pair in enumerate(good) if place not in problems]
     images = np.empty((len(good), channels, *size), np.uint8)
     for target, (_, decoded) in zip(images, good, strict=True):
         target[:] = decoded.pixels
-    metadata = {
-        name: pa.array([raw.metadata.get(name) for raw, _ in good], schema.field(name).type) for name in schema.names
-    }
-    failures = [Failure(raw.key, result) for raw, result in pairs if isinstance(result, str)]
     pictures = [decoded.picture for _, decoded in good if decoded.picture is not None]
-    return ImageBatch(images, [raw.key for raw, _ in good], pa.table(metadata, schema=schema), failures, pictures)
+    return ImageBatch(images, [clean_text(raw.key) for raw, _ in good], metadata, failures, pictures)
 
 
 def _chunks(raws: Iterator[RawImage], size: int) -> Iterator[list[RawImage]]:
