@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
@@ -22,6 +23,7 @@ from nda_index.indexing.request import DEFAULT_MEMORY, DEFAULT_SCALES
 from nda_index.pictures.null import read_null as read_regions_null
 from nda_index.progress import Progress
 from nda_index.query.attribute import attribute, attribute_batch
+from nda_index.query.contents import Contents
 from nda_index.query.conversation import Collection
 from nda_index.query.denoise import denoise
 from nda_index.query.local import LocalShards
@@ -40,41 +42,24 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class Index:
+class Index(Contents):
     """An index on disk, read-only; get one from `open_index` or `build_index`.
 
-    Attributes:
-        path: its folder.
-        manifest: what it holds.
-        scales: its scales.
-        shape: (C, H, W) of its images.
+    `nda_index.query.contents.Contents` has its attributes and the look-ups of images, keys and metadata.
     """
 
     def __init__(self, path: Path, manifest: Manifest, null: Null, shards: Shards) -> None:
         """Put together by `open_index`."""
-        self.path = path
-        self.manifest = manifest
-        self.scales: tuple[Scale, ...] = manifest.config.scales
-        self.shape: tuple[int, int, int] = manifest.config.shape
-        self._present = np.concatenate(shards.present)
-        self._collection = Collection(
-            shards=shards, scales=self.scales, null=null, regions_null=read_regions_null(path, manifest.files),
-            probes=manifest.tuning.get("probes", DEFAULT_PROBES), candidates=manifest.tuning.get("candidates"),
+        collection = Collection(
+            shards=shards,
+            scales=manifest.config.scales,
+            null=null,
+            regions_null=read_regions_null(path, manifest.files),
+            probes=manifest.tuning.get("probes", DEFAULT_PROBES),
+            candidates=manifest.tuning.get("candidates"),
             index_hash=manifest.index_hash,
-        )  # fmt: skip
-
-    def __len__(self) -> int:
-        return int(self._present.sum())
-
-    @property
-    def image_ids(self) -> NDArray[np.int64]:
-        """Ids of its images, ascending: 0 to N-1 unless some were removed."""
-        return np.flatnonzero(self._present)
-
-    @property
-    def null_pictures(self) -> int:
-        """Number of unrelated pictures that verdicts are set against; 0: there are no verdicts."""
-        return len(self._collection.null.evidence)
+        )
+        super().__init__(path, manifest, collection)
 
     def __enter__(self) -> Index:
         return self
@@ -85,9 +70,6 @@ class Index:
     def close(self) -> None:
         """Let `compact` erase files that only this index still needs; no question may follow."""
         self._collection.shards.close()
-
-    def __repr__(self) -> str:
-        return f"<Index {str(self.path)!r}: {len(self):,} images {self.shape}, {len(self.scales)} scales>"
 
     def attribute(
         self,
@@ -115,7 +97,7 @@ class Index:
                 `read_picture`. It is resized to cover the index's image size, and cropped at its centre.
             timestep: 0 to 999: how much noise the model sees, from fine detail to broad composition, at all scales of
                 the index. Several are averaged, each at the cost of one. None: as `recipe`; with `noise`, 100.
-            top: number of images in the answer; each costs its two maps.
+            top: number of images in the answer, all where there are fewer; each costs its two maps.
             recipe: the patches and timesteps that are compared: a name of `nda_index.recipe.RECIPES`, terms as text,
                 as "3@100 + 5@200", or a `Recipe`. Each term costs a pass, and one more for each further draw. None:
                 `timestep`, or where that is None too "models".
@@ -130,7 +112,7 @@ class Index:
             per_image_topk: for each query position only an image's K largest weights count. It costs several times
                 the time of a score without it.
             mirror: the mirror images of the training images count as part of them, at twice the cost.
-            where: SQL condition on the metadata columns: the posterior runs over these images only.
+            where: condition on the metadata columns, as SQL (docs/usage.md): the posterior runs over these images only.
             region: left, top, right, bottom in pixels of the picture: the question is about this part of it.
             progress: is called with (stage, done, total).
 
@@ -139,8 +121,9 @@ class Index:
 
         Raises:
             ConfigError: an option breaks a rule.
-            QueryError: `top` or `where` cannot be fulfilled.
-            ImageDecodeError, CorruptIndexError: the image cannot be read; the index is damaged.
+            QueryError: `where` is not a condition or finds no image; `top` is below 1.
+            ImageDecodeError: the image cannot be read.
+            CorruptIndexError: the index is damaged.
 
         Example:
             >>> import numpy as np, tempfile, nda_index as nda
@@ -295,17 +278,9 @@ class Index:
         question = as_question(timestep, recipe=recipe, noise=noise, seed=seed, draws=draws)
         return vote_collection(self._collection, self._prepare(image, question, 1, None), probes)
 
-    def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Read images as they were indexed, uint8 [n, C, H, W], or raise `CorruptIndexError`."""
-        return self._collection.pixels(image_ids)
-
     def missing(self) -> pa.Table:
         """List what the sources had and the index lacks: `key`, `reason`, `kind` ("unreadable" or "left out")."""
         return read_missing(self.path, self.manifest)
-
-    def metadata_schema(self) -> pa.Schema:
-        """Return the names and types of the metadata columns, which `where` may name as it may "key"."""
-        return self._collection.shards.metadata_schema
 
     def _prepare(self, image: Any, question: Question, top: int, progress: Progress | None) -> Query:
         timer = StageTimer()
@@ -324,6 +299,8 @@ def build_index(
     channels: int = 3,
     scales: Sequence[Scale] = DEFAULT_SCALES,
     columns: Sequence[str] | None = None,
+    image_column: str | None = None,
+    split: str | None = None,
     max_failures: int | None = None,
     coarse_stride: int | None = None,
     memory: int = DEFAULT_MEMORY,
@@ -344,7 +321,10 @@ def build_index(
         image_size: side, or (height, width), that images are compared at: resized to cover it, cropped at the centre.
         channels: 3 for colour, 1 for grey.
         scales: patches that find the shortlist: by default 4, and 10 with downscale 2; a recipe may compare others.
-        columns: metadata columns of the source to keep; all by default.
+        columns: metadata columns of the source to keep; all by default. A warning names those that are kept under
+            another name, or not at all.
+        image_column: column of Parquet files that holds the images; found by default.
+        split: of a folder or glob of Parquet files, as "train" or "train+test"; needed where there are several.
         max_failures: images that may be unreadable before the build stops; by default 1%, and at least 10.
         coarse_stride: every how many pixels a patch is kept; by default such that 256 at most are, and fit the memory.
         memory: bytes that the coarse stage may take when the index is open: more keep more patches, more precisely.
@@ -370,9 +350,11 @@ def build_index(
     """
     summary = build(
         source, path, image_size=image_size, channels=channels, scales=scales, columns=columns,
-        max_failures=max_failures, coarse_stride=coarse_stride, memory=memory, pictures=pictures,
-        value_range=value_range, null=null, resume=resume, progress=progress,
+        image_column=image_column, split=split, max_failures=max_failures, coarse_stride=coarse_stride, memory=memory,
+        pictures=pictures, value_range=value_range, null=null, resume=resume, progress=progress,
     )  # fmt: skip
+    if summary.notes:
+        warnings.warn("; ".join(summary.notes), stacklevel=2)
     warn_of_missing(summary.failures, summary.left_out, summary.missing)
     return open_index(path)
 

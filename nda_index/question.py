@@ -222,3 +222,7 @@ class Query:
     progress: Progress | None = None
     decode_seconds: float = 0.0
     picture: Image.Image | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.top, bool) or not isinstance(self.top, int | np.integer):
+            raise ConfigError(f"top is {self.top!r}; it must be a whole number of images")

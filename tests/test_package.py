@@ -60,7 +60,7 @@ def test_exported_names_are_those_promised_and_sorted(module: ModuleType) -> Non
 
 def test_every_public_name_of_the_package_is_exported() -> None:
     rooms = {name for name, value in vars(nda_index).items() if getattr(value, "__name__", "") == f"nda_index.{name}"}
-    public = {name for name in vars(nda_index) if not name.startswith("_")} - rooms
+    public = {name for name in dir(nda_index) if not name.startswith("_")} - rooms
     assert public | {"__version__", "exact"} == set(nda_index.__all__)
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,24 +14,25 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from nda_index.answer.attribution import Attribution
-from nda_index.answer.forms import strict_json
-from nda_index.answer.region import say_no_region_is_strong
 from nda_index.errors import NdaIndexError
-from nda_index.evaluate.tuning import Trial, Tuning, summarize_tuning
-from nda_index.images.values import RANGES
-from nda_index.indexing.edits import EditSummary
-from nda_index.indexing.estimate import Estimate
-from nda_index.indexing.missing import count_missing
-from nda_index.indexing.pipeline import BuildSummary
-from nda_index.query.many import Summary
-from nda_index.store.manifest import Manifest
+
+if TYPE_CHECKING:
+    from nda_index.answer.attribution import Attribution
+    from nda_index.evaluate.tuning import Trial, Tuning
+    from nda_index.indexing.edits import EditSummary
+    from nda_index.indexing.estimate import Estimate
+    from nda_index.indexing.pipeline import BuildSummary
+    from nda_index.indexing.removal import RemovalSummary
+    from nda_index.query.many import Summary
+    from nda_index.store.manifest import Manifest
 
 console = Console()
 messages = Console(stderr=True)
+LISTED = 20  # images that a removal names
 
 ValueRangeText = Annotated[
-    str | None, typer.Option(help=f"What is black and what is white in pictures of floats: {RANGES}. Else refused.")
+    str | None,
+    typer.Option(help="What is black and what is white in pictures of floats: 0..1, -1..1 or 0..255. Else refused."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -43,6 +44,8 @@ def print_error(error: NdaIndexError) -> None:
 
 def print_json(values: dict[str, Any]) -> None:
     """Print values as JSON that any parser reads."""
+    from nda_index.answer.forms import strict_json
+
     print(strict_json(values))
 
 
@@ -63,11 +66,14 @@ def print_build(index: Path, summary: BuildSummary, as_json: bool) -> None:
         console.print(f"  {name}: {description}")
     if summary.pictures:
         console.print("  regions of pictures can be found, at their own size")
+    print_notes(summary.notes)
     print_missing(summary.failures, summary.left_out, summary.missing)
 
 
 def print_missing(failures: int, left_out: int, first: Sequence[tuple[str, str]]) -> None:
     """Print what of a source is not in the index: the first with their reasons, and last how many there are."""
+    from nda_index.indexing.missing import count_missing
+
     if not first:
         return
     for key, reason in first:
@@ -94,6 +100,7 @@ def print_estimate(estimate: Estimate, as_json: bool) -> None:
     for name, description in estimate.scales.items():
         table.add_row(f"scale {name}", description)
     console.print(table)
+    print_notes(estimate.notes)
 
 
 def print_edit(index: Path, summary: EditSummary, as_json: bool, change: str) -> None:
@@ -102,6 +109,26 @@ def print_edit(index: Path, summary: EditSummary, as_json: bool, change: str) ->
         print_json({"index": str(index), **asdict(summary)})
     else:
         console.print(f"{change}; {escape(str(index))} has {summary.images:,} now.")
+        print_notes(summary.notes)
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """Print what was changed or left out of a source."""
+    for note in notes:
+        console.print(f"  {escape(note)}", highlight=False)
+
+
+def print_removal(index: Path, summary: RemovalSummary, as_json: bool) -> None:
+    """Print which images were removed, or would be."""
+    if not as_json:
+        for image_id, key in zip(summary.image_ids[:LISTED], summary.keys[:LISTED], strict=True):
+            console.print(f"  image {image_id}: {escape(key)}", highlight=False)
+        if summary.changed > LISTED:
+            console.print(f"  and {summary.changed - LISTED:,} more; --json lists all")
+        for key, count in list(summary.found.items())[:LISTED]:
+            console.print(f"{count:,} images have the key {escape(repr(key))}.", highlight=False)
+    verb = "Would remove" if summary.dry_run else "Removed"
+    print_edit(index, summary, as_json, f"{verb} {summary.changed:,} images")
 
 
 def print_manifest(index: Path, manifest: Manifest, as_json: bool) -> None:
@@ -141,6 +168,8 @@ def print_manifest(index: Path, manifest: Manifest, as_json: bool) -> None:
     if not config.pictures:
         regions = "none; for parts of pictures, build again from the files, with --pictures"
     table.add_row("regions", regions)
+    from nda_index.evaluate.tuning import summarize_tuning
+
     table.add_row("tuning", summarize_tuning(manifest.tuning) if manifest.tuning else "none; see nda-index tune")
     table.add_row("on disk", f"{size / 2**20:,.1f} MiB in {len(manifest.files)} files")
     table.add_row("written by", f"nda_index {manifest.version}, format {manifest.format_version}")
@@ -165,6 +194,8 @@ def print_tuning(index: Path, tuning: Tuning, written: dict[str, Any], as_json: 
     if as_json:
         print_json({"index": str(index), **asdict(tuning)})
         return
+    from nda_index.evaluate.tuning import summarize_tuning
+
     table = Table("probes", "candidates", "recall@100", "mass", "seconds")
     for trial in tuning.trials:
         mark = "[bold]" if trial == tuning.chosen else ""
@@ -205,6 +236,8 @@ def print_answer(answer: Attribution) -> None:
 
 def _print_regions(answer: Attribution) -> None:
     """Print the strong regions, or that there are none, and what the shares below them are of."""
+    from nda_index.answer.region import say_no_region_is_strong
+
     strong = [region.tell() for region in answer.regions if region.strong]
     for sentence in strong or [say_no_region_is_strong(answer.regions)]:
         console.print(escape(sentence), highlight=False)

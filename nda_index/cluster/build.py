@@ -23,7 +23,7 @@ from nda_index.index import Index
 from nda_index.indexing.ingest import ingest_images
 from nda_index.indexing.journal import begin, read_journal
 from nda_index.indexing.missing import SHOWN, read_missing
-from nda_index.indexing.pipeline import BuildSummary, finish_build, train_missing
+from nda_index.indexing.pipeline import FILES, BuildSummary, finish_build, train_missing
 from nda_index.indexing.plan import describe_plan
 from nda_index.indexing.request import Request, check_request
 from nda_index.pictures.catalogue import FEATURE, FOLDER
@@ -32,6 +32,7 @@ from nda_index.pictures.null import write_null as write_regions_null
 from nda_index.progress import Progress, quiet
 from nda_index.query.shard import Shard
 from nda_index.sources import Source
+from nda_index.sources.fingerprint import fingerprint_source
 from nda_index.store.corpus import Corpus
 from nda_index.store.files import writing
 from nda_index.store.folder import BUILDING, MANIFEST, SHARDS
@@ -76,9 +77,8 @@ def build_shards(
         address: of the cluster, as `ray.init` takes it.
         null: number of the collection's own pictures that verdicts are set against.
         progress: is called with (stage, done, total).
-        options: `image_size`, `channels`, `scales`, `columns`, `max_failures`, `coarse_stride`, `memory` and
-            `value_range` as for
-            `build_index`.
+        options: `image_size`, `channels`, `scales`, `columns`, `max_failures`, `coarse_stride`, `memory`,
+            `image_column`, `split` and `value_range` as for `build_index`.
 
     Returns:
         What was built.
@@ -96,7 +96,8 @@ def build_shards(
         folder.mkdir(parents=True, exist_ok=True)
     with write_lock(folder):
         interrupted = (folder / BUILDING).exists()
-        journal, _ = begin(folder, {**request.settings, "shards": shards}, resume=True)
+        settings = {**request.settings, "shards": shards, FILES: fingerprint_source(request.opened)}
+        journal, _ = begin(folder, settings, resume=True)
         cuts = np.linspace(0, request.opened.count, shards + 1).astype(int).tolist()
         parts = [
             _Part(source, options, str(folder / f"{SHARDS}/{number:05d}"), range(first, last))
@@ -110,7 +111,7 @@ def build_shards(
             journal = train_missing(folder, images, plan, journal, report)
         encode = [task(_encode_shard).remote(part, sum(counts), str(folder)) for part in parts]
         missing = _wait_for_all(ray, encode, lambda done: report("encode", done, shards))
-        failures, left_out = (sum(part[number] for part in missing) for number in (0, 1))
+        failures, left_out, first = _sum_missing(missing)
         manifest = Manifest(
             config=request.config(plans),
             counts={"images": sum(counts), "removed": 0, "failures": failures, "left_out": left_out},
@@ -132,8 +133,16 @@ def build_shards(
         commit(folder, replace(manifest, features=features, files=hash_files(folder, journal.files)))
     scales = {plan.scale.name: describe_plan(plan, sum(counts)) for plan in plans}
     resumed = sum(counts) if interrupted else 0
-    first = tuple(one for part in missing for one in part[2])[:SHOWN]
-    return BuildSummary(sum(counts), failures, scales, False, resumed, request.pictures, left_out, first)
+    return BuildSummary(
+        sum(counts), failures, scales, False, resumed, request.pictures, request.opened.notes, left_out, first
+    )
+
+
+def _sum_missing(
+    parts: Sequence[tuple[int, int, list[tuple[str, str]]]],
+) -> tuple[int, int, tuple[tuple[str, str], ...]]:
+    first = tuple(one for _, _, some in parts for one in some)[:SHOWN]
+    return sum(failures for failures, _, _ in parts), sum(left_out for _, left_out, _ in parts), first
 
 
 def _check_source(source: Source) -> None:

@@ -45,7 +45,7 @@ def compact(path: str | PathLike[str], *, progress: Progress | None = None) -> E
         >>> nda.build_index(images, path, image_size=16, scales=[nda.Scale(5)], null=0).close()
         >>> _ = nda.remove_images(path, image_ids=[7])
         >>> nda.compact(path)
-        EditSummary(images=19, changed=1, failures=0, waiting=0, left_out=0, missing=())
+        EditSummary(images=19, changed=1, failures=0, waiting=0, notes=(), left_out=0, missing=())
     """
     report = progress or quiet
     with open_for_edit(path) as opened:

@@ -36,6 +36,7 @@ class EditSummary:
         changed: number of images that were added, removed or erased.
         failures: images that could not be read.
         waiting: files that hold erased images still, because readers are open.
+        notes: what was changed or left out of a source's columns.
         left_out: what else of a source is not in the index.
         missing: key and reason of the first of what could not be read or was left out.
     """
@@ -44,6 +45,7 @@ class EditSummary:
     changed: int
     failures: int = 0
     waiting: int = 0
+    notes: tuple[str, ...] = ()
     left_out: int = 0
     missing: tuple[tuple[str, str], ...] = ()
 
@@ -74,16 +76,21 @@ def open_for_edit(path: str | PathLike[str]) -> Iterator[OpenedIndex]:
     """
     folder = Path(path)
     manifest = read_manifest(folder)  # raises where there is no index, before a lock is put there
-    if manifest.shards:
-        raise ConfigError(
-            f"the index {str(folder)!r} is in shards, each an index of its own; change one of them, such as "
-            f"{str(folder / manifest.shards[-1])!r}"
-        )
+    check_not_sharded(folder, manifest)
     with write_lock(folder):
         manifest = read_manifest(folder)
         sweep(folder, {*manifest.files, *manifest.obsolete})
         corpus = Corpus(folder, manifest.config.shape, manifest.table)
         yield OpenedIndex(folder, manifest, corpus, read_removed(folder, manifest))
+
+
+def check_not_sharded(folder: Path, manifest: Manifest) -> None:
+    """Raise `ConfigError` where an index is in shards: its images are changed there."""
+    if manifest.shards:
+        raise ConfigError(
+            f"the index {str(folder)!r} is in shards, each an index of its own; change one of them, such as "
+            f"{str(folder / manifest.shards[-1])!r}"
+        )
 
 
 def commit_edit(opened: OpenedIndex, manifest: Manifest, old: Sequence[str] = ()) -> int:

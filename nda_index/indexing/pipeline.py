@@ -32,6 +32,7 @@ from nda_index.pictures.null import write_null as write_regions_null
 from nda_index.pictures.windows import KINDS
 from nda_index.progress import Progress, quiet
 from nda_index.sources import Failure, Source
+from nda_index.sources.fingerprint import fingerprint_source
 from nda_index.store.corpus import Corpus, Images
 from nda_index.store.files import writing
 from nda_index.store.hashes import hash_files
@@ -51,6 +52,7 @@ from nda_index.trust.null import (
 from nda_index.version import __version__
 
 SEED = 0
+FILES = "names, sizes or order of the source's files"  # a setting: another source cannot go on with a build
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,9 @@ class BuildSummary:
     """What was built: numbers of images and failures, and for each scale how patches are kept and why.
 
     `resumed` counts the images that an interrupted build had read already; `started_over` says that one was cleared
-    away. `pictures`: regions of them can be found. `left_out` counts what else of the source is not in the index, and
-    `missing` has key and reason of the first of both; failures.parquet lists all.
+    away. `pictures`: regions of them can be found. `notes`: columns that are kept under another name, or not at all.
+    `left_out` counts what else of the source is not in the index, and `missing` has key and reason of the first of
+    both; failures.parquet lists all.
     """
 
     images: int
@@ -68,6 +71,7 @@ class BuildSummary:
     started_over: bool
     resumed: int
     pictures: bool = False
+    notes: tuple[str, ...] = ()
     left_out: int = 0
     missing: tuple[tuple[str, str], ...] = ()
 
@@ -94,7 +98,8 @@ def build(
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with write_lock(folder):
-        journal, started_over = begin(folder, request.settings, resume)
+        settings = {**request.settings, FILES: fingerprint_source(request.opened)}
+        journal, started_over = begin(folder, settings, resume)
         resumed = journal.images
         journal = ingest_images(folder, request, journal, report)
         plans = request.plans(journal.images)
@@ -102,8 +107,8 @@ def build(
     scales = {plan.scale.name: describe_plan(plan, journal.images) for plan in plans}
     failures, left_out = _list_missing(request, journal)
     return BuildSummary(
-        journal.images, len(failures), scales, started_over, resumed, request.pictures, len(left_out),
-        list_first(failures, left_out),
+        journal.images, len(failures), scales, started_over, resumed, request.pictures, request.opened.notes,
+        len(left_out), list_first(failures, left_out),
     )  # fmt: skip
 
 

@@ -81,6 +81,8 @@ def check_request(
     coarse_stride: int | None = None,
     memory: int = DEFAULT_MEMORY,
     pictures: bool | None = None,
+    image_column: str | None = None,
+    split: str | None = None,
     value_range: str | ValueRange | None = None,
 ) -> Request:
     """Check the arguments of `nda_index.build_index` and open the source."""
@@ -97,7 +99,7 @@ def check_request(
     if coarse_stride is not None and coarse_stride < 1:
         raise ConfigError(f"coarse_stride is {coarse_stride}; it must be 1 or more")
     check_faiss()  # before anything is written: without it nothing can be built
-    opened = open_source(source, columns=columns, value_range=value_range)
+    opened = open_source(source, columns=columns, image_column=image_column, split=split, value_range=value_range)
     if pictures is None:
         pictures = are_photographs(opened)
     settings = {
@@ -135,8 +137,8 @@ def estimate_build(source: Source, *, null: int | Sequence[Any] = DEFAULT_PICTUR
     Args:
         source: as for `build_index`.
         null: as for `build_index`.
-        options: `image_size`, `channels`, `scales`, `columns`, `max_failures`, `coarse_stride`, `memory`, `pictures`
-            and `value_range` as for `build_index`.
+        options: `image_size`, `channels`, `scales`, `columns`, `max_failures`, `coarse_stride`, `memory`, `pictures`,
+            `image_column`, `split` and `value_range` as for `build_index`.
 
     Raises:
         As `build_index`.

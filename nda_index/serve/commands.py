@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nda_index.errors import MissingDependencyError
-from nda_index.index import Index, open_index
 from nda_index.serve.settings import ServeSettings
 from nda_index.serve.tokens import VARIABLE, new_token, read_hashes
+
+if TYPE_CHECKING:
+    from nda_index.index import Index
 
 
 def serve(
@@ -79,7 +82,7 @@ def serve(
         upload_bytes=upload_mib << 20,
         threads=threads or os.cpu_count() or 1,
     )
-    reopen = partial(open_index, device=device) if ray is None else partial(_open_cluster, address=ray)
+    reopen = _opener(device, ray)
     opened = reopen(index)
     with listen(host, port) as listening:
         print(f"Serving {index} at http://{name}:{listening.getsockname()[1]}/", file=sys.stderr, flush=True)
@@ -93,6 +96,15 @@ def _check_installed() -> None:
         import nda_index.serve.server  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(f"{error.name} is not installed; run: pip install 'nda-index[serve]'") from error
+
+
+def _opener(device: str, ray: str | None) -> Callable[[Path], Index]:
+    """Return what opens the index."""
+    if ray is not None:
+        return partial(_open_cluster, address=ray)
+    from nda_index.index import open_index
+
+    return partial(open_index, device=device)
 
 
 def _open_cluster(index: Path, address: str) -> Index:

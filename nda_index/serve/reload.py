@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nda_index.index import Index
-from nda_index.serve.filters import ColumnKind, column_kinds
 from nda_index.serve.metrics import Metrics
+from nda_index.store.conditions import ColumnKind, column_kinds
 from nda_index.store.folder import MANIFEST
 from nda_index.store.manifest import merge_manifests, read_manifest
 

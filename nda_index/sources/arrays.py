@@ -125,7 +125,7 @@ def open_npz(path: Path, value_range: ValueRange | None = None) -> OpenSource:
             key = raw.key if keys is None else str(keys[i])
             yield RawImage(key, raw.data, {name: columns[name][i].as_py() for name in columns.column_names})
 
-    return OpenSource("npz", positions.count, columns.schema, read, left_out, value_range)
+    return OpenSource("npz", positions.count, columns.schema, read, left_out=left_out, value_range=value_range)
 
 
 def _read_magic(path: Path) -> bytes:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from os import PathLike, fsencode
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,14 +18,6 @@ from nda_index.images import ValueRange
 Source: TypeAlias = "str | PathLike[str] | Sequence[Any] | NDArray[Any] | Iterable[Any] | Callable[[], Iterable[Any]]"
 # a path or several, an array, or images of Python: docs/sources.md
 
-OWN_COLUMNS = (
-    "image_id",
-    "key",
-    "pixels",
-    "sha256",
-    "row_sha256",
-    "nda_picture",
-)  # of an index; metadata cannot take these names
 Describe: TypeAlias = "Callable[[Image.Image, Path | None], Any]"  # an upright RGB picture, and its file
 
 CHUNK = 64  # images that are read, and decoded by a thread, at a time
@@ -92,6 +84,9 @@ class OpenSource:
         count: number of images, broken ones included.
         schema: metadata columns.
         read: starts at the first image and gives all of them, in the same order every time.
+        files: that it is read from, where these are not the images themselves.
+        dropped: columns that an index cannot keep, and why.
+        notes: sentences for the caller: columns that are kept under another name, or not at all.
         left_out: what lies in the source and is no image of it, and why.
         value_range: what is black and what is white in floats; None: they are refused.
     """
@@ -100,12 +95,17 @@ class OpenSource:
     count: int
     schema: pa.Schema
     read: Callable[[], Iterator[RawImage]]
+    files: tuple[Path, ...] = ()
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     left_out: Sequence[Failure] = ()
     value_range: ValueRange | None = None
 
 
 def to_text(name: str | PathLike[str]) -> str:
     """Return the name of a file as text: bytes that are not UTF-8 are percent-encoded, and with them percent signs.
+
+    Halves of surrogate pairs that stand for no byte become U+FFFD.
 
     Example:
         >>> to_text("caf\\udce9.png")  # as Python gives the name b"caf\\xe9.png"
@@ -115,17 +115,12 @@ def to_text(name: str | PathLike[str]) -> str:
     try:
         raw.encode()
     except UnicodeEncodeError:
-        return _percent_encode(raw)
+        if any(_is_byte(sign) for sign in raw):
+            raw = "".join(f"%{ord(sign) - 0xDC00:02X}" if _is_byte(sign) else sign for sign in raw.replace("%", "%25"))
+        return raw.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return raw
 
 
-def _percent_encode(name: str) -> str:
-    parts = []
-    for sign in name.replace("%", "%25"):
-        try:
-            sign.encode()
-            parts.append(sign)
-        except UnicodeEncodeError:
-            held = fsencode(sign) if 0xDC80 <= ord(sign) <= 0xDCFF else sign.encode("utf-8", "surrogatepass")
-            parts.append("".join(f"%{byte:02X}" for byte in held))
-    return "".join(parts)
+def _is_byte(sign: str) -> bool:
+    """Whether a sign stands for a byte that is not UTF-8, as Python has it in the names of files."""
+    return 0xDC80 <= ord(sign) <= 0xDCFF

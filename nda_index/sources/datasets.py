@@ -6,7 +6,8 @@ import io
 import os
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -20,7 +21,7 @@ from nda_index.images import ValueRange, arrange_axes, read_upright
 from nda_index.images.forms import as_array, is_tensor, unwrap
 from nda_index.images.values import UnfitValues
 from nda_index.sources.base import CHUNK, OpenSource, RawImage, Unreadable, to_text
-from nda_index.sources.parquet import IMAGE_COLUMNS, KEY_COLUMNS, open_rows, read_values
+from nda_index.sources.parquet import IMAGE_COLUMNS, KEY_COLUMNS, Part, choose_image_column, open_tables
 from nda_index.sources.samples import choose_type, plain_value
 
 LABEL = "label"  # column of the second part of a sample (image, label)
@@ -80,25 +81,25 @@ def open_table_dataset(dataset: Any, value_range: ValueRange | None = None) -> O
     """
     tables = dataset.with_format("arrow")
     first = next(iter(tables.iter(batch_size=1)), None)
-
-    def read_rows(columns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any] | Unreadable]]:
-        number = 0
-        for table in tables.iter(batch_size=CHUNK):
-            for row in read_values(table.select(list(columns))):
-                yield f"{number:08d}", row if isinstance(row, Unreadable) else _follow_path(row, columns[0])
-                number += 1
-
     if first is None:
         return OpenSource("dataset", 0, pa.schema([]), lambda: iter(()))
-    return open_rows("dataset", "the dataset", len(dataset), first.schema, read_rows, value_range)
+
+    def read_files(columns: list[str]) -> Iterator[tuple[str, Iterator[Part]]]:
+        batches = (
+            batch
+            for table in tables.iter(batch_size=CHUNK)
+            for batch in table.select(columns).combine_chunks().to_batches()
+        )
+        yield "", batches
+
+    image = choose_image_column(first.schema, None, Path("the dataset"))
+    opened = open_tables("dataset", image, len(dataset), first.schema, read_files)
+    return replace(opened, read=lambda: map(_follow_path, opened.read()), value_range=value_range)
 
 
-def _follow_path(row: dict[str, Any], image: str) -> dict[str, Any]:
-    """Take a file's path for its bytes, where a dataset of local files names it only."""
-    held = row[image]
-    if isinstance(held, dict) and held.get("bytes") is None and held.get("path"):
-        row[image] = {**held, "bytes": Path(held["path"])}
-    return row
+def _follow_path(raw: RawImage) -> RawImage:
+    """Read the file that a dataset of local files names, where it holds no bytes of it."""
+    return replace(raw, data=Path(raw.key)) if raw.data is None and Path(raw.key).is_absolute() else raw
 
 
 def open_generator(

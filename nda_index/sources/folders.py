@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from nda_index.errors import SourceError
 from nda_index.images import PICTURE_ENDINGS, explain_ending
 from nda_index.sources.base import Failure, OpenSource, RawImage, to_text
-from nda_index.sources.parquet import find_image_column, open_parquet
+from nda_index.sources.parquet import list_image_columns, open_parquet
 from nda_index.sources.webdataset import open_webdataset
 
 _INDEX_FILES = frozenset(["writer.lock"])  # of an index or of a build: never a source
@@ -33,13 +33,14 @@ class Listing:
     left_out: list[Failure] = field(default_factory=list)
 
 
-def open_folder(folder: Path) -> OpenSource:
+def open_folder(folder: Path, open_tables: Callable[[list[Path]], OpenSource] = open_parquet) -> OpenSource:
     """Open a folder of image files, in the order of their paths, which are the keys; or of Parquet files or shards.
 
     Linked folders are followed, each folder once.
 
     Args:
         folder: is searched at every depth; names that begin with a dot are left out.
+        open_tables: opens the Parquet files.
 
     Raises:
         SourceError: it holds several kinds of source at once; or as `open_parquet` and `open_webdataset`.
@@ -69,9 +70,9 @@ def open_folder(folder: Path) -> OpenSource:
                 left_out.append(Failure(_name_below(folder, path), reason))
     _check_one_kind(folder, images, tables, shards)
     opened = (
-        open_parquet(sorted(tables))  # folder by folder
+        open_tables(sorted(tables))  # folder by folder
         if tables
-        else open_webdataset(sorted(shards))
+        else replace(open_webdataset(sorted(shards)), files=tuple(sorted(shards)))
         if shards
         else open_files(images, folder)
     )
@@ -188,7 +189,7 @@ def _why_no_table(path: Path) -> str | None:
         schema = pq.read_schema(path)
     except (pa.ArrowInvalid, OSError):
         return None
-    if find_image_column(schema) is not None:
+    if list_image_columns(schema):
         return None
     return f"is a table without images; it has the columns {', '.join(schema.names)}"
 

@@ -30,7 +30,6 @@ from nda_index.images.forms import as_array, is_tensor
 from nda_index.sources.arrays import open_array, open_npy, open_npz
 from nda_index.sources.base import (
     CHUNK,
-    OWN_COLUMNS,
     Describe,
     Failure,
     ImageBatch,
@@ -42,8 +41,9 @@ from nda_index.sources.base import (
 )
 from nda_index.sources.datasets import open_generator, open_images, open_table_dataset
 from nda_index.sources.folders import open_files, open_folder
+from nda_index.sources.metadata import clean_text, make_table, select_columns
 from nda_index.sources.parquet import open_parquet
-from nda_index.sources.samples import plain_text
+from nda_index.sources.splits import choose_split
 from nda_index.sources.webdataset import open_webdataset
 
 WORKERS = 2  # decoding threads; Pillow releases the interpreter lock
@@ -55,8 +55,6 @@ KINDS = (
     "a list of images, a dataset, or a generator of (key, image)"
 )
 
-_UNFIT = (pa.ArrowException, ValueError, TypeError, OverflowError)  # what Arrow says of values that are not of a type
-
 
 class _Decoded(NamedTuple):
     """Pixels of an image, what is said of the picture, and the number of frames of its file."""
@@ -67,7 +65,12 @@ class _Decoded(NamedTuple):
 
 
 def open_source(
-    source: Source, *, columns: Sequence[str] | None = None, value_range: str | ValueRange | None = None
+    source: Source,
+    *,
+    columns: Sequence[str] | None = None,
+    image_column: str | None = None,
+    split: str | None = None,
+    value_range: str | ValueRange | None = None,
 ) -> OpenSource:
     """Open a source: count its images and find its metadata columns, without decoding any image.
 
@@ -75,6 +78,8 @@ def open_source(
         source: a folder, a path or several or a glob of Parquet files, .tar shards or image files, an .npz or .npy; or
             images of Python: docs/sources.md. Shards are read once to count them; an .npz is loaded into memory.
         columns: metadata columns to keep; all by default. Each makes the index larger by its values.
+        image_column: column of Parquet files that holds the images; found by default.
+        split: of a folder or glob of Parquet files, as "train" or "train+test"; needed where there are several.
         value_range: what is black and what is white in floats, as "0..1"; without it they are refused.
 
     Returns:
@@ -82,47 +87,39 @@ def open_source(
 
     Raises:
         SourceError: there is nothing there, no image in it, or it cannot be read.
-        ConfigError: a column that is not there, or whose name is taken; an array of another type or shape; a thing of
-            Python that is no source.
+        ConfigError: a column that is not there; several splits; an array of another type or shape; a thing of Python
+            that is no source.
 
     Example:
         >>> open_source(np.zeros((5, 8, 8, 3), np.uint8)).count
         5
     """
     levels = parse_value_range(value_range)
-    opened = _open(source, levels)
+    opened = _open(source, levels, image_column, split)
+    if opened.kind != "parquet" and (image_column is not None or split is not None):
+        option = "image_column" if image_column is not None else "split"
+        raise ConfigError(f"{option} is given, but the source {describe_input(source)} is not Parquet; leave it out")
     if opened.count == 0:
         others = f" (it holds {_list_some(opened.left_out)})" if opened.left_out else ""
         raise SourceError(
             f"the source {describe_input(source)} holds no image{others}; it must be {KINDS}, with 1 image or more"
         )
-    return replace(opened, schema=select_columns(opened.schema, columns), value_range=levels)
+    return replace(_keep_columns(opened, columns), value_range=levels)
 
 
-def select_columns(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
-    """Select metadata columns, in the order of the source.
+def _keep_columns(opened: OpenSource, columns: Sequence[str] | None) -> OpenSource:
+    """Give the metadata columns that are wanted the names that an index has for them, and say what changes."""
+    stored = select_columns(opened.schema, columns, opened.dropped)
+    schema = pa.schema([opened.schema.field(name).with_name(own) for name, own in stored.items()])
+    notes = [f"the column {name!r} is kept as {own!r}" for name, own in stored.items() if own != name]
+    notes += [f"the column {name!r} {why}" for name, why in opened.dropped.items() if columns is None]
 
-    Args:
-        schema: of the source.
-        columns: names; all by default.
+    def read() -> Iterator[RawImage]:
+        for raw in opened.read():
+            row = {own: raw.metadata[name] for name, own in stored.items() if name in raw.metadata}
+            yield replace(raw, metadata=row)
 
-    Raises:
-        ConfigError: a column that is not there, or that has the name of one of the index's own.
-
-    Example:
-        >>> select_columns(pa.schema([("year", pa.int64()), ("label", pa.string())]), ["label"]).names
-        ['label']
-    """
-    for name in columns or ():
-        if name not in schema.names:
-            raise ConfigError(f"the source has no metadata column {name!r}; it has {', '.join(schema.names) or 'none'}")
-    selected = [name for name in schema.names if columns is None or name in columns]
-    for name in selected:
-        if name in OWN_COLUMNS:
-            raise ConfigError(
-                f"the metadata column {name!r} has the name of one of the index's own; name the others with columns="
-            )
-    return pa.schema([schema.field(name) for name in selected])
+    return replace(opened, schema=schema, read=read, notes=(*opened.notes, *notes))
 
 
 def select_positions(source: OpenSource, positions: range) -> OpenSource:
@@ -194,16 +191,16 @@ def read_batches(
         yield _make_batch(pending[first : first + batch_size], source.schema, image_size, channels)
 
 
-def _open(source: Any, levels: ValueRange | None) -> OpenSource:
+def _open(source: Any, levels: ValueRange | None, image_column: str | None, split: str | None) -> OpenSource:
     """Open what is a source by its type."""
+    if isinstance(source, str | PathLike) or (
+        isinstance(source, list | tuple) and all(isinstance(part, str | PathLike) for part in source)
+    ):
+        return _open_paths(source, levels, image_column, split)
     if isinstance(source, np.ndarray):
         return open_array(source, levels)
     if is_tensor(source):
         return open_array(as_array(source), levels, channels_first=True)
-    if isinstance(source, str | PathLike):
-        return _open_paths(source, levels)
-    if isinstance(source, list | tuple) and all(isinstance(part, str | PathLike) for part in source):
-        return _open_paths(source, levels)
     if isinstance(source, dict):
         first = next(iter(source), "train")
         raise ConfigError(
@@ -224,9 +221,19 @@ def _open(source: Any, levels: ValueRange | None) -> OpenSource:
     raise ConfigError(f"the source is of type {type(source).__name__}; it must be {KINDS}")
 
 
-def _open_paths(source: str | PathLike[str] | Sequence[str | PathLike[str]], levels: ValueRange | None) -> OpenSource:
+def _open_paths(
+    source: str | PathLike[str] | Sequence[str | PathLike[str]],
+    levels: ValueRange | None,
+    image_column: str | None,
+    split: str | None,
+) -> OpenSource:
+    together = describe_input(source) if isinstance(source, str | PathLike) else None
+
+    def open_tables(paths: list[Path]) -> OpenSource:
+        return open_parquet(choose_split(paths, split, together), image_column)
+
     if isinstance(source, str | PathLike) and Path(source).is_dir():
-        return open_folder(Path(source))
+        return open_folder(Path(source), open_tables)
     paths = _list_paths(source)
     if not paths:
         raise SourceError(f"there is nothing at {describe_input(source)}; the source must be {KINDS}")
@@ -235,13 +242,14 @@ def _open_paths(source: str | PathLike[str] | Sequence[str | PathLike[str]], lev
             raise SourceError(f"there is no file at {to_text(path)!r}; the source must be {KINDS}")
     endings = {path.suffix.lower() for path in paths}
     if endings == {".parquet"}:
-        return open_parquet(paths)
+        return open_tables(paths)
     if endings == {".tar"}:
-        return open_webdataset(paths)
+        return replace(open_webdataset(paths), files=tuple(paths))
     if endings <= PICTURE_ENDINGS:
         return open_files(paths)
     if len(paths) == 1 and endings <= {".npz", ".npy"}:
-        return (open_npz if endings == {".npz"} else open_npy)(paths[0], levels)
+        opened = (open_npz if endings == {".npz"} else open_npy)(paths[0], levels)
+        return replace(opened, files=tuple(paths))
     raise SourceError(
         f"the source {describe_input(source)} is not of a known kind ({', '.join(sorted(endings))}); it must be {KINDS}"
     )
@@ -275,22 +283,19 @@ def _decode_or_explain(
         path = raw.data if isinstance(raw.data, Path) else None
         return _Decoded(pixels, describe(upright.image.convert("RGB"), path), upright.frames)
     except ImageDecodeError as error:
-        return plain_text(str(error))
+        return clean_text(str(error))
     except Exception as error:  # of a picture that is odd in a way that nobody has met yet
-        return plain_text(f"it cannot be indexed: {type(error).__name__}: {error}")
+        return clean_text(f"it cannot be indexed: {type(error).__name__}: {error}")
 
 
 def _make_batch(
     pairs: list[tuple[RawImage, _Decoded | str]], schema: pa.Schema, size: tuple[int, int], channels: int
 ) -> ImageBatch:
     good = [(raw, result) for raw, result in pairs if not isinstance(result, str)]
-    try:
-        metadata = _as_table([raw for raw, _ in good], schema)
-    except _UNFIT:
-        explained = [(raw, result if isinstance(result, str) else _explain_row(raw, schema)) for raw, result in pairs]
-        return _make_batch(
-            [(r, e or p) for (r, e), (_, p) in zip(explained, pairs, strict=True)], schema, size, channels
-        )
+    metadata, problems = make_table([raw.metadata for raw, _ in good], schema)
+    failures = [Failure(to_text(raw.key), clean_text(result)) for raw, result in pairs if isinstance(result, str)]
+    failures += [Failure(to_text(good[place][0].key), why) for place, why in problems.items()]
+    good = [pair for place, pair in enumerate(good) if place not in problems]
     images = np.empty((len(good), channels, *size), np.uint8)
     for target, (_, decoded) in zip(images, good, strict=True):
         target[:] = decoded.pixels
@@ -298,24 +303,10 @@ def _make_batch(
         images,
         [to_text(raw.key) for raw, _ in good],
         metadata,
-        failures=[Failure(to_text(raw.key), result) for raw, result in pairs if isinstance(result, str)],
+        failures,
         pictures=[decoded.picture for _, decoded in good if decoded.picture is not None],
         left_out=[Failure(to_text(raw.key), _tell_frames(each.frames)) for raw, each in good if each.frames > 1],
     )
-
-
-def _as_table(raws: Sequence[RawImage], schema: pa.Schema) -> pa.Table:
-    columns = [pa.array([raw.metadata.get(field.name) for raw in raws], field.type) for field in schema]
-    return pa.table(columns, schema=schema)
-
-
-def _explain_row(raw: RawImage, schema: pa.Schema) -> str | None:
-    """Say why the metadata of an image do not fit their columns; None where they do."""
-    try:
-        _as_table([raw], schema)
-    except _UNFIT as error:
-        return plain_text(f"its metadata do not fit the columns: {error}")
-    return None
 
 
 def _tell_frames(frames: int) -> str:

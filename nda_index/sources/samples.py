@@ -7,6 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from nda_index.sources.metadata import clean_text
+
 METADATA_ENDINGS = (".json", ".cls", ".txt")
 _INTEGERS = range(-(2**63), 2**63)  # that a column holds
 
@@ -29,7 +31,7 @@ def read_metadata(members: dict[str, bytes]) -> tuple[dict[str, Any], str | None
         except (ValueError, RecursionError):
             values = None
         if isinstance(values, dict):
-            row |= {plain_text(name): plain_value(value) for name, value in values.items() if _is_plain(value)}
+            row |= {clean_text(name): plain_value(value) for name, value in values.items() if _is_plain(value)}
         else:
             problem = "is not a JSON object; the picture has no values of it"
     if ".cls" in members:
@@ -44,7 +46,7 @@ def read_metadata(members: dict[str, bytes]) -> tuple[dict[str, Any], str | None
 
 
 def plain_value(value: Any) -> Any:
-    """Return a value as a column can hold it: whole numbers beyond 64 bits as text, and text without half characters.
+    """Return a value as a column can hold it: whole numbers beyond 64 bits as text, and text that can be written.
 
     Example:
         >>> plain_value(2**64), plain_value(7)
@@ -52,12 +54,7 @@ def plain_value(value: Any) -> Any:
     """
     if isinstance(value, int) and value not in _INTEGERS:
         return str(value)
-    return plain_text(value) if isinstance(value, str) else value
-
-
-def plain_text(text: str) -> str:
-    """Return text that can be encoded: half characters, as JSON may have them, become question marks."""
-    return text.encode(errors="replace").decode()
+    return clean_text(value) if isinstance(value, str) else value
 
 
 def choose_type(types: set[type]) -> pa.DataType:

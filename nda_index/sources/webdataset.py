@@ -82,7 +82,7 @@ def open_webdataset(paths: list[Path]) -> OpenSource:
                     row = {name: str(value) if name in texts else value for name, value in raw.metadata.items()}
                     yield RawImage(raw.key, raw.data, row)
 
-    return OpenSource("webdataset", count, schema, read, left_out)
+    return OpenSource("webdataset", count, schema, read, left_out=left_out)
 
 
 def split_name(name: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nda_index.errors import CorruptIndexError, MismatchError, NotAnIndexError, VersionError
+from nda_index.errors import CorruptIndexError, MismatchError, NotAnIndexError, VersionError, find_remedy
 from nda_index.store.config import IndexConfig
 from nda_index.store.files import sync, write_atomically, writing
 from nda_index.store.folder import BUILDING, MANIFEST
@@ -105,9 +105,15 @@ def read_manifest(folder: Path) -> Manifest:
     config = IndexConfig.from_json(values.pop("config"))
     manifest = Manifest(config, **values, index_hash=hashlib.sha256(data).hexdigest())
     for name, expected in manifest.files.items():
-        problem = size_problem(folder, name, expected)
-        if problem is None and hash_ends(folder / name) != expected.get("ends"):
-            problem = f"{name} is not the file of the build"
+        try:
+            problem = size_problem(folder, name, expected)
+            if problem is None and hash_ends(folder / name) != expected.get("ends"):
+                problem = f"{name} is not the file of the build"
+        except OSError as error:
+            remedy = find_remedy(error, "restore it, or build it again")
+            raise CorruptIndexError(
+                f"the index {str(folder)!r} cannot be read: {name}: {error.strerror}; {remedy}"
+            ) from error
         if problem:
             raise CorruptIndexError(f"the index {str(folder)!r} is damaged: {problem}; restore it, or build it again")
     return manifest

@@ -30,7 +30,11 @@ def test_an_index_grows_shrinks_and_forgets(run: Run, tmp_path: Path, pictures: 
     (tmp_path / "new" / "broken.png").write_bytes(b"broken")
     code, out, _ = run("add", index, tmp_path / "new", "--json")
     assert (code, json.loads(out)["images"], json.loads(out)["changed"]) == (0, 26, 6)
-    code, out, _ = run("remove", index, "--key", "23.png", "--image-id", 4)
+    removal = ["remove", index, "--key", "23.png", "--image-id", 4]
+    code, out, _ = run(*removal, "--dry-run")
+    assert "image 4: 04.png" in out and "1 images have the key '23.png'" in out
+    assert "Would remove 2 images" in out and "has 26 now" in " ".join(out.split())
+    code, out, _ = run(*removal)
     assert "Removed 2 images" in out
     assert "has 24 now" in " ".join(out.split())
     code, out, _ = run("info", index)

@@ -142,6 +142,26 @@ def test_resuming_does_not_trust_what_was_damaged(
             assert (folder / "scales" / "p5r1" / name).read_bytes() == whole
 
 
+def test_a_changed_source_does_not_go_on_with_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(current: str, done: int, total: int) -> None:
+        if done >= 8:
+            raise Killed
+
+    monkeypatch.setattr(plan, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(plan, "READ_BATCH", 8)
+    (tmp_path / "source").mkdir()
+    for i in range(20):
+        Image.fromarray(np.full((8, 8, 3), 10 * i, np.uint8)).save(tmp_path / "source" / f"{i:02d}.png")
+    options: dict[str, Any] = {"image_size": 8, "scales": [nda.Scale(5)], "null": 0}
+    with pytest.raises(Killed):
+        build(tmp_path / "source", tmp_path / "x.nda", progress=stop, **options)
+    (tmp_path / "source" / "00.png").rename(tmp_path / "source" / "99.png")
+    with pytest.raises(nda.ConfigError, match="begun with another names, sizes or order of the source's files"):
+        build(tmp_path / "source", tmp_path / "x.nda", resume=True, **options)
+    (tmp_path / "source" / "99.png").rename(tmp_path / "source" / "00.png")
+    assert build(tmp_path / "source", tmp_path / "x.nda", resume=True, **options).resumed >= 8
+
+
 def test_a_full_disk_is_named(tmp_path: Path, pictures: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

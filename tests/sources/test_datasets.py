@@ -119,7 +119,7 @@ def test_a_dataset_of_hugging_face_is_read_as_its_table(tmp_path: Path) -> None:
     source: Any = Table(pa.table({"image": rows, "label": [3, 1, 4, 1, 5]}))
     assert check(source) == ["0.png", str(tmp_path / "file.png"), "2.png", "3.png", "4.png"]
     assert read(source, (2, 2)).metadata.to_pydict() == {"label": [3, 1, 4, 1, 5]}
-    with pytest.raises(SourceError, match="the dataset has no image column"):
+    with pytest.raises(SourceError, match="'the dataset' has no image column"):
         read(Table(pa.table({"label": [1]})))
     with pytest.raises(SourceError, match="holds no image"):
         read(Table(pa.table({"image": []})))

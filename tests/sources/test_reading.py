@@ -190,20 +190,40 @@ def test_chosen_columns_keep_the_order_of_the_source_and_a_missing_one_is_named(
         open_source(np.zeros((1, 2, 2, 3), np.uint8), columns=["a"])
 
 
-@pytest.mark.parametrize("name", [name for name in OWN_COLUMNS if name != "key"])
-def test_names_of_the_index_are_refused_unless_the_column_is_left_out(tmp_path: Path, name: str) -> None:
+def test_columns_with_names_of_the_index_are_kept_under_another_name(tmp_path: Path) -> None:
     path = tmp_path / "set.parquet"
-    pq.write_table(pa.table({"image": [encoded(RED)], name: ["x"], "year": [1999]}), path)
-    with pytest.raises(ConfigError, match=f"the metadata column '{name}' has the name of one of the index's own"):
-        open_source(path)
-    assert read(path, columns=["year"]).metadata.to_pydict() == {"year": [1999]}
+    own = {name: ["x"] for name in OWN_COLUMNS if name != "key"}
+    pq.write_table(pa.table({"image": [encoded(RED)], **own, "a.b": [1], "": [2]}), path)
+    assert read(path).metadata.to_pylist() == [{**{f"source_{name}": "x" for name in own}, "a_b": 1, "column": 2}]
+    opened = open_source(path)
+    assert "the column 'sha256' is kept as 'source_sha256'" in opened.notes
+    assert "the column 'a.b' is kept as 'a_b'" in opened.notes
+    assert read(path, columns=["a.b"]).metadata.to_pydict() == {"a_b": [1]}
 
 
-def test_a_key_in_json_is_refused_too(tmp_path: Path) -> None:
-    shard = write_shard(tmp_path / "shard.tar", {"a.png": encoded(RED), "a.json": b'{"key": "a", "year": 1999}'})
-    with pytest.raises(ConfigError, match="'key' has the name"):
-        open_source(shard)
-    assert read(shard, columns=["year"]).metadata.to_pydict() == {"year": [1999]}
+def test_a_key_in_json_is_kept_too(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "shard.tar", {"a.png": encoded(RED), "a.json": b'{"key": "b", "year": 1999}'})
+    contents = read(shard)
+    assert (contents.keys, contents.metadata.to_pylist()) == (["a"], [{"source_key": "b", "year": 1999}])
+
+
+def test_a_row_whose_metadata_cannot_be_kept_is_a_failure() -> None:
+    rows = [{"number": 0}, {"number": 2**70}, {"number": 2}]
+    source = OpenSource(
+        "array", 3, pa.schema([("number", pa.int64())]),
+        lambda: (RawImage(f"k\ud800{row['number']}", RED, row) for row in rows),
+    )  # fmt: skip
+    contents = read(source)
+    assert contents.metadata["number"].to_pylist() == [0, 2]
+    assert (contents.keys, len(contents.images)) == (["k\ufffd0", "k\ufffd2"], 2)
+    assert [failure.key for failure in contents.failures] == [f"k\ufffd{2**70}"]
+    assert "which int64 cannot hold" in contents.failures[0].reason
+
+
+def test_options_of_parquet_are_refused_elsewhere() -> None:
+    for option in ("split", "image_column"):
+        with pytest.raises(ConfigError, match=f"{option} is given, but the source .* is not Parquet"):
+            open_source(np.zeros((1, 2, 2, 3), np.uint8), **{option: "train"})
 
 
 def test_the_names_of_the_index_are_the_columns_of_its_table() -> None:
@@ -262,4 +282,4 @@ def test_metadata_and_keys_that_cannot_be_stored_are_failures_or_encoded() -> No
     assert contents.keys == ["0%E9", "3%E9", "5%E9"]
     assert contents.metadata.to_pydict() == {"number": [1, None, 7]}
     assert [one.key for one in contents.failures] == ["1%E9", "2%E9", "4%E9"]
-    assert all(one.reason.startswith("its metadata do not fit the columns") for one in contents.failures)
+    assert all(one.reason.startswith("its metadata column 'number' holds") for one in contents.failures)

@@ -3,4 +3,5 @@
 Tested elsewhere: `store.arrow` in tests/coarse/test_storage.py, `store.tombstones` in tests/indexing/test_edits.py,
 `store.config` by its example and tests/store/test_manifest.py, `store.hashes` and `store.verify` in
 tests/store/test_manifest.py.
+`predicates.py` is tested by test_conditions.py, whose conditions are made of it.
 """
