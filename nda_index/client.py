@@ -176,6 +176,8 @@ def _make_request(
         raise ConfigError("where is empty; give a condition, as \"license = 'CC0'\", or None")
     fields: dict[str, Any] = {name: str(value) for name, value in options.items() if value is not None}
     fields |= {"top": str(top), "timestep": [str(value) for value in question.timesteps]}
+    if question.region is not None:
+        fields["region"] = ",".join(map(str, question.region))
     if question.recipe is not None:  # its terms, since a name may mean other terms there
         fields["recipe"] = str(question.recipe)
     return {

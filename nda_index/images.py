@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from nda_index.errors import ImageDecodeError
+from nda_index.errors import ConfigError, ImageDecodeError
 
 
 def decode_image(image: Any, image_size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
@@ -58,6 +58,26 @@ def open_upright(image: Any) -> Image.Image:
         (20, 10)
     """
     return _decode(image, "RGB")
+
+
+def crop_region(picture: Image.Image, region: tuple[int, int, int, int]) -> Image.Image:
+    """Cut a part out of a picture.
+
+    Args:
+        picture: of any size.
+        region: left, top, right, bottom in its pixels.
+
+    Raises:
+        ConfigError: it reaches beyond the picture.
+
+    Example:
+        >>> crop_region(Image.new("RGB", (60, 40)), (10, 0, 30, 40)).size
+        (20, 40)
+    """
+    width, height = picture.size
+    if region[2] > width or region[3] > height:
+        raise ConfigError(f"region is {region}; the picture is {width} x {height} pixels, so it must lie within these")
+    return picture.crop(region)
 
 
 def _decode(image: Any, mode: str) -> Image.Image:

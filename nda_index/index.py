@@ -15,7 +15,7 @@ from nda_index.answer.attribution import Attribution
 from nda_index.answer.denoised import Denoised
 from nda_index.coarse.probe import DEFAULT_PROBES
 from nda_index.diffusion import NoiseSetting
-from nda_index.images import decode_image, open_upright
+from nda_index.images import crop_region, decode_image, open_upright
 from nda_index.indexing.pipeline import build
 from nda_index.indexing.request import DEFAULT_MEMORY, DEFAULT_SCALES
 from nda_index.pictures.null import read_null as read_regions_null
@@ -85,6 +85,7 @@ class Index(Contents):
         per_image_topk: int | None = None,
         mirror: bool = False,
         where: str | None = None,
+        region: Sequence[int] | None = None,
         progress: Progress | None = None,
     ) -> Attribution:
         """Find the training images that a picture is made of (arXiv 2510.14269).
@@ -109,7 +110,8 @@ class Index(Contents):
             per_image_topk: for each query position only an image's K largest weights count. It costs several times
                 the time of a score without it.
             mirror: the mirror images of the training images count as part of them, at twice the cost.
-            where: condition on the metadata columns, as SQL (docs/usage.md): the posterior runs over these images only.
+            where: condition on the metadata columns (docs/columns.md): the posterior runs over these images only.
+            region: left, top, right, bottom in pixels of the picture: the question is about this part of it.
             progress: is called with (stage, done, total).
 
         Returns:
@@ -130,7 +132,8 @@ class Index(Contents):
         """
         query = self.query(
             image, timestep, top, recipe=recipe, noise=noise, seed=seed, draws=draws, temper=temper, mode=mode,
-            candidates=candidates, per_image_topk=per_image_topk, mirror=mirror, where=where, progress=progress,
+            candidates=candidates, per_image_topk=per_image_topk, mirror=mirror, where=where, region=region,
+            progress=progress,
         )  # fmt: skip
         return attribute(self._collection, query)
 
@@ -182,6 +185,7 @@ class Index(Contents):
         candidates: int | None = None,
         mirror: bool = False,
         where: str | None = None,
+        region: Sequence[int] | None = None,
         progress: Progress | None = None,
     ) -> Denoised:
         """Explain a picture by the collection: the posterior mean (Kamb and Ganguli, arXiv 2412.20292).
@@ -190,8 +194,8 @@ class Index(Contents):
         windows for the window of the query about the pixel: the weights that scores are sums of.
 
         Args:
-            image, timestep, recipe, noise, seed, draws, temper, mirror, where, progress: as for `attribute`. Several
-                timesteps and draws are averaged.
+            image, timestep, recipe, noise, seed, draws, temper, mirror, where, region, progress: as for `attribute`.
+                Several timesteps and draws are averaged.
             without: ids of images that take no part: the posterior is that of a collection without them.
             mode: "ann" averages over a shortlist, as if it were the whole collection; "exact" over all images.
             candidates: length of the shortlist, before `without` takes images from it. None: as `attribute`.
@@ -214,7 +218,7 @@ class Index(Contents):
         """
         question = as_question(
             timestep, recipe=recipe, noise=noise, seed=seed, draws=draws, temper=temper, mode=mode,
-            candidates=candidates, mirror=mirror, where=where,
+            candidates=candidates, mirror=mirror, where=where, region=region,
         )  # fmt: skip
         return denoise(self._collection, self._prepare(image, question, 1, progress), without)
 
@@ -282,9 +286,11 @@ class Index(Contents):
     def _prepare(self, image: Any, question: Question, top: int, progress: Progress | None) -> Query:
         timer = StageTimer()
         with timer.stage("decode"):
-            picture = open_upright(image) if self.manifest.config.pictures else None
-            pixels = decode_image(picture or image, self.shape[1:], self.shape[0])
-        return Query(pixels, question, top, progress, timer.seconds["decode"], picture)
+            region, pictures = question.region, self.manifest.config.pictures
+            picture = open_upright(image) if region or pictures else None
+            part = crop_region(picture, region) if picture and region else picture or image
+            pixels = decode_image(part, self.shape[1:], self.shape[0])
+        return Query(pixels, question, top, progress, timer.seconds["decode"], picture if pictures else None)
 
 
 def build_index(

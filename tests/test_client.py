@@ -172,9 +172,10 @@ def test_every_option_of_a_question_is_sent() -> None:
         for field in fields(Question):
             name = "timestep" if field.name == "timesteps" else field.name
             value = "7@90" if name == "recipe" else 1 if field.default in ((), None) else field.default
+            value, text = ((0, 1, 20, 30), "0,1,20,30") if name == "region" else (value, str(value))
             with pytest.raises(nda.ServiceError):
                 client.attribute(b"picture", **{name: value})  # type: ignore[arg-type]
-            assert f'name="{name}"\r\n\r\n{value}\r\n'.encode() in sent[-1]
+            assert f'name="{name}"\r\n\r\n{text}\r\n'.encode() in sent[-1]
         with pytest.raises(nda.ServiceError):
             client.attribute(b"picture", recipe=parse_recipe("3@50(draws=2)"))
         assert b'name="recipe"\r\n\r\n3@50(draws=2)\r\n' in sent[-1]

@@ -11,6 +11,50 @@ from nda_index.trust.verdict import FEWEST, Verdict, judge
 Box = tuple[int, int, int, int]
 LIKELY = 3  # regions that are looked at where none is strong
 
+BRIGHTER, WARMER = 12.0, 12.0  # levels of 255 from which on a change is told
+STEEPER = 1.25  # ratio of contrasts from which on it is
+GREY = 6.0  # levels of saturation below which a picture is grey
+
+
+@dataclass(frozen=True)
+class Colours:
+    """How the colours of a region differ from those of the indexed picture's region.
+
+    Attributes:
+        brightness: difference of the mean luma, in levels of 255; above 0 the question is brighter.
+        contrast: ratio of the deviations of the luma.
+        warmth: difference of red less blue, in levels; above 0 the question is warmer.
+        saturation: of the question's region and of the other: mean distance of the largest from the smallest of red,
+            green and blue, in levels.
+    """
+
+    brightness: float
+    contrast: float
+    warmth: float
+    saturation: tuple[float, float]
+
+    def describe(self) -> list[str]:
+        """Describe the changes that a person sees, in words.
+
+        Example:
+            >>> Colours(-30.0, 0.7, 2.0, (1.0, 40.0)).describe()
+            ['darker', 'of less contrast', 'in grey']
+        """
+        words = []
+        if abs(self.brightness) >= BRIGHTER:
+            words.append("brighter" if self.brightness > 0 else "darker")
+        if not 1 / STEEPER < self.contrast < STEEPER:
+            words.append("of more contrast" if self.contrast > 1 else "of less contrast")
+        asked, indexed = self.saturation
+        if asked < GREY <= indexed:
+            return [*words, "in grey"]
+        if abs(self.warmth) >= WARMER:
+            words.append("warmer" if self.warmth > 0 else "cooler")
+        ratio = (asked + 1) / (indexed + 1)
+        if not 1 / STEEPER**2 < ratio < STEEPER**2:
+            words.append("more colourful" if ratio > 1 else "paler")
+        return words
+
 
 @dataclass(frozen=True)
 class Region:
@@ -30,6 +74,7 @@ class Region:
         evidence: sum of the log odds of the windows that agree (docs/pictures.md).
         percentile: fraction of unrelated pictures with less evidence; NaN where there is no null.
         null_pictures: number of unrelated pictures.
+        colours: how they differ; None where the pixels were not compared.
     """
 
     image_id: int
@@ -45,6 +90,7 @@ class Region:
     evidence: float
     percentile: float
     null_pictures: int
+    colours: Colours | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -61,15 +107,15 @@ class Region:
 
         Example:
             >>> region = Region(7, "a.jpg", None, (0, 0, 70, 70), (0, 0, 100, 100), (400, 300), True, 0.7, 4.8, 0.9,
-            ...                 20.0, 0.995, 199)
+            ...                 20.0, 0.995, 199, Colours(3.0, 1.0, 25.0, (60.0, 50.0)))
             >>> region.describe()
-            'mirrored, 0.7 times the size, turned by 5 degrees'
+            'mirrored, 0.7 times the size, turned by 5 degrees, warmer'
         """
         words = ["mirrored"] if self.mirrored else []
         words.append("at its own size" if abs(self.zoom - 1) < 0.03 else f"{self.zoom:.2g} times the size")
         if abs(self.turn) >= 1.5:
             words.append(f"turned by {self.turn:.0f} degrees")
-        return ", ".join(words)
+        return ", ".join(words + (self.colours.describe() if self.colours else []))
 
     def tell(self) -> str:
         """Tell in a sentence what was found.
@@ -107,6 +153,16 @@ def format_box(box: Box) -> str:
     return f"({left}, {top})-({right}, {bottom})"
 
 
+def move_box(box: Box, right: int, down: int) -> Box:
+    """Move a box by pixels to the right and down.
+
+    Example:
+        >>> move_box((0, 0, 10, 10), 5, 2)
+        (5, 2, 15, 12)
+    """
+    return box[0] + right, box[1] + down, box[2] + right, box[3] + down
+
+
 def choose_leading(regions: Sequence[Region]) -> tuple[Region, ...]:
     """Choose the regions that an answer is about: the strong ones, or where none is strong the first `LIKELY`."""
     return tuple(region for region in regions if region.strong) or tuple(regions[:LIKELY])
@@ -136,4 +192,6 @@ def read_region(values: dict[str, Any]) -> Region:
     known = {name: value for name, value in values.items() if name in Region.__dataclass_fields__}
     for name in ("box", "source_box", "size"):
         known[name] = tuple(known[name])
+    if known.get("colours") is not None:
+        known["colours"] = Colours(**known["colours"] | {"saturation": tuple(known["colours"]["saturation"])})
     return Region(**known)

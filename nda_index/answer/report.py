@@ -20,6 +20,7 @@ from nda_index.answer.heat import enlarge, heat_layer, lay_heat
 from nda_index.answer.region import format_box
 from nda_index.images import encode_png
 from nda_index.recipe import RECIPES
+from nda_index.trust.verdict import FEWEST
 
 COLUMNS = 6  # metadata columns that the page shows unfolded
 UNEXPLAINED = 0.5  # difference of pixels from -1 to 1 at which the map of what is left over is brightest
@@ -63,7 +64,7 @@ def as_html(answer: AnswerData, explained: Sequence[Denoised] = ()) -> bytes:
     page = _TEMPLATES.get_template("report.html").render(
         answer=answer, matches=matches, means=means, query=_data_uri(query), script=script, script_hash=digest,
         shown_columns=COLUMNS, looked_for=describe_recipe(answer.settings), regions=_show_regions(answer),
-        picture=_jpeg_uri(answer.picture),
+        picture=_jpeg_uri(answer.picture), fewest=FEWEST,
     )  # fmt: skip
     return page.encode()
 

@@ -145,10 +145,12 @@ def print_manifest(index: Path, manifest: Manifest, as_json: bool) -> None:
             f"patch {scale.patch}, downscale {scale.downscale}, weight {scale.weight}; "
             f"{coarse.patches_per_image} patches an image, {coarse.codec} codes",
         )
-    if config.pictures:
-        table.add_row("regions", "of pictures can be found, at their own size")
     from nda_index.evaluate.tuning import summarize_tuning
 
+    regions = "of pictures can be found, at their own size"
+    if not config.pictures:
+        regions = "none; for parts of pictures, build again from the files, with --pictures"
+    table.add_row("regions", regions)
     table.add_row("tuning", summarize_tuning(manifest.tuning) if manifest.tuning else "none; see nda-index tune")
     table.add_row("on disk", f"{size / 2**20:,.1f} MiB in {len(manifest.files)} files")
     table.add_row("written by", f"nda_index {manifest.version}, format {manifest.format_version}")

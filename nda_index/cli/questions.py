@@ -48,6 +48,10 @@ Where = Annotated[
 Ray = Annotated[
     str | None, typer.Option(help="Open the shards on the Ray cluster at this address; auto: this machine's.")
 ]
+RegionText = Annotated[
+    str | None,
+    typer.Option("--region", metavar="L,T,R,B", help="Ask about this part: left, top, right, bottom in its pixels."),
+]
 Save = Annotated[list[Path] | None, typer.Option(help="Write .html, .png, .json, .parquet or .arrow; may be repeated.")]
 TableFile = Annotated[
     Path | None,
@@ -91,6 +95,7 @@ def query_command(
     ] = None,
     mirror: Mirror = False,
     where: Where = None,
+    region: RegionText = None,
     ray: Ray = None,
     save: Save = None,
     explain: Explain = False,
@@ -107,6 +112,8 @@ def query_command(
 
       nda-index query photos.nda pictures/ --table found.csv
     """
+    from nda_index.question import parse_region
+
     files = _check_files(save or [], explain, per_image_topk, table)
     with progress_bars(messages) as report:
         report("open", 0, 1)
@@ -114,7 +121,7 @@ def query_command(
         report("open", 1, 1)
         options: dict[str, Any] = {
             "recipe": recipe, "noise": noise, "seed": seed, "draws": draws, "temper": temper, "mode": mode,
-            "candidates": candidates, "mirror": mirror, "where": where,
+            "candidates": candidates, "mirror": mirror, "where": where, "region": parse_region(region),
         }  # fmt: skip
         if table is not None or image.is_dir():
             options["per_image_topk"] = per_image_topk

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nda_index.answer.region import Box, Region, choose_leading
+from nda_index.answer.region import Box, Colours, Region, choose_leading
 from nda_index.errors import ImageDecodeError
 from nda_index.images import encode_jpeg, open_upright
 from nda_index.pictures.catalogue import Catalogue, read_picture
+from nda_index.pictures.colour import compare_colours
 from nda_index.pictures.comparison import Fit, compare, take_agreed
 from nda_index.pictures.placements import Placement, find_placements
 from nda_index.pictures.record import IndexedPicture
@@ -60,6 +61,7 @@ def find_regions(
         closely = rank < _CLOSELY or percentile >= STRONG
         fit = _compare(luma, scale, indexed, placement) if closely else take_agreed(placement, picture.size)
         box = _round_box(fit.box, picture.size)
+        source_box = _map_box(box, fit.to_picture, indexed.size, placement.mirrored)
         if any(other.image_id == placement.picture and _overlap(other.box, box) > _SAME for other in regions):
             continue
         regions.append(
@@ -68,7 +70,7 @@ def find_regions(
                 key=key,
                 path=indexed.path,
                 box=box,
-                source_box=_map_box(box, fit.to_picture, indexed.size, placement.mirrored),
+                source_box=source_box,
                 size=indexed.size,
                 mirrored=placement.mirrored,
                 zoom=abs(placement.zoom),
@@ -77,6 +79,7 @@ def find_regions(
                 evidence=placement.odds,
                 percentile=percentile,
                 null_pictures=len(null),
+                colours=_compare_colours(picture, box, indexed, source_box) if closely else None,
             )
         )
     return tuple(regions[:REGIONS])
@@ -98,10 +101,7 @@ def _crop_source(region: Region, indexed: IndexedPicture) -> bytes:
         with suppress(ImageDecodeError):
             original = open_upright(region.path)
             picture = original if original.size == region.size else picture
-    across, down = picture.width / region.size[0], picture.height / region.size[1]
-    left, top, right, bottom = region.source_box
-    box = _round_box((left * across, top * down, right * across, bottom * down), picture.size)
-    return encode_jpeg(picture.crop(box), _SHOWN)
+    return encode_jpeg(_crop_copy(picture, region.size, region.source_box), _SHOWN)
 
 
 def _compare(luma: NDArray[np.uint8], scale: float, indexed: IndexedPicture, placement: Placement) -> Fit:
@@ -116,6 +116,17 @@ def _compare(luma: NDArray[np.uint8], scale: float, indexed: IndexedPicture, pla
     fit = compare(luma, copy, copy.shape[1] / indexed.size[0], reduced)
     left, top, right, bottom = (edge / scale for edge in fit.box)
     return Fit((left, top, right, bottom), fit.to_picture * (scale, scale, 1), fit.correlation, fit.share)
+
+
+def _compare_colours(picture: Image.Image, box: Box, indexed: IndexedPicture, source_box: Box) -> Colours:
+    return compare_colours(picture.crop(box), _crop_copy(indexed.open_copy(), indexed.size, source_box))
+
+
+def _crop_copy(copy: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:
+    """Cut a box, in pixels of a picture of this size, out of a copy that is smaller or as large."""
+    across, down = copy.width / size[0], copy.height / size[1]
+    left, top, right, bottom = box
+    return copy.crop(_round_box((left * across, top * down, right * across, bottom * down), copy.size))
 
 
 def _round_box(box: tuple[float, float, float, float], size: tuple[int, int]) -> Box:

@@ -31,6 +31,7 @@ OPTIONS: dict[str, Any] = {  # every option of a question, with a value that is 
     "per_image_topk": 4,
     "mirror": True,
     "where": "year > 2000",
+    "region": (1, 2, 30, 40),
 }
 RECIPE = "3@100 + 5@200(draws=2)"  # in place of timesteps, noise, draws and temper
 AVERAGED = ("timesteps", "mode", "mirror", "where")  # the options of the command denoise
@@ -64,7 +65,7 @@ def command_line(options: dict[str, Any]) -> list[str]:
     arguments = []
     for name, value in options.items():
         option = "--" + ("timestep" if name == "timesteps" else name.replace("_", "-"))
-        values = value if isinstance(value, tuple) else [value]
+        values = value if name == "timesteps" else [",".join(map(str, value)) if name == "region" else value]
         arguments += [option] if value is True else [part for each in values for part in (option, str(each))]
     return arguments
 

@@ -2,7 +2,7 @@
 
 import { byId, element } from "./dom.js";
 import { showPieces } from "./pieces.js";
-import { explanation, headline } from "./verdict.js";
+import { explanation, FEWEST, headline } from "./verdict.js";
 import { comparedWords, count, margin, percent, plural, shareMargin, valueText } from "./words.js";
 
 export function showSummary(answer) {
@@ -72,7 +72,8 @@ function completeWords(answer) {
     : "";
   const strong = answer.null_pictures
     ? " A match is called strong if it fits better than the best match of 99% of " +
-      `${count(answer.null_pictures)} unrelated pictures does.`
+      `${count(answer.null_pictures)} unrelated pictures does.` +
+      (answer.null_pictures < FEWEST ? " With so few of them none can be." : "")
     : "";
   if (scored >= collection) return `All ${plural(collection, "image")} were compared in every detail.${strong}${lost}`;
   const off = plural(Math.max(Math.round(200 * error), 1), "point");

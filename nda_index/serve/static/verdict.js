@@ -3,7 +3,7 @@
 import { name } from "./dom.js";
 import { count, plural } from "./words.js";
 
-const FEWEST = 99; // unrelated pictures: with fewer, no image can fit better than 99% of them
+export const FEWEST = 99; // unrelated pictures: with fewer, no image can fit better than 99% of them
 const NUMBERS = ["No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten"];
 
 /** How well an image fits. The percentile claims no more than it is. */
