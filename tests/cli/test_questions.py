@@ -56,7 +56,7 @@ class Recorder:
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     opened = Recorder()
-    monkeypatch.setattr(questions, "open_index", lambda folder: opened)
+    monkeypatch.setattr("nda_index.index.open_index", lambda folder: opened)
     return opened
 
 
