@@ -112,7 +112,7 @@ class Index(Contents):
             per_image_topk: for each query position only an image's K largest weights count. It costs several times
                 the time of a score without it.
             mirror: the mirror images of the training images count as part of them, at twice the cost.
-            where: condition on the metadata columns, as SQL (docs/usage.md): the posterior runs over these images only.
+            where: condition on the metadata columns (docs/columns.md): the posterior runs over these images only.
             region: left, top, right, bottom in pixels of the picture: the question is about this part of it.
             progress: is called with (stage, done, total).
 

@@ -26,6 +26,7 @@ from typing import Literal
 import pyarrow as pa
 
 from nda_index.errors import QueryError
+from nda_index.sources.metadata import clean_text
 from nda_index.store.predicates import Comparison, Junction, Likeness, Membership, Missing, Negation, Predicate, Value
 
 ColumnKind = Literal["string", "number", "boolean", "date", "timestamp", "other"]
@@ -90,7 +91,7 @@ def parse_condition(text: str, columns: Mapping[str, str]) -> Condition:
     """
     if not isinstance(text, str):
         raise QueryError(f"where is {text!r}; it must be a condition as text, as \"license = 'CC0'\", or None")
-    return _Parser(text, columns).parse()
+    return _Parser(clean_text(text), columns).parse()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nda_index.errors import ConfigError, QueryError
+from nda_index.sources.metadata import clean_text
 
 
 def check_ids(name: str, image_ids: Any, known: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -69,7 +70,7 @@ def check_keys(keys: Any) -> list[str]:
     for value in values:
         if not isinstance(value, str):
             raise ConfigError(f"keys holds {value!r}; keys are text, as `Attribution.keys` has them: {str(value)!r}")
-    return [str(value) for value in values]
+    return [clean_text(str(value)) for value in values]
 
 
 def missing_key(keys: Sequence[str], found: set[str]) -> QueryError | None:

@@ -71,6 +71,11 @@ class Membership:
         if isinstance(self.values[0], str):
             found = pc.is_in(column, pa.array(self.values, column.type))
             return _where_known(column, found)
+        if pa.types.is_integer(column.type):
+            low, high = _range(column.type)
+            whole = [_fraction(value) for value in self.values if isinstance(value, Decimal)]
+            held = [int(value) for value in whole if value.denominator == 1 and low <= value <= high]
+            return _where_known(column, pc.is_in(column, pa.array(held, column.type)))
         return reduce(pc.or_kleene, (_compare(column, "=", value) for value in self.values))
 
     def names(self) -> set[str]:

@@ -13,12 +13,10 @@ import typer
 from numpy.typing import NDArray
 from PIL import Image
 
-import nda_index as nda
 from nda_index import errors
 from nda_index.cli import app as app_module
 from nda_index.cli import indexes, questions
 from nda_index.cli.app import app, exit_codes
-from nda_index.cli.questions import query_command
 from nda_index.errors import NdaIndexError
 from nda_index.evaluate.commands import evaluate
 from nda_index.indexing.request import DEFAULT_MEMORY, PHOTOGRAPH
@@ -151,10 +149,6 @@ def test_the_command_is_installed() -> None:
 
 
 def test_options_have_the_defaults_of_what_the_commands_call() -> None:
-    asked = inspect.signature(query_command).parameters
-    for name in ("noise", "seed", "draws", "temper", "mode", "candidates", "per_image_topk", "mirror", "where"):
-        assert asked[name].default == getattr(Question, name), name
-    assert asked["top"].default == inspect.signature(nda.Index.attribute).parameters["top"].default
     assert (indexes.MEMORY_MIB << 20, indexes.NULL) == (DEFAULT_MEMORY, DEFAULT_PICTURES)
     assert (PHOTOGRAPH, DEFAULT.name) == (indexes.PHOTOGRAPH, indexes.RECIPE)
     assert tuple(RECIPES) == questions.RECIPES

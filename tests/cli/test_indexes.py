@@ -8,9 +8,17 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from nda_index.cli.output import print_build
+from nda_index.cli.output import print_build, print_edit
+from nda_index.indexing.edits import EditSummary
 from nda_index.indexing.pipeline import BuildSummary
 from tests.cli.running import Run
+
+
+def test_what_was_changed_in_a_source_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    notes = ("the column '[a].b' is kept as '[a]_b'",)
+    print_build(Path("x.nda"), BuildSummary(3, 0, {}, False, 0, notes=notes), as_json=False)
+    print_edit(Path("x.nda"), EditSummary(3, 1, notes=notes), False, "Added 1 images")
+    assert capsys.readouterr().out.count(notes[0]) == 2
 
 
 def test_an_index_grows_shrinks_and_forgets(run: Run, tmp_path: Path, pictures: NDArray[np.uint8]) -> None:

@@ -47,6 +47,7 @@ def test_what_could_mean_other_images_is_refused(ids: Any, error: type[Exception
 
 
 def test_keys_are_a_sequence_of_texts() -> None:
+    assert check_keys(["k\ud800"]) == ["k\ufffd"]  # as they are stored
     assert check_keys(np.array(["a", "b"])) == check_keys(pa.array(["a", "b"])) == ["a", "b"]
     with pytest.raises(ConfigError, match=r"keys is 'a.png', one text; give a sequence of keys, as \['a.png'\]"):
         check_keys("a.png")
