@@ -28,7 +28,7 @@ from nda_index.indexing.request import Request, check_request
 from nda_index.pictures.catalogue import FEATURE, FOLDER
 from nda_index.pictures.null import make_null as make_regions_null
 from nda_index.pictures.null import write_null as write_regions_null
-from nda_index.progress import Progress, quiet
+from nda_index.progress import Progress, quiet, report_to
 from nda_index.query.shard import Shard
 from nda_index.sources import Source
 from nda_index.store.corpus import Corpus
@@ -91,7 +91,8 @@ def build_shards(
     ray = connect(address)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with write_lock(folder):
+    with write_lock(folder, "a build") as note:
+        report = report_to(report, note)
         interrupted = (folder / BUILDING).exists()
         journal, _ = begin(folder, {**request.settings, "shards": shards}, resume=True)
         cuts = np.linspace(0, request.opened.count, shards + 1).astype(int).tolist()
@@ -173,7 +174,7 @@ def _read_shard(part: _Part) -> int:
     """Read a part of the source; the number of images."""
     path, request = Path(part.folder), part.request()
     path.mkdir(parents=True, exist_ok=True)
-    with write_lock(path, WAIT):
+    with write_lock(path, "a build", WAIT):
         if (path / MANIFEST).exists():
             return int(read_manifest(path).counts["images"])
         journal, _ = begin(path, request.settings, resume=True)
@@ -183,7 +184,7 @@ def _read_shard(part: _Part) -> int:
 def _encode_shard(part: _Part, images: int, trained: str) -> int:
     """Encode a part that was read, with the cells of all; the number of images that could not be read."""
     path, request = Path(part.folder), part.request()
-    with write_lock(path, WAIT):
+    with write_lock(path, "a build", WAIT):
         if (path / MANIFEST).exists():
             return int(read_manifest(path).counts["failures"])
         journal, _ = begin(path, request.settings, resume=True)

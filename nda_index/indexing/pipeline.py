@@ -28,7 +28,7 @@ from nda_index.pictures.null import NULL as REGIONS_NULL
 from nda_index.pictures.null import make_null as make_regions_null
 from nda_index.pictures.null import write_null as write_regions_null
 from nda_index.pictures.windows import KINDS
-from nda_index.progress import Progress, quiet
+from nda_index.progress import Progress, quiet, report_to
 from nda_index.sources import Failure, Source
 from nda_index.store.corpus import Corpus, Images
 from nda_index.store.files import writing
@@ -86,7 +86,8 @@ def build(
         raise ConfigError(f"the output folder {str(folder)!r} is a file; choose another")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with write_lock(folder):
+    with write_lock(folder, "a build") as note:
+        report = report_to(report, note)
         journal, started_over = begin(folder, request.settings, resume)
         resumed = journal.images
         journal = ingest_images(folder, request, journal, report)

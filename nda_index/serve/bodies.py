@@ -148,6 +148,15 @@ class QueryPicture(Body):
     height: int
 
 
+class ColoursBody(Body):
+    """How the colours of a region differ from those of the indexed picture's region, in levels of 255."""
+
+    brightness: float
+    contrast: float
+    warmth: float
+    saturation: tuple[float, float]
+
+
 class RegionBody(Body):
     """A region of the picture that a region of an indexed one explains, each in pixels of its own picture."""
 
@@ -164,6 +173,7 @@ class RegionBody(Body):
     evidence: float
     percentile: float | None
     null_pictures: int
+    colours: ColoursBody | None
     strong: bool
     what: str
 

@@ -12,6 +12,7 @@ import typer
 
 from nda_index.errors import MissingDependencyError
 from nda_index.index import Index, open_index
+from nda_index.serve.results import default_folder
 from nda_index.serve.settings import ServeSettings
 from nda_index.serve.tokens import VARIABLE, new_token, read_hashes
 
@@ -69,7 +70,7 @@ def serve(
     check_bind(host, bool(tokens), without_tokens)
     name = f"[{host}]" if ":" in host else host  # as it is in a URL
     settings = ServeSettings(
-        results=results or index.resolve().with_name(f"{index.resolve().name}.results"),
+        results=results or default_folder(index),
         results_bytes=results_mib << 20,
         tokens=tokens,
         hosts=LOCAL_HOSTS | {name, *(allow_host or [])} if is_loopback(host) else None,

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -16,7 +17,9 @@ from nda_index.answer.arrow import answer_bytes
 from nda_index.answer.attribution import Attribution, read_answer
 from nda_index.errors import AnswerFormatError, VersionError
 from nda_index.question import Query
+from nda_index.serve.collection import state
 from nda_index.store.files import write_atomically, writing
+from nda_index.store.folder import SHARDS
 from nda_index.version import __version__
 
 ID = "[0-9a-f]{32}"
@@ -38,6 +41,33 @@ def result_id(query: Query, index_hash: str) -> str:
     question = {"shape": query.pixels.shape, "top": query.top, "settings": query.question.as_settings()}
     facts = json.dumps([question, index_hash, __version__], sort_keys=True)
     return hashlib.sha256(facts.encode() + query.pixels.tobytes()).hexdigest()[:32]
+
+
+def default_folder(index: Path) -> Path:
+    """Return where a service of an index stores its answers, if it is not told otherwise.
+
+    Example:
+        >>> default_folder(Path("/data/photos.nda"))
+        PosixPath('/data/photos.nda.results')
+    """
+    index = index.resolve()
+    return index.with_name(f"{index.name}.results")
+
+
+def drop_stale_answers(index: Path) -> None:
+    """Delete the answers beside an index if images were removed since: the service may not run and do it.
+
+    Args:
+        index: folder of an index, or of one of its shards.
+
+    Raises:
+        StorageError: the folder cannot be written.
+        NotAnIndexError, VersionError, CorruptIndexError: as `open_index`.
+    """
+    whole = index.resolve().parents[1] if index.resolve().parent.name == SHARDS else index
+    folder = default_folder(whole)
+    if (folder / _COLLECTION).exists():
+        Results(folder, sys.maxsize).bind_to(state(whole)[1])
 
 
 class Results:
@@ -78,8 +108,8 @@ class Results:
             if self._collection() == collection:
                 return
             self._set_collection(None)  # if this is interrupted, or another process looks, no answer is valid
-            for path, _, _ in self._files():
-                path.unlink(missing_ok=True)
+            for path in [*self._folder.glob(f"*{_SUFFIX}"), *self._folder.glob(f".*{_SUFFIX}.*.part")]:
+                path.unlink(missing_ok=True)  # parts too: another process that writes one meanwhile fails to store it
             self._bytes = 0
             self._set_collection(collection)
 
