@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,9 @@ from nda_index.indexing.ingest import TABLE
 from nda_index.pictures import catalogue
 from nda_index.progress import Progress, quiet
 from nda_index.scales import Scale
+from nda_index.store.audit import audit_path, whoami, write_event
 from nda_index.store.corpus import Corpus, append_images, is_table_file
-from nda_index.store.manifest import Manifest
+from nda_index.store.manifest import Manifest, read_manifest
 from nda_index.store.readers import Reader
 from nda_index.store.tombstones import FEATURE
 
@@ -58,6 +60,8 @@ def compact(path: str | PathLike[str], *, wait: float = 0.0, progress: Progress 
     report = progress or quiet
     images, changed = _rewrite(path, report)
     waiting, readers = _erase_in_time(path, wait, report)
+    facts = {"who": whoami(), "index_hash": read_manifest(Path(path), check_files=False).index_hash}
+    write_event(audit_path(Path(path)), "erasure", **facts, images=changed, waiting=len(waiting))
     return EditSummary(images, changed, waiting=len(waiting), readers=tuple(map(str, readers)))
 
 

@@ -65,6 +65,8 @@ def remove_images(
             raise QueryError(f"all {len(known)} images would be removed; delete the folder {str(path)!r} instead")
         if len(chosen) == 0:
             return EditSummary(len(known), 0)
+        audit, hashes = audit_path(opened.folder), opened.corpus.hashes(chosen)
+        check_writable(audit)  # before anything is removed
         removed = np.union1d(opened.removed, chosen)
         taken = [*opened.manifest.files, *opened.manifest.obsolete]
         manifest = replace(
@@ -74,6 +76,8 @@ def remove_images(
             counts={**opened.manifest.counts, "removed": len(removed)},
         )
         commit_edit(opened, manifest, [opened.manifest.removed] if opened.manifest.removed else [])
+        facts = {"who": whoami(), "index_hash": opened.manifest.index_hash, "images": len(chosen)}
+        write_event(audit, "removal", **facts, pictures=hashes)
         return EditSummary(opened.corpus.count - len(removed), len(chosen))
 
 

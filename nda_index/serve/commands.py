@@ -14,7 +14,8 @@ from nda_index.errors import MissingDependencyError
 from nda_index.index import Index, open_index
 from nda_index.serve.results import default_folder
 from nda_index.serve.settings import ServeSettings
-from nda_index.serve.tokens import VARIABLE, new_token, read_hashes
+from nda_index.serve.tokens import VARIABLE, new_token, read_tokens
+from nda_index.store.audit import audit_path
 
 
 def serve(
@@ -47,6 +48,15 @@ def serve(
     upload_mib: Annotated[
         int, typer.Option(help="Size of a picture's file at most. Each question in flight may hold that much memory.")
     ] = ServeSettings.upload_bytes >> 20,
+    drain: Annotated[
+        float, typer.Option(help="Seconds that running questions have after SIGTERM. More delays a restart.")
+    ] = ServeSettings.deadline,
+    root_path: Annotated[
+        str, typer.Option(help="Path at which a proxy shows the service, such as /photos.")
+    ] = ServeSettings.root_path,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Log JSON, with a line for each request: route, status, time, owner.")
+    ] = False,
     threads: Annotated[int | None, typer.Option(help="Threads of computation; one for each core by default.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     ray: Annotated[
@@ -66,13 +76,16 @@ def serve(
     from nda_index.serve.guard import LOCAL_HOSTS
     from nda_index.serve.server import check_bind, is_loopback, listen, run
 
-    tokens = read_hashes(token_file, os.environ.get(VARIABLE, ""))
+    tokens = read_tokens(token_file, os.environ.get(VARIABLE, ""))
     check_bind(host, bool(tokens), without_tokens)
     name = f"[{host}]" if ":" in host else host  # as it is in a URL
     settings = ServeSettings(
         results=results or default_folder(index),
         results_bytes=results_mib << 20,
-        tokens=tokens,
+        tokens=frozenset(tokens),
+        quotas=tokens,
+        root_path=root_path,
+        audit=audit_path(index),
         hosts=LOCAL_HOSTS | {name, *(allow_host or [])} if is_loopback(host) else None,
         queue=queue,
         batch=batch,
@@ -83,8 +96,10 @@ def serve(
     reopen = partial(open_index, device=device) if ray is None else partial(_open_cluster, address=ray)
     opened = reopen(index)
     with listen(host, port) as listening:
-        print(f"Serving {index} at http://{name}:{listening.getsockname()[1]}/", file=sys.stderr, flush=True)
-        run(create_app(opened, settings, reopen), listening, deadline)
+        address = f"http://{name}:{listening.getsockname()[1]}{root_path}/"
+        app = create_app(opened, settings, reopen)
+        app.state.service.announce = lambda: print(f"Serving {index} at {address}", file=sys.stderr, flush=True)
+        run(app, listening, drain, log_json)
 
 
 def _check_installed() -> None:

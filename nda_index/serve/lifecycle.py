@@ -33,6 +33,7 @@ async def _warm_up_and_follow(service: Service) -> None:
         try:
             await _warm_up(service, service.reloader.current)
             service.ready = True
+            service.announce()
         except Exception:  # whatever it is, clients are told to try again, and the next attempt may succeed
             LOG.exception("the index does not answer")
             await _look_again(service)  # it may have been repaired
@@ -52,6 +53,7 @@ async def _look_again(service: Service) -> None:
         await service.run_in_files(service.results.bind_to, collection)
 
     await asyncio.sleep(service.settings.reload_seconds)
+    await service.look_at_disk()
     try:
         await service.reloader.follow(prepare, forget)
         await service.reloader.erase_old()

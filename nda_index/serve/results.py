@@ -15,11 +15,11 @@ from pathlib import Path
 
 from nda_index.answer.arrow import answer_bytes
 from nda_index.answer.attribution import Attribution, read_answer
-from nda_index.errors import AnswerFormatError, VersionError
+from nda_index.errors import AnswerFormatError, StorageError, VersionError
 from nda_index.question import Query
 from nda_index.serve.collection import state
 from nda_index.store.files import write_atomically, writing
-from nda_index.store.folder import SHARDS
+from nda_index.store.folder import whole_index
 from nda_index.version import __version__
 
 ID = "[0-9a-f]{32}"
@@ -64,10 +64,9 @@ def drop_stale_answers(index: Path) -> None:
         StorageError: the folder cannot be written.
         NotAnIndexError, VersionError, CorruptIndexError: as `open_index`.
     """
-    whole = index.resolve().parents[1] if index.resolve().parent.name == SHARDS else index
-    folder = default_folder(whole)
+    folder = default_folder(whole_index(index))
     if (folder / _COLLECTION).exists():
-        Results(folder, sys.maxsize).bind_to(state(whole)[1])
+        Results(folder, sys.maxsize).bind_to(state(whole_index(index))[1])
 
 
 class Results:
@@ -98,6 +97,12 @@ class Results:
         """Size of the answers on disk."""
         return self._bytes
 
+    def check_writable(self) -> None:
+        """Raise `StorageError` where answers cannot be stored."""
+        path = self._folder / ".writable"
+        write_atomically(path, b"\0" * 4096)
+        path.unlink(missing_ok=True)
+
     def bind_to(self, collection: str) -> None:
         """Delete all answers if images were removed since they were stored, as they may hold copies of these.
 
@@ -122,9 +127,11 @@ class Results:
             collection: of the index that answered, as for `bind_to`.
 
         Raises:
-            StorageError: the disk is full or cannot be written.
+            StorageError: the disk is full or cannot be written, or the folder is gone.
         """
         path, data = self._path(identity), answer_bytes(answer)
+        if not self._folder.is_dir():
+            raise StorageError(f"the folder of the stored answers, {str(self._folder)!r}, is gone; make it again")
         with self._lock:
             if path.exists() or self._collection() != collection:
                 return

@@ -40,6 +40,17 @@ def sweep(folder: Path, keep: Container[str]) -> None:
                 path.rmdir()
 
 
+def whole_index(folder: Path) -> Path:
+    """Return the absolute folder of the index that a folder is, or is a shard of.
+
+    Example:
+        >>> whole_index(Path("/a.nda/shards/00003")), whole_index(Path("/a.nda"))
+        (PosixPath('/a.nda'), PosixPath('/a.nda'))
+    """
+    folder = folder.resolve()
+    return folder.parents[1] if folder.parent.name == SHARDS else folder
+
+
 def list_files(folder: Path) -> list[str]:
     """List the files that make up an index, by relative path with "/": no locks, no manifest, no shards."""
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
