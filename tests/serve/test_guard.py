@@ -9,8 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 import nda_index as nda
+from nda_index.client import AsyncClient
 from nda_index.serve.app import create_app
 from nda_index.serve.logs import REQUESTS
 from nda_index.serve.settings import ServeSettings
@@ -142,7 +144,7 @@ Call = Callable[..., httpx.Response]  # a method, a path, and options of httpx
 
 
 @pytest.fixture
-def below(index_folder: Path, tmp_path: Path) -> Call:
+def below_app(index_folder: Path, tmp_path: Path) -> FastAPI:
     """A service behind a proxy, at /photos; nothing answers its questions."""
     digest = hashlib.sha256(b"token").hexdigest()
     settings = ServeSettings(
@@ -153,9 +155,15 @@ def below(index_folder: Path, tmp_path: Path) -> Call:
     )
     app = create_app(nda.open_index(index_folder), settings)
     app.state.service.ready = True
+    return app
+
+
+@pytest.fixture
+def below(below_app: FastAPI) -> Call:
+    """Requests to that service."""
 
     async def call(method: str, path: str, **options: Any) -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://photos.example") as http:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(below_app), base_url="http://photos.example") as http:
             return await http.request(method, path, **options)
 
     return lambda *arguments, **options: asyncio.run(call(*arguments, **options))
@@ -172,6 +180,15 @@ def test_a_service_below_a_path_answers_whatever_the_proxy_does_with_it(below: C
         assert below("GET", f"{prefix}{path}", headers=known).status_code == 200
     assert below("GET", "/photos").headers["location"] == "/photos/"
     assert below("GET", "/photos/photos/v1/index", headers=known).status_code == 404
+
+
+def test_the_client_works_below_a_path(below_app: FastAPI) -> None:
+    async def ask() -> int:
+        transport = httpx.ASGITransport(below_app)
+        async with AsyncClient("http://photos.example/photos", "token", transport=transport) as client:
+            return int((await client.index())["images"])
+
+    assert asyncio.run(ask()) == 300
 
 
 def test_the_page_names_nothing_from_the_root() -> None:
