@@ -4,8 +4,9 @@
 
 Each file is emptied, cut short, made longer, lost, given one flipped bit at many places, and swapped with the file of
 the same name of another index. Then another process opens the index and asks about a picture and about all pixels.
-Anything but a typed error or the right answer is wrong: a crash, a hang, another error, another answer. Writes
-benchmarks/results/damage.md; exits with 1 if anything was wrong.
+Anything but a typed error or the right answer is wrong: a crash, a hang, another error, another answer. Writes a
+section of benchmarks/results/damage.md; exits with 1 if anything was wrong. benchmarks/damaged_sources.py writes the
+other one.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def main() -> None:
     page = as_markdown(found, arguments.flips)
     print(page)
     if not arguments.quiet:
-        (RESULTS / "damage.md").write_text(page)
+        write_section("Files of an index", page)
     sys.exit(any(outcome.startswith("WRONG") for _, _, outcome in found))
 
 
@@ -120,10 +121,19 @@ def answer(index: Path) -> str:
 def as_markdown(found: Counter[tuple[str, str, str]], flips: int) -> str:
     """The results page."""
     wrong = sum(count for (_, _, outcome), count in found.items() if outcome.startswith("WRONG"))
-    lines = ["# Damaged files", "", f"`python -m benchmarks.damage --flips {flips}` on {describe_machine()}."]
+    lines = [f"`python -m benchmarks.damage --flips {flips}` on {describe_machine()}."]
     lines += [f"{found.total()} cases, {wrong} wrong.", "", "| file | damage | outcome | cases |", "|---|---|---|---|"]
     lines += [f"| {file} | {damage} | {outcome} | {n} |" for (file, damage, outcome), n in sorted(found.items())]
     return "\n".join(lines) + "\n"
+
+
+def write_section(title: str, text: str) -> None:
+    """Write a section of the results page, and keep the others."""
+    page = RESULTS / "damage.md"
+    old = page.read_text().split("\n## ")[1:] if page.exists() else []
+    sections = dict(section.split("\n", 1) for section in old) | {title: f"\n{text.strip()}\n"}
+    body = "".join(f"\n## {name}\n{sections[name]}" for name in sorted(sections))
+    page.write_text(f"# Damaged files\n{body}")
 
 
 if __name__ == "__main__":

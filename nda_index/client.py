@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["AsyncClient", "Client"]
 
 TIMEOUT = 300.0  # seconds for an answer: several times the service's usual deadline, which the operator may raise
+
+_SENT = (b"\x89PNG", b"\xff\xd8", b"RIFF", b"GIF8", b"BM")  # how files begin that every service takes
 
 _ERRORS: dict[int, type[NdaIndexError]] = {
     400: ConfigError,
@@ -176,6 +179,8 @@ def _make_request(
         raise ConfigError("where is empty; give a condition, as \"license = 'CC0'\", or None")
     fields: dict[str, Any] = {name: str(value) for name, value in options.items() if value is not None}
     fields |= {"top": str(top), "timestep": [str(value) for value in question.timesteps]}
+    if question.region is not None:
+        fields["region"] = ",".join(map(str, question.region))
     if question.recipe is not None:  # its terms, since a name may mean other terms there
         fields["recipe"] = str(question.recipe)
     return {
@@ -186,19 +191,24 @@ def _make_request(
 
 
 def _read_file(image: Any) -> bytes:
-    """Return a picture as the bytes of an image file; a file's own bytes are sent unchanged."""
+    """Return a picture as the bytes of an image file; files that services take are sent unchanged."""
     try:
-        if isinstance(image, bytes | bytearray | memoryview):
-            return bytes(image)
-        if isinstance(image, str | PathLike):
-            return Path(image).read_bytes()
-        buffer = io.BytesIO()
-        open_upright(image).save(buffer, "PNG")
-        return buffer.getvalue()
-    except (OSError, TypeError, ValueError, AttributeError) as error:
-        raise ImageDecodeError(
-            f"{describe_input(image)} cannot be sent: {error}; give a path, bytes, PIL image or uint8 array [H, W, C]"
-        ) from error
+        if isinstance(image, bytes | bytearray | memoryview | str | PathLike):
+            data = Path(image).read_bytes() if isinstance(image, str | PathLike) else bytes(image)
+            if data.startswith(_SENT):
+                return data
+            with suppress(ImageDecodeError):  # what cannot be read here is refused there
+                return _as_png(image)
+            return data
+        return _as_png(image)
+    except OSError as error:
+        raise ImageDecodeError(f"{describe_input(image)} cannot be sent: {error}; check the path") from error
+
+
+def _as_png(image: Any) -> bytes:
+    buffer = io.BytesIO()
+    open_upright(image).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _check_name(identity: str) -> str:

@@ -28,6 +28,9 @@ line exits with; `OUTCOMES` has the codes of what is no error.
 
 from __future__ import annotations
 
+import errno
+
+INTERRUPTED = 130  # what the command line exits with after Ctrl-C, as a shell reports a process that it ended
 WAITING, FOREIGN = 10, 11
 OUTCOMES = {
     WAITING: "`compact` or `verify` found files that were compacted away but are there still.",
@@ -127,3 +130,26 @@ class MissingDependencyError(NdaIndexError, ImportError):
     """An optional package is needed and not installed."""
 
     exit_code = 7
+
+
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_DENIED_TEXTS = ("permission denied", "read-only file system", "operation not permitted", "os error 13")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_TEXTS = ("no space left", "disk quota exceeded", "os error 28")
+
+
+def find_remedy(error: BaseException, otherwise: str) -> str:
+    """Return what to do about an error of a file: its permissions or the room on its disk where it speaks of these.
+
+    Example:
+        >>> find_remedy(PermissionError(13, "Permission denied"), "restore it")
+        'check the permissions of the file and of the folders that it is in'
+        >>> find_remedy(OSError("it is cut short"), "restore it")
+        'restore it'
+    """
+    number, text = getattr(error, "errno", None), str(error).lower()
+    if number in _DENIED or any(words in text for words in _DENIED_TEXTS):
+        return "check the permissions of the file and of the folders that it is in"
+    if number in _FULL or any(words in text for words in _FULL_TEXTS):
+        return "the disk is full: make room or choose another folder"
+    return otherwise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
@@ -15,12 +16,14 @@ from nda_index.answer.attribution import Attribution
 from nda_index.answer.denoised import Denoised
 from nda_index.coarse.probe import DEFAULT_PROBES
 from nda_index.diffusion import NoiseSetting
-from nda_index.images import decode_image, open_upright
+from nda_index.images import crop_region, fit_pixels, read_upright
+from nda_index.indexing.missing import read_missing, warn_of_missing
 from nda_index.indexing.pipeline import build
 from nda_index.indexing.request import DEFAULT_MEMORY, DEFAULT_SCALES
 from nda_index.pictures.null import read_null as read_regions_null
 from nda_index.progress import Progress
 from nda_index.query.attribute import attribute, attribute_batch
+from nda_index.query.contents import Contents
 from nda_index.query.conversation import Collection
 from nda_index.query.denoise import denoise
 from nda_index.query.local import LocalShards
@@ -39,45 +42,24 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class Index:
+class Index(Contents):
     """An index on disk, read-only; get one from `open_index` or `build_index`.
 
-    Attributes:
-        path: its folder.
-        manifest: what it holds.
-        scales: its scales.
-        shape: (C, H, W) of its images.
+    `nda_index.query.contents.Contents` has its attributes and the look-ups of images, keys and metadata.
     """
 
     def __init__(self, path: Path, manifest: Manifest, null: Null, shards: Shards) -> None:
         """Put together by `open_index`."""
-        self.path = path
-        self.manifest = manifest
-        self.scales: tuple[Scale, ...] = manifest.config.scales
-        self.shape: tuple[int, int, int] = manifest.config.shape
-        self._present = np.concatenate(shards.present)
-        self._collection = Collection(
+        collection = Collection(
             shards=shards,
-            scales=self.scales,
+            scales=manifest.config.scales,
             null=null,
             regions_null=read_regions_null(path, manifest.files),
             probes=manifest.tuning.get("probes", DEFAULT_PROBES),
             candidates=manifest.tuning.get("candidates"),
             index_hash=manifest.index_hash,
         )
-
-    def __len__(self) -> int:
-        return int(self._present.sum())
-
-    @property
-    def image_ids(self) -> NDArray[np.int64]:
-        """Ids of its images, ascending: 0 to N-1 unless some were removed."""
-        return np.flatnonzero(self._present)
-
-    @property
-    def null_pictures(self) -> int:
-        """Number of unrelated pictures that verdicts are set against; 0: there are no verdicts."""
-        return len(self._collection.null.evidence)
+        super().__init__(path, manifest, collection)
 
     def __enter__(self) -> Index:
         return self
@@ -88,9 +70,6 @@ class Index:
     def close(self) -> None:
         """Let `compact` erase files that only this index still needs; no question may follow."""
         self._collection.shards.close()
-
-    def __repr__(self) -> str:
-        return f"<Index {str(self.path)!r}: {len(self):,} images {self.shape}, {len(self.scales)} scales>"
 
     def attribute(
         self,
@@ -108,16 +87,17 @@ class Index:
         per_image_topk: int | None = None,
         mirror: bool = False,
         where: str | None = None,
+        region: Sequence[int] | None = None,
         progress: Progress | None = None,
     ) -> Attribution:
         """Find the training images that a picture is made of (arXiv 2510.14269).
 
         Args:
-            image: PIL image, path, bytes of an image file, or uint8 array [H, W, C]. It is resized so that it covers
-                the index's image size, and cropped at its centre.
+            image: path, bytes of an image file, PIL image, array or tensor [H, W, C], [C, H, W] or [H, W]; floats by
+                `read_picture`. It is resized to cover the index's image size, and cropped at its centre.
             timestep: 0 to 999: how much noise the model sees, from fine detail to broad composition, at all scales of
                 the index. Several are averaged, each at the cost of one. None: as `recipe`; with `noise`, 100.
-            top: number of images in the answer; each costs its two maps.
+            top: number of images in the answer, all where there are fewer; each costs its two maps.
             recipe: the patches and timesteps that are compared: a name of `nda_index.recipe.RECIPES`, terms as text,
                 as "3@100 + 5@200", or a `Recipe`. Each term costs a pass, and one more for each further draw. None:
                 `timestep`, or where that is None too "models".
@@ -132,7 +112,8 @@ class Index:
             per_image_topk: for each query position only an image's K largest weights count. It costs several times
                 the time of a score without it.
             mirror: the mirror images of the training images count as part of them, at twice the cost.
-            where: SQL condition on the metadata columns: the posterior runs over these images only.
+            where: condition on the metadata columns (docs/columns.md): the posterior runs over these images only.
+            region: left, top, right, bottom in pixels of the picture: the question is about this part of it.
             progress: is called with (stage, done, total).
 
         Returns:
@@ -140,7 +121,7 @@ class Index:
 
         Raises:
             ConfigError: an option breaks a rule.
-            QueryError: `top` or `where` cannot be fulfilled.
+            QueryError: `where` is not a condition or finds no image; `top` is below 1.
             ImageDecodeError: the image cannot be read.
             CorruptIndexError: the index is damaged.
 
@@ -153,7 +134,8 @@ class Index:
         """
         query = self.query(
             image, timestep, top, recipe=recipe, noise=noise, seed=seed, draws=draws, temper=temper, mode=mode,
-            candidates=candidates, per_image_topk=per_image_topk, mirror=mirror, where=where, progress=progress,
+            candidates=candidates, per_image_topk=per_image_topk, mirror=mirror, where=where, region=region,
+            progress=progress,
         )  # fmt: skip
         return attribute(self._collection, query)
 
@@ -205,6 +187,7 @@ class Index:
         candidates: int | None = None,
         mirror: bool = False,
         where: str | None = None,
+        region: Sequence[int] | None = None,
         progress: Progress | None = None,
     ) -> Denoised:
         """Explain a picture by the collection: the posterior mean (Kamb and Ganguli, arXiv 2412.20292).
@@ -213,8 +196,8 @@ class Index:
         windows for the window of the query about the pixel: the weights that scores are sums of.
 
         Args:
-            image, timestep, recipe, noise, seed, draws, temper, mirror, where, progress: as for `attribute`. Several
-                timesteps and draws are averaged.
+            image, timestep, recipe, noise, seed, draws, temper, mirror, where, region, progress: as for `attribute`.
+                Several timesteps and draws are averaged.
             without: ids of images that take no part: the posterior is that of a collection without them.
             mode: "ann" averages over a shortlist, as if it were the whole collection; "exact" over all images.
             candidates: length of the shortlist, before `without` takes images from it. None: as `attribute`.
@@ -225,8 +208,7 @@ class Index:
         Raises:
             ConfigError: an option breaks a rule, or the index's strides leave pixels out.
             QueryError: `where` or `without` leaves no image, or `without` holds no ids of the index.
-            ImageDecodeError: the image cannot be read.
-            CorruptIndexError: the index is damaged.
+            ImageDecodeError, CorruptIndexError: as `attribute`.
 
         Example:
             >>> import numpy as np, tempfile, nda_index as nda
@@ -237,7 +219,7 @@ class Index:
         """
         question = as_question(
             timestep, recipe=recipe, noise=noise, seed=seed, draws=draws, temper=temper, mode=mode,
-            candidates=candidates, mirror=mirror, where=where,
+            candidates=candidates, mirror=mirror, where=where, region=region,
         )  # fmt: skip
         return denoise(self._collection, self._prepare(image, question, 1, progress), without)
 
@@ -253,14 +235,11 @@ class Index:
 
         Args:
             images: queries, each as for `attribute`.
-            timestep, progress, **options: as for `attribute`, but that `mode` is "exact" by default: every image is
-                scored. "ann" leaves 0 for images outside the shortlist.
+            timestep, progress, **options: as for `attribute`, and errors too; but `mode` is "exact" by default: every
+                image is scored. "ann" leaves 0 for images outside the shortlist.
 
         Returns:
             float64 [Q, N], columns by image id. Images outside `where`, and removed ones, have 0.
-
-        Raises:
-            As `attribute`.
 
         Example:
             >>> import numpy as np, tempfile, nda_index as nda
@@ -295,26 +274,20 @@ class Index:
 
         Returns:
             float64 [N], 0 for removed images. A term's only view counts double beside terms of several draws.
-
-        Raises:
-            As `attribute`.
         """
         question = as_question(timestep, recipe=recipe, noise=noise, seed=seed, draws=draws)
         return vote_collection(self._collection, self._prepare(image, question, 1, None), probes)
 
-    def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Read images as they were indexed, uint8 [n, C, H, W], or raise `CorruptIndexError`."""
-        return self._collection.pixels(image_ids)
-
-    def metadata_schema(self) -> pa.Schema:
-        """Return the names and types of the metadata columns, which `where` may name as it may "key"."""
-        return self._collection.shards.metadata_schema
+    def missing(self) -> pa.Table:
+        """List what the sources had and the index lacks: `key`, `reason`, `kind` ("unreadable" or "left out")."""
+        return read_missing(self.path, self.manifest)
 
     def _prepare(self, image: Any, question: Question, top: int, progress: Progress | None) -> Query:
         timer = StageTimer()
         with timer.stage("decode"):
-            picture = open_upright(image) if self.manifest.config.pictures else None
-            pixels = decode_image(picture or image, self.shape[1:], self.shape[0])
+            upright, region = read_upright(image, None).image, question.region
+            pixels = fit_pixels(crop_region(upright, region) if region else upright, self.shape[1:], self.shape[0])
+        picture = upright.convert("RGB") if self.manifest.config.pictures else None
         return Query(pixels, question, top, progress, timer.seconds["decode"], picture)
 
 
@@ -326,10 +299,13 @@ def build_index(
     channels: int = 3,
     scales: Sequence[Scale] = DEFAULT_SCALES,
     columns: Sequence[str] | None = None,
+    image_column: str | None = None,
+    split: str | None = None,
     max_failures: int | None = None,
     coarse_stride: int | None = None,
     memory: int = DEFAULT_MEMORY,
     pictures: bool | None = None,
+    value_range: str | tuple[float, float] | None = None,
     null: int | Sequence[Any] = DEFAULT_PICTURES,
     resume: bool = False,
     progress: Progress | None = None,
@@ -339,28 +315,32 @@ def build_index(
     Memory does not grow with their number. `estimate_build` says beforehand how long it takes and how large it becomes.
 
     Args:
-        source: a folder, Parquet file(s) with an image column, WebDataset .tar shard(s), .npz, or uint8 [N, H, W, C].
+        source: a folder; Parquet, WebDataset .tar or image file(s), .npz, .npy; an array [N, H, W, C]; or a list,
+            dataset or generator of images (docs/sources.md).
         path: folder to write the index to; it must not exist, or be empty, or have an interrupted build.
         image_size: side, or (height, width), that images are compared at: resized to cover it, cropped at the centre.
         channels: 3 for colour, 1 for grey.
         scales: patches that find the shortlist: by default 4, and 10 with downscale 2; a recipe may compare others.
-        columns: metadata columns of the source to keep; all by default.
+        columns: metadata columns of the source to keep; all by default. A warning names those that are kept under
+            another name, or not at all.
+        image_column: column of Parquet files that holds the images; found by default.
+        split: of a folder or glob of Parquet files, as "train" or "train+test"; needed where there are several.
         max_failures: images that may be unreadable before the build stops; by default 1%, and at least 10.
         coarse_stride: every how many pixels a patch is kept; by default such that 256 at most are, and fit the memory.
         memory: bytes that the coarse stage may take when the index is open: more keep more patches, more precisely.
         pictures: find regions of pictures at their own size too, at 50 KB each. None: where most sides are 128 or more.
+        value_range: black and white of floats: "0..1", "-1..1", "0..255", or two numbers. None: floats are refused.
         null: unrelated pictures that verdicts are set against; or how many of the collection's own. 0: no verdicts.
         resume: go on with an interrupted build of the same source and settings, instead of starting over.
         progress: is called with (stage, done, total).
 
     Returns:
-        The index, open.
+        The index, open; a warning where it lacks anything of the source, see `Index.missing`.
 
     Raises:
         ConfigError: an option breaks a rule, or the folder is taken.
         SourceError: the images cannot be read, there are none, or too many are broken.
-        StorageError: the disk is full or cannot be written; LockedError: another process builds there.
-        MissingDependencyError: FAISS is not installed.
+        StorageError, LockedError, MissingDependencyError: the disk is full, another process builds there, no FAISS.
 
     Example:
         >>> import numpy as np, tempfile
@@ -368,11 +348,14 @@ def build_index(
         >>> len(build_index(images, tempfile.mkdtemp() + "/noise.nda", image_size=16, scales=[Scale(5)]))
         20
     """
-    build(
+    summary = build(
         source, path, image_size=image_size, channels=channels, scales=scales, columns=columns,
-        max_failures=max_failures, coarse_stride=coarse_stride, memory=memory, pictures=pictures, null=null,
-        resume=resume, progress=progress,
+        image_column=image_column, split=split, max_failures=max_failures, coarse_stride=coarse_stride, memory=memory,
+        pictures=pictures, value_range=value_range, null=null, resume=resume, progress=progress,
     )  # fmt: skip
+    if summary.notes:
+        warnings.warn("; ".join(summary.notes), stacklevel=2)
+    warn_of_missing(summary.failures, summary.left_out, summary.missing)
     return open_index(path)
 
 
@@ -387,8 +370,7 @@ def open_index(path: str | PathLike[str], device: str = "auto") -> Index:
         The index. It goes on answering from what it opened, whatever is added or removed meanwhile.
 
     Raises:
-        NotAnIndexError: the folder is not an index.
-        VersionError: a newer nda_index wrote it.
+        NotAnIndexError, VersionError: the folder is not an index, or a newer nda_index wrote it.
         CorruptIndexError, MismatchError: it is damaged.
         ConfigError: an unknown device, or "cuda" where there is none.
     """

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
 
@@ -37,9 +38,13 @@ def progress_bars(messages: Console) -> Iterator[Progress]:
     """Make a progress callback that shows a bar for each stage; it shows nothing where the console is not a terminal.
 
     Example:
+        >>> from rich.console import Console
         >>> with progress_bars(Console(stderr=True)) as report:
         ...     report("build", 1, 2)
     """
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn  # they take a while
+    from rich.progress import Progress as Bars
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -39,6 +39,7 @@ class Options(TypedDict, total=False):
     per_image_topk: int | None
     mirror: bool
     where: str | None
+    region: Sequence[int] | None
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Question:
     per_image_topk: int | None = None
     mirror: bool = False
     where: str | None = None
+    region: tuple[int, int, int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.recipe is None and not self.timesteps:
@@ -79,6 +81,8 @@ class Question:
             raise ConfigError(f"mode is {self.mode!r}; it must be 'ann' or 'exact'")
         if self.candidates is not None and self.candidates < 1:
             raise ConfigError(f"candidates is {self.candidates}; it must be 1 or more, or None")
+        if self.region is not None:
+            _check_region(self.region)
 
     @property
     def posterior(self) -> PosteriorSettings:
@@ -114,7 +118,8 @@ class Question:
             settings |= {} if self.noise == "none" else {"seed": self.seed}
             settings |= {"draws": self.draws} if self.noise == "average" else {}
         settings |= {"mirror": self.mirror, "candidates": self.candidates}
-        return settings | {"per_image_topk": self.per_image_topk, "where": self.where}
+        settings |= {"per_image_topk": self.per_image_topk, "where": self.where}
+        return settings | ({} if self.region is None else {"region": list(self.region)})
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Question:
@@ -127,6 +132,8 @@ class Question:
         """
         names = ("mode", "candidates", "per_image_topk", "mirror", "where")
         options = {name: settings[name] for name in names} | {"seed": settings.get("seed", 0)}
+        if settings.get("region") is not None:
+            options["region"] = tuple(settings["region"])
         if "recipe" in settings:
             recipe = replace(parse_recipe(settings["recipe"]), name=settings["recipe_name"])
             return cls(recipe=recipe, **options)
@@ -156,7 +163,33 @@ def as_question(timestep: int | Sequence[int] | None = None, **options: Unpack[O
         timestep, recipe = (DEFAULT_TIMESTEP, None) if _sets_noise(plain) else (None, DEFAULT)
     one = isinstance(timestep, int | np.integer | float | str)
     timesteps = () if timestep is None else (timestep,) if one else tuple(timestep)  # type: ignore[arg-type]
+    if isinstance(plain.get("region"), Sequence | np.ndarray):
+        plain["region"] = tuple(map(_plain, plain["region"]))
     return Question(tuple(map(_plain, timesteps)), None if recipe is None else as_recipe(recipe), **plain)
+
+
+def parse_region(text: str | None) -> tuple[int, ...] | None:
+    """Read a region as it is written on the command line; None where there is none.
+
+    Example:
+        >>> parse_region("0, 20, 300, 400")
+        (0, 20, 300, 400)
+    """
+    try:
+        return None if text is None else tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(
+            f"region is {text!r}; it must be left,top,right,bottom in whole pixels, as 0,0,200,100"
+        ) from error
+
+
+def _check_region(region: Any) -> None:
+    edges = region if isinstance(region, tuple) and len(region) == 4 else ()
+    whole = [edge for edge in edges if isinstance(edge, int) and not isinstance(edge, bool)]
+    if len(whole) < 4 or not (0 <= whole[0] < whole[2] and 0 <= whole[1] < whole[3]):
+        raise ConfigError(
+            f"region is {region!r}; it must be left, top, right, bottom in whole pixels, as (0, 0, 200, 100)"
+        )
 
 
 def _sets_noise(options: Mapping[str, Any]) -> bool:
@@ -179,7 +212,8 @@ class Query:
         top: number of images in the answer.
         progress: is called with (stage, done, total). What it raises ends this query, and no other of a batch.
         decode_seconds: what it took to read the picture.
-        picture: RGB at its own size, where the index can find regions of it.
+        picture: RGB at its own size, where the index can find regions of it; the whole one, also where the question is
+            about a region.
     """
 
     pixels: NDArray[np.uint8]
@@ -188,3 +222,7 @@ class Query:
     progress: Progress | None = None
     decode_seconds: float = 0.0
     picture: Image.Image | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.top, bool) or not isinstance(self.top, int | np.integer):
+            raise ConfigError(f"top is {self.top!r}; it must be a whole number of images")

@@ -18,7 +18,7 @@ from PIL import Image
 
 import nda_index as nda
 from nda_index.answer.arrow import answer_bytes
-from nda_index.client import AsyncClient, Client
+from nda_index.client import AsyncClient, Client, _read_file
 from nda_index.question import Question
 from nda_index.recipe import Recipe, parse_recipe
 from tests.conftest import encoded
@@ -108,7 +108,7 @@ def test_errors_are_those_of_the_index(
         client.attribute(collage, **options)
 
 
-@pytest.mark.parametrize("mode", ["CMYK", "F", "L", "RGBA", "turned"])
+@pytest.mark.parametrize("mode", ["CMYK", "I;16", "L", "RGBA", "turned"])
 def test_pictures_of_every_kind_are_compared_as_the_index_does(
     url: str, index: nda.Index, collage: NDArray[np.uint8], mode: str
 ) -> None:
@@ -119,7 +119,8 @@ def test_pictures_of_every_kind_are_compared_as_the_index_does(
         picture.transpose(Image.Transpose.ROTATE_90).save(buffer, "PNG", exif=exif)
         picture = Image.open(io.BytesIO(buffer.getvalue()))
     else:
-        picture = picture.convert("L").convert("F") if mode == "F" else picture.convert(mode)
+        deep = np.asarray(picture.convert("L")).astype(np.uint16) * 257
+        picture = Image.fromarray(deep) if mode == "I;16" else picture.convert(mode)
     with Client(url) as client:
         np.testing.assert_array_equal(client.attribute(picture, top=1).query, index.attribute(picture, top=1).query)
 
@@ -132,6 +133,20 @@ def test_unreadable_pictures_and_absent_services_are_reported(url: str, tmp_path
     with Client("http://127.0.0.1:9") as client, pytest.raises(nda.ServiceError, match="cannot be reached") as none:
         client.index()
     assert (none.value.status, none.value.retry_after) == (0, None)
+
+
+def test_files_that_services_do_not_take_are_sent_as_png(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
+    for kind in ("TIFF", "PPM", "PNG", "GIF"):
+        path = tmp_path / f"a.{kind.lower()}"
+        Image.fromarray(pixels).save(path)
+        for given in (path, path.read_bytes()):
+            sent = _read_file(given)
+            assert (sent == path.read_bytes()) == (kind in ("PNG", "GIF"))
+            if kind != "GIF":
+                np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(sent))), pixels)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(_read_file(pixels.transpose(2, 0, 1))))), pixels)
+    assert _read_file(b"text") == b"text"
 
 
 def test_a_busy_service_says_when_to_try_again() -> None:
@@ -172,9 +187,10 @@ def test_every_option_of_a_question_is_sent() -> None:
         for field in fields(Question):
             name = "timestep" if field.name == "timesteps" else field.name
             value = "7@90" if name == "recipe" else 1 if field.default in ((), None) else field.default
+            value, text = ((0, 1, 20, 30), "0,1,20,30") if name == "region" else (value, str(value))
             with pytest.raises(nda.ServiceError):
                 client.attribute(b"picture", **{name: value})  # type: ignore[arg-type]
-            assert f'name="{name}"\r\n\r\n{value}\r\n'.encode() in sent[-1]
+            assert f'name="{name}"\r\n\r\n{text}\r\n'.encode() in sent[-1]
         with pytest.raises(nda.ServiceError):
             client.attribute(b"picture", recipe=parse_recipe("3@50(draws=2)"))
         assert b'name="recipe"\r\n\r\n3@50(draws=2)\r\n' in sent[-1]

@@ -151,6 +151,15 @@ def test_where_restricts_the_softmax_itself(index: nda.Index, pictures: NDArray[
     assert set(np.flatnonzero(scores)) <= set(dogs)
 
 
+def test_an_answer_has_all_images_where_there_are_fewer_than_asked_for(
+    index: nda.Index, pictures: NDArray[np.uint8]
+) -> None:
+    for mode in ("exact", "ann"):
+        answer = index.attribute(pictures[3], timestep=100, top=500, where="label = 'dog' AND year = 2002", mode=mode)
+        assert (len(answer), answer.collection) == (33, 33)
+        assert set(answer.image_ids.tolist()) == {i for i in range(200, 300) if i % 3 == 1}
+
+
 def test_mirror_finds_a_mirrored_picture(index: nda.Index, pictures: NDArray[np.uint8]) -> None:
     mirrored = np.ascontiguousarray(pictures[200][:, ::-1])
     plain = index.attribute(mirrored, timestep=50, top=1, candidates=20)
@@ -216,17 +225,18 @@ def test_a_batch_has_an_answer_or_an_error_for_each_query(index: nda.Index, pict
         ({"timestep": 1000}, nda.ConfigError, "timestep is 1000"),
         ({"timestep": []}, nda.ConfigError, "timestep is empty"),
         ({"timestep": 1.5}, nda.ConfigError, "timestep is 1.5"),
-        ({"top": 0}, nda.QueryError, "top is 0; the index has 300"),
-        ({"top": 301}, nda.QueryError, "from 1 to 300"),
+        ({"top": 0}, nda.QueryError, "top is 0; it must be 1 or more"),
+        ({"top": 2.5}, nda.ConfigError, "top is 2.5; it must be a whole number"),
+        ({"top": True}, nda.ConfigError, "top is True; it must be a whole number"),
         ({"top": 10, "candidates": 9}, nda.QueryError, "candidates is 9; it must be at least top"),
         ({"candidates": 0}, nda.ConfigError, "candidates is 0"),
         ({"mode": "fast"}, nda.ConfigError, "mode is 'fast'"),
         ({"noise": "loud"}, nda.ConfigError, "noise is 'loud'"),
         ({"per_image_topk": 0}, nda.ConfigError, "per_image_topk is 0"),
-        ({"where": "colour = 1"}, nda.QueryError, "on the columns key, label, year"),
-        ({"where": "label ="}, nda.QueryError, "must be an SQL condition"),
+        ({"where": "colour = 1"}, nda.QueryError, "not a column; there are key, label, year"),
+        ({"where": "label ="}, nda.QueryError, "at character 8, 'its end' does not fit 'label'"),
         ({"where": "year > 3000"}, nda.QueryError, "which no image fulfils"),
-        ({"where": "label = 'dog'", "top": 150}, nda.QueryError, "where leaves 100 images"),
+        ({"where": "year > 2000; year < 2002"}, nda.QueryError, "at character 12, '; year"),
     ],
 )
 def test_wrong_questions_are_refused(

@@ -13,7 +13,7 @@ from nda_index import client, cluster, exact
 # Not scipy: numba imports it where it is installed.
 OPTIONAL = (
     "faiss", "ray", "fastapi", "starlette", "uvicorn", "httpx", "prometheus_client", "diffusers", "triton",
-    "matplotlib", "skimage",
+    "matplotlib", "skimage", "pillow_heif",
 )  # fmt: skip
 
 
@@ -24,7 +24,7 @@ EXPORTED = {
         ImageDecodeError Index IndexFormatError LockedError MismatchError MissingDependencyError NdaIndexError
         NotAnIndexError QueryError Scale ServiceError ShardLostError SourceError StorageError Trial Tuning
         Verdict VersionError __version__ add_images build_index compact estimate_build exact open_index
-        read_answer remove_images tune
+        read_answer read_picture remove_images tune
     """,
     exact: "Masses image_masses image_scores merge_log_totals",
     client: "AsyncClient Client",
@@ -60,7 +60,7 @@ def test_exported_names_are_those_promised_and_sorted(module: ModuleType) -> Non
 
 def test_every_public_name_of_the_package_is_exported() -> None:
     rooms = {name for name, value in vars(nda_index).items() if getattr(value, "__name__", "") == f"nda_index.{name}"}
-    public = {name for name in vars(nda_index) if not name.startswith("_")} - rooms
+    public = {name for name in dir(nda_index) if not name.startswith("_")} - rooms
     assert public | {"__version__", "exact"} == set(nda_index.__all__)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import nda_index as nda
 from nda_index.exact.views import total_score
-from nda_index.question import Question, as_question
+from nda_index.question import Question, as_question, parse_region
 from nda_index.recipe import DEFAULT, parse_recipe
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (3, 6, 5), np.uint8)
@@ -86,3 +86,23 @@ def test_numbers_of_numpy_ask_what_those_of_python_do(kind: Any) -> None:
 def test_what_is_no_question_is_refused(timestep: Any, options: Any, message: str) -> None:
     with pytest.raises(nda.ConfigError, match=message):
         as_question(timestep, **options)
+
+
+@pytest.mark.parametrize(
+    "region",
+    [(0, 0, 10), (0, 0, 0, 10), (5, 0, 4, 10), (-1, 0, 4, 10), (0.0, 0.0, 9.0, 9.0), (0, 0, True, 9), 7, "0123"],
+)
+def test_a_region_is_four_edges_in_order(region: Any) -> None:
+    with pytest.raises(nda.ConfigError, match="left, top, right, bottom in whole pixels"):
+        as_question(region=region)
+
+
+def test_a_region_of_any_sequence_is_kept_in_the_settings() -> None:
+    several: tuple[Any, ...] = ([1, 2, 30, 40], np.array([1, 2, 30, 40]))
+    for region in several:
+        question = as_question(region=region)
+        assert question.region == (1, 2, 30, 40) == tuple(question.as_settings()["region"])
+        assert Question.from_settings(question.as_settings()) == question
+    assert "region" not in as_question().as_settings()
+    with pytest.raises(nda.ConfigError, match="left,top,right,bottom"):
+        parse_region("1,2,x,4")

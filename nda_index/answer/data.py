@@ -9,10 +9,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from nda_index.answer.notebook import show_table
 from nda_index.answer.region import Region, choose_leading
 from nda_index.errors import QueryError
 from nda_index.scales import Scale
 from nda_index.trust.verdict import Verdict, judge
+
+SHOWN = 10  # images of an answer that a notebook shows
 
 
 @dataclass(frozen=True, repr=False)
@@ -96,6 +99,16 @@ class AnswerData:
     def __repr__(self) -> str:
         best = ", ".join(f"{key} {share:.1%}" for key, share in zip(self.keys[:3], self.shares[:3], strict=True))
         return f"<Attribution of {len(self)} images: {best}{', ...' if len(self) > 3 else ''}>"
+
+    def _repr_html_(self) -> str:
+        """Show the best images in a notebook."""
+        rows = [
+            (rank + 1, self.image_ids[rank], self.keys[rank], format_share(self.shares[rank]))
+            for rank in range(min(SHOWN, len(self)))
+        ]
+        of = f"the first {SHOWN} of {len(self)} images" if len(self) > SHOWN else f"{len(self)} images"
+        title = f"Attribution: {of}; {self.scored:,} of {self.collection:,} were scored exactly"
+        return show_table(title, ("rank", "image", "key", "share"), rows)
 
     @property
     def group_shares(self) -> NDArray[np.float64]:

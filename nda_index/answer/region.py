@@ -153,6 +153,16 @@ def format_box(box: Box) -> str:
     return f"({left}, {top})-({right}, {bottom})"
 
 
+def move_box(box: Box, right: int, down: int) -> Box:
+    """Move a box by pixels to the right and down.
+
+    Example:
+        >>> move_box((0, 0, 10, 10), 5, 2)
+        (5, 2, 15, 12)
+    """
+    return box[0] + right, box[1] + down, box[2] + right, box[3] + down
+
+
 def choose_leading(regions: Sequence[Region]) -> tuple[Region, ...]:
     """Choose the regions that an answer is about: the strong ones, or where none is strong the first `LIKELY`."""
     return tuple(region for region in regions if region.strong) or tuple(regions[:LIKELY])

@@ -19,12 +19,10 @@ from nda_index.cli.indexes import (
 )
 from nda_index.cli.output import messages, print_error
 from nda_index.cli.questions import denoise_command, query_command
-from nda_index.errors import OUTCOMES, NdaIndexError
+from nda_index.errors import INTERRUPTED, OUTCOMES, NdaIndexError, StorageError, find_remedy
 from nda_index.evaluate.commands import evaluate
 from nda_index.serve.commands import serve, token
 from nda_index.version import __version__
-
-INTERRUPTED = 130  # as a shell reports a process that Ctrl-C ended
 
 
 def main() -> None:
@@ -34,6 +32,9 @@ def main() -> None:
     except NdaIndexError as error:
         print_error(error)
         sys.exit(error.exit_code)
+    except PermissionError as error:  # of a file that no room of the package speaks of
+        print_error(StorageError(f"{error.filename!r}: {error.strerror}; {find_remedy(error, '')}"))
+        sys.exit(StorageError.exit_code)
     except KeyboardInterrupt:
         messages.print("interrupted")
         sys.exit(INTERRUPTED)

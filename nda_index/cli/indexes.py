@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nda_index.cli.output import (
     Json,
+    ValueRangeText,
     console,
     messages,
     print_build,
@@ -16,61 +17,72 @@ from nda_index.cli.output import (
     print_estimate,
     print_findings,
     print_manifest,
+    print_missing,
+    print_removal,
     print_tuning,
     print_waiting,
 )
 from nda_index.errors import WAITING
-from nda_index.evaluate.tuning import tune
-from nda_index.index import open_index
-from nda_index.indexing.addition import add_images
-from nda_index.indexing.compaction import compact
-from nda_index.indexing.pipeline import BuildSummary, build
-from nda_index.indexing.removal import remove_images
-from nda_index.indexing.request import DEFAULT_MEMORY, DEFAULT_SCALES, PHOTOGRAPH, estimate_build
 from nda_index.progress import progress_bars
-from nda_index.recipe import DEFAULT
-from nda_index.scales import parse_scale
-from nda_index.store.manifest import read_manifest
-from nda_index.store.state import look
-from nda_index.store.verify import judge_findings, verify
-from nda_index.trust.null import DEFAULT_PICTURES
+
+if TYPE_CHECKING:
+    from nda_index.indexing.pipeline import BuildSummary
+
+# Commands import what they need when they run, so that help comes at once; these are the defaults of what they call.
+MEMORY_MIB = 3 << 10
+NULL = 199
+PHOTOGRAPH = 128
+RECIPE = "models"
 
 IndexFolder = Annotated[Path, typer.Argument(help="Index folder.")]
+ImageSize = Annotated[
+    int, typer.Option(help="Side in pixels at which images are compared. Time and disk grow with its square.")
+]
+ImageColumn = Annotated[
+    str | None, typer.Option(help="Column of Parquet files that holds the images; found by default.")
+]
+Split = Annotated[
+    str | None, typer.Option(help="Of a folder of Parquet files: train, test, train+test. Needed where it has several.")
+]
+Pictures = Annotated[
+    bool | None,
+    typer.Option(
+        "--pictures/--no-pictures",
+        help="Find regions of pictures at their own size too, at 50 KB each. By default, where most images have "
+        f"sides of {PHOTOGRAPH} pixels or more.",
+    ),
+]
 MaxFailures = Annotated[
     int | None, typer.Option(help="Unreadable images allowed; 1% by default. Each leaves a gap in the collection.")
 ]
 
 
 def build_command(
-    source: Annotated[str, typer.Argument(help="Folder, Parquet file(s), WebDataset .tar shard(s) or .npz.")],
+    source: Annotated[
+        str, typer.Argument(help="Folder, Parquet or image file(s), WebDataset .tar shard(s), .npz or .npy.")
+    ],
     index: Annotated[Path, typer.Argument(help="Folder to write the index to, such as my.nda.")],
-    image_size: Annotated[
-        int, typer.Option(help="Side in pixels at which images are compared. Time and disk grow with its square.")
-    ] = 32,
+    image_size: ImageSize = 32,
     scale: Annotated[
         list[str] | None,
         typer.Option(help="PATCH, PATCH/DOWNSCALE or PATCH/DOWNSCALE*WEIGHT; may be repeated. Each costs a pass."),
     ] = None,
     grey: Annotated[bool, typer.Option("--grey", help="Compare in grey: one channel. A third of the pixels.")] = False,
     column: Annotated[list[str] | None, typer.Option(help="Metadata column to keep, on disk; may be repeated.")] = None,
+    image_column: ImageColumn = None,
+    split: Split = None,
     max_failures: MaxFailures = None,
     coarse_stride: Annotated[
         int | None, typer.Option(help="Every how many pixels a patch is indexed. More is smaller and finds less.")
     ] = None,
     memory_mib: Annotated[
         int, typer.Option(help="Memory for the coarse stage of the open index. Less finds less.")
-    ] = DEFAULT_MEMORY >> 20,
-    pictures: Annotated[
-        bool | None,
-        typer.Option(
-            "--pictures/--no-pictures",
-            help="Find regions of pictures at their own size too, at 50 KB each. By default, where most images have "
-            f"sides of {PHOTOGRAPH} pixels or more.",
-        ),
-    ] = None,
+    ] = MEMORY_MIB,
+    pictures: Pictures = None,
+    value_range: ValueRangeText = None,
     null: Annotated[
         int, typer.Option(help="Pictures that verdicts are set against; 0: no verdicts. More take longer to build.")
-    ] = DEFAULT_PICTURES,
+    ] = NULL,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted build.")] = False,
     ray: Annotated[
         str | None, typer.Option(help="Build on the Ray cluster at this address; auto: this machine's.")
@@ -91,16 +103,16 @@ def build_command(
 
       nda-index build 'laion/*.parquet' laion.nda --dry-run
     """
+    from nda_index.indexing.pipeline import build
+    from nda_index.indexing.request import DEFAULT_SCALES, estimate_build
+    from nda_index.scales import parse_scale
+
     options: dict[str, Any] = {
-        "image_size": image_size,
-        "channels": 1 if grey else 3,
-        "scales": [parse_scale(text) for text in scale] if scale else DEFAULT_SCALES,
-        "columns": column,
-        "max_failures": max_failures,
-        "coarse_stride": coarse_stride,
-        "memory": memory_mib << 20,
-        "pictures": pictures,
-    }
+        "image_size": image_size, "channels": 1 if grey else 3, "columns": column, "max_failures": max_failures,
+        "scales": [parse_scale(text) for text in scale] if scale else DEFAULT_SCALES, "memory": memory_mib << 20,
+        "coarse_stride": coarse_stride, "pictures": pictures, "image_column": image_column, "split": split,
+        "value_range": value_range,
+    }  # fmt: skip
     if dry_run:
         print_estimate(estimate_build(source, null=null, **options), as_json)
         return
@@ -121,8 +133,14 @@ def _build_on_ray(source: str, index: Path, **options: Any) -> BuildSummary:
 
 def add_command(
     index: IndexFolder,
-    source: Annotated[str, typer.Argument(help="Images, as for build, with the metadata columns of the index.")],
+    source: Annotated[str, typer.Argument(help="Images, as for build; metadata columns that they lack are null.")],
+    image_column: ImageColumn = None,
+    split: Split = None,
     max_failures: MaxFailures = None,
+    value_range: ValueRangeText = None,
+    allow_duplicates: Annotated[
+        bool, typer.Option("--allow-duplicates", help="Add images again that the index has by key and pixels.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Add images to an index. Whoever has it open goes on without them.
@@ -131,18 +149,24 @@ def add_command(
 
       nda-index add photos.nda new-photos/
     """
+    from nda_index.indexing.addition import add_images
+
     with progress_bars(messages) as report:
-        summary = add_images(index, source, max_failures=max_failures, progress=report)
+        summary = add_images(
+            index, source, max_failures=max_failures, allow_duplicates=allow_duplicates, image_column=image_column,
+            split=split, value_range=value_range, progress=report,
+        )  # fmt: skip
     print_edit(index, summary, as_json, f"Added {summary.changed:,} images")
-    if summary.failures and not as_json:
-        console.print(f"{summary.failures:,} images could not be read; the index's failures files list them.")
+    if not as_json:
+        print_missing(summary.failures, summary.left_out, summary.missing)
 
 
 def remove_command(
     index: IndexFolder,
     image_id: Annotated[list[int] | None, typer.Option(help="Id of an image; may be repeated.")] = None,
     key: Annotated[list[str] | None, typer.Option(help="Key of an image; may be repeated.")] = None,
-    where: Annotated[str | None, typer.Option(help="SQL condition on the metadata.")] = None,
+    where: Annotated[str | None, typer.Option(help="Condition on the metadata, as for query.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed; remove nothing.")] = False,
     as_json: Json = False,
 ) -> None:
     """Remove images: they are never returned again. `compact` erases their bytes.
@@ -151,10 +175,12 @@ def remove_command(
 
       nda-index remove photos.nda --key holiday/0042.jpg
 
-      nda-index remove photos.nda --where "artist = 'A. Painter'"
+      nda-index remove photos.nda --where "artist = 'A. Painter'" --dry-run
     """
-    summary = remove_images(index, image_ids=image_id or [], keys=key or [], where=where)
-    print_edit(index, summary, as_json, f"Removed {summary.changed:,} images")
+    from nda_index.indexing.removal import remove_images
+
+    summary = remove_images(index, image_ids=image_id or [], keys=key or [], where=where, dry_run=dry_run)
+    print_removal(index, summary, as_json)
 
 
 def compact_command(
@@ -173,6 +199,7 @@ def compact_command(
 
       nda-index compact photos.nda && nda-index verify photos.nda
     """
+    from nda_index.indexing.compaction import compact
     from nda_index.serve.results import drop_stale_answers
 
     with progress_bars(messages) as report:
@@ -194,7 +221,7 @@ def tune_command(
     timestep: Annotated[
         int | None, typer.Option(help="Of the questions, in place of a recipe. The setting is measured for it alone.")
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help=f"Of the questions; {DEFAULT.name} by default.")] = None,
+    recipe: Annotated[str | None, typer.Option(help=f"Of the questions; {RECIPE} by default.")] = None,
     queries: Annotated[
         int, typer.Option(help="Number of questions. More measure better; each scores the whole collection once.")
     ] = 8,
@@ -208,6 +235,10 @@ def tune_command(
 
       nda-index tune photos.nda --seconds 0.5
     """
+    from nda_index.evaluate.tuning import tune
+    from nda_index.index import open_index
+    from nda_index.store.manifest import read_manifest
+
     with progress_bars(messages) as report:
         tuning = tune(
             open_index(index), recall=recall, seconds=seconds, timestep=timestep, recipe=recipe, queries=queries,
@@ -223,6 +254,9 @@ def info_command(index: IndexFolder, as_json: Json = False) -> None:
 
       nda-index info photos.nda
     """
+    from nda_index.store.manifest import read_manifest
+    from nda_index.store.state import look
+
     print_manifest(index, read_manifest(index), look(index), as_json)
 
 
@@ -236,6 +270,8 @@ def verify_command(index: IndexFolder, as_json: Json = False) -> None:
 
       nda-index verify photos.nda
     """
+    from nda_index.store.verify import judge_findings, verify
+
     with progress_bars(messages) as report:
         findings = verify(index, report)
     print_findings(index, findings, as_json)

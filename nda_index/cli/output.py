@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,22 +14,28 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from nda_index.answer.attribution import Attribution
-from nda_index.answer.forms import strict_json
-from nda_index.answer.region import say_no_region_is_strong
 from nda_index.errors import NdaIndexError
-from nda_index.evaluate.tuning import Trial, Tuning, summarize_tuning
-from nda_index.indexing.edits import EditSummary
-from nda_index.indexing.estimate import Estimate
-from nda_index.indexing.pipeline import BuildSummary
-from nda_index.query.many import Summary
-from nda_index.store.manifest import Manifest
-from nda_index.store.state import State
-from nda_index.store.verify import Finding
+
+if TYPE_CHECKING:
+    from nda_index.answer.attribution import Attribution
+    from nda_index.evaluate.tuning import Trial, Tuning
+    from nda_index.indexing.edits import EditSummary
+    from nda_index.indexing.estimate import Estimate
+    from nda_index.indexing.pipeline import BuildSummary
+    from nda_index.indexing.removal import RemovalSummary
+    from nda_index.query.many import Summary
+    from nda_index.store.manifest import Manifest
+    from nda_index.store.state import State
+    from nda_index.store.verify import Finding
 
 console = Console()
 messages = Console(stderr=True)
+LISTED = 20  # images that a removal names
 
+ValueRangeText = Annotated[
+    str | None,
+    typer.Option(help="What is black and what is white in pictures of floats: 0..1, -1..1 or 0..255. Else refused."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -40,6 +46,8 @@ def print_error(error: NdaIndexError) -> None:
 
 def print_json(values: dict[str, Any]) -> None:
     """Print values as JSON that any parser reads."""
+    from nda_index.answer.forms import strict_json
+
     print(strict_json(values))
 
 
@@ -56,12 +64,26 @@ def print_build(index: Path, summary: BuildSummary, as_json: bool) -> None:
     if summary.resumed:
         messages.print(f"Went on with an interrupted build that had read {summary.resumed:,} images.")
     console.print(f"Indexed {summary.images:,} images in {escape(str(index))}.")
-    if summary.failures:
-        console.print(f"{summary.failures:,} images could not be read; they are listed in failures.parquet.")
     for name, description in summary.scales.items():
         console.print(f"  {name}: {description}")
     if summary.pictures:
         console.print("  regions of pictures can be found, at their own size")
+    print_notes(summary.notes)
+    print_missing(summary.failures, summary.left_out, summary.missing)
+
+
+def print_missing(failures: int, left_out: int, first: Sequence[tuple[str, str]]) -> None:
+    """Print what of a source is not in the index: the first with their reasons, and last how many there are."""
+    from nda_index.indexing.missing import count_missing
+
+    if not first:
+        return
+    for key, reason in first:
+        console.print(f"  {escape(key)}: {escape(reason)}", highlight=False, soft_wrap=True)
+    rest = failures + left_out - len(first)
+    if rest:
+        console.print(f"  and {rest:,} more")
+    console.print(f"{count_missing(failures, left_out)}; failures.parquet lists all, with reasons.", soft_wrap=True)
 
 
 def print_estimate(estimate: Estimate, as_json: bool) -> None:
@@ -80,6 +102,7 @@ def print_estimate(estimate: Estimate, as_json: bool) -> None:
     for name, description in estimate.scales.items():
         table.add_row(f"scale {name}", description)
     console.print(table)
+    print_notes(estimate.notes)
 
 
 def print_edit(index: Path, summary: EditSummary, as_json: bool, change: str) -> None:
@@ -88,6 +111,26 @@ def print_edit(index: Path, summary: EditSummary, as_json: bool, change: str) ->
         print_json({"index": str(index), **asdict(summary)})
     else:
         console.print(f"{change}; {escape(str(index))} has {summary.images:,} now.")
+        print_notes(summary.notes)
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """Print what was changed or left out of a source."""
+    for note in notes:
+        console.print(f"  {escape(note)}", highlight=False)
+
+
+def print_removal(index: Path, summary: RemovalSummary, as_json: bool) -> None:
+    """Print which images were removed, or would be."""
+    if not as_json:
+        for image_id, key in zip(summary.image_ids[:LISTED], summary.keys[:LISTED], strict=True):
+            console.print(f"  image {image_id}: {escape(key)}", highlight=False)
+        if summary.changed > LISTED:
+            console.print(f"  and {summary.changed - LISTED:,} more; --json lists all")
+        for key, count in list(summary.found.items())[:LISTED]:
+            console.print(f"{count:,} images have the key {escape(repr(key))}.", highlight=False)
+    verb = "Would remove" if summary.dry_run else "Removed"
+    print_edit(index, summary, as_json, f"{verb} {summary.changed:,} images")
 
 
 def print_manifest(index: Path, manifest: Manifest, state: State, as_json: bool) -> None:
@@ -115,6 +158,8 @@ def print_manifest(index: Path, manifest: Manifest, state: State, as_json: bool)
     height, width = config.image_size
     table = Table(show_header=False, box=None)
     table.add_row("images", f"{counts['images'] - counts['removed']:,} ({counts['failures']:,} unreadable)")
+    if counts.get("left_out"):
+        table.add_row("left out", f"{counts['left_out']:,} other things of the sources; failures.parquet lists them")
     if counts["removed"]:
         table.add_row("removed", f"{counts['removed']:,}; their bytes are here until nda-index compact")
     table.add_row("image size", f"{height} x {width}, {config.channels} channels")
@@ -125,8 +170,12 @@ def print_manifest(index: Path, manifest: Manifest, state: State, as_json: bool)
             f"patch {scale.patch}, downscale {scale.downscale}, weight {scale.weight}; "
             f"{coarse.patches_per_image} patches an image, {coarse.codec} codes",
         )
-    if config.pictures:
-        table.add_row("regions", "of pictures can be found, at their own size")
+    regions = "of pictures can be found, at their own size"
+    if not config.pictures:
+        regions = "none; for parts of pictures, build again from the files, with --pictures"
+    table.add_row("regions", regions)
+    from nda_index.evaluate.tuning import summarize_tuning
+
     table.add_row("tuning", summarize_tuning(manifest.tuning) if manifest.tuning else "none; see nda-index tune")
     for sentence in state.describe():
         table.add_row("state", escape(sentence))
@@ -163,6 +212,8 @@ def print_tuning(index: Path, tuning: Tuning, written: dict[str, Any], as_json: 
     if as_json:
         print_json({"index": str(index), **asdict(tuning)})
         return
+    from nda_index.evaluate.tuning import summarize_tuning
+
     table = Table("probes", "candidates", "recall@100", "mass", "seconds")
     for trial in tuning.trials:
         mark = "[bold]" if trial == tuning.chosen else ""
@@ -203,6 +254,8 @@ def print_answer(answer: Attribution) -> None:
 
 def _print_regions(answer: Attribution) -> None:
     """Print the strong regions, or that there are none, and what the shares below them are of."""
+    from nda_index.answer.region import say_no_region_is_strong
+
     strong = [region.tell() for region in answer.regions if region.strong]
     for sentence in strong or [say_no_region_is_strong(answer.regions)]:
         console.print(escape(sentence), highlight=False)

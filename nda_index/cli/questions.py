@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from nda_index.answer.attribution import Attribution
-from nda_index.answer.denoised import DENOISED_FORMS, Denoised
-from nda_index.answer.forms import FORMS
-from nda_index.cli.output import Json, console, messages, print_answer, print_json, print_table
-from nda_index.errors import ConfigError
-from nda_index.index import Index, open_index
+from nda_index.cli.output import Json, ValueRangeText, console, messages, print_answer, print_json, print_table
+from nda_index.errors import ConfigError, ImageDecodeError
 from nda_index.progress import Progress, progress_bars
-from nda_index.query.many import ask_many
-from nda_index.question import Question, as_question
-from nda_index.recipe import DEFAULT, RECIPES
-from nda_index.sources import open_source
-from nda_index.store.files import ending_of
 from nda_index.version import __version__
 
+if TYPE_CHECKING:
+    from nda_index.answer.attribution import Attribution
+    from nda_index.answer.denoised import Denoised
+    from nda_index.index import Index
+    from nda_index.question import Query
+
+# Commands import what they need when they run, so that help comes at once; defaults are those of `Index.attribute`.
 DEFAULT_TOP = 10
+RECIPES = ("models", "pieces", "published")
 
 IndexFolder = Annotated[Path, typer.Argument(help="Index folder.")]
 Picture = Annotated[Path, typer.Argument(help="The picture to explain.")]
@@ -39,16 +38,24 @@ RecipeText = Annotated[
     typer.Option(
         "--recipe",
         help=f"Which patches are compared under which noise: {', '.join(RECIPES)}, or terms PATCH@TIMESTEP, as "
-        f"'3@100 + 5@200(draws=2)'. Each term and draw costs a pass. {DEFAULT.name} by default.",
+        f"'3@100 + 5@200(draws=2)'. Each term and draw costs a pass. {RECIPES[0]} by default.",
     ),
+]
+Candidates = Annotated[
+    int | None,
+    typer.Option(help="Length of the shortlist; chosen by default. More miss less; each costs an exact score."),
 ]
 Mirror = Annotated[bool, typer.Option("--mirror", help="Mirror images belong to the collection too. Twice the time.")]
 Where = Annotated[
     str | None,
-    typer.Option(help="SQL condition on the metadata, as \"license = 'CC0'\". Costs a scan of the metadata."),
+    typer.Option(help="Condition on the metadata, as \"license = 'CC0'\". Costs a scan of the metadata."),
 ]
 Ray = Annotated[
     str | None, typer.Option(help="Open the shards on the Ray cluster at this address; auto: this machine's.")
+]
+RegionText = Annotated[
+    str | None,
+    typer.Option("--region", metavar="L,T,R,B", help="Ask about this part: left, top, right, bottom in its pixels."),
 ]
 Save = Annotated[list[Path] | None, typer.Option(help="Write .html, .png, .json, .parquet or .arrow; may be repeated.")]
 TableFile = Annotated[
@@ -73,26 +80,25 @@ def query_command(
     top: Annotated[int, typer.Option(help="Number of images in the answer. Each costs its heat maps.")] = DEFAULT_TOP,
     noise: Annotated[
         str, typer.Option(help="none, draw (one, as published) or average, which costs a pass for each draw.")
-    ] = Question.noise,
-    seed: Annotated[int, typer.Option(help="Number of the noise draw. Costs nothing.")] = Question.seed,
+    ] = "none",
+    seed: Annotated[int, typer.Option(help="Number of the noise draw. Costs nothing.")] = 0,
     draws: Annotated[
         int, typer.Option(help="Number of draws with --noise average. More are steadier; each costs a pass.")
-    ] = Question.draws,
+    ] = 8,
     temper: Annotated[
         float, typer.Option(help="Divides the logits: above 1 is broader, with a longer shortlist.")
-    ] = Question.temper,
+    ] = 1.0,
     mode: Annotated[
         str, typer.Option(help="ann: score a shortlist; exact: score every image, in time that grows with them.")
-    ] = Question.mode,
-    candidates: Annotated[
-        int | None,
-        typer.Option(help="Length of the shortlist; chosen by default. More miss less; each costs an exact score."),
-    ] = Question.candidates,
+    ] = "ann",
+    candidates: Candidates = None,
     per_image_topk: Annotated[
         int | None, typer.Option(help="Only the K largest weights of an image count. Several times slower.")
-    ] = Question.per_image_topk,
-    mirror: Mirror = Question.mirror,
-    where: Where = Question.where,
+    ] = None,
+    mirror: Mirror = False,
+    where: Where = None,
+    region: RegionText = None,
+    value_range: ValueRangeText = None,
     ray: Ray = None,
     save: Save = None,
     explain: Explain = False,
@@ -109,6 +115,8 @@ def query_command(
 
       nda-index query photos.nda pictures/ --table found.csv
     """
+    from nda_index.question import parse_region
+
     files = _check_files(save or [], explain, per_image_topk, table)
     with progress_bars(messages) as report:
         report("open", 0, 1)
@@ -116,14 +124,15 @@ def query_command(
         report("open", 1, 1)
         options: dict[str, Any] = {
             "recipe": recipe, "noise": noise, "seed": seed, "draws": draws, "temper": temper, "mode": mode,
-            "candidates": candidates, "mirror": mirror, "where": where,
+            "candidates": candidates, "mirror": mirror, "where": where, "region": parse_region(region),
         }  # fmt: skip
         if table is not None or image.is_dir():
             options["per_image_topk"] = per_image_topk
-            return _ask_many(opened, image, table, timestep, options, report, as_json)
+            return _ask_many(opened, image, table, timestep, value_range, options, report, as_json)
         options["progress"] = report
-        answer = opened.attribute(image, timestep, top, per_image_topk=per_image_topk, **options)
-        explained = _explain(opened, image, timestep, answer, options) if explain else []
+        picture = _read_floats(image, value_range)
+        answer = opened.attribute(picture, timestep, top, per_image_topk=per_image_topk, **options)
+        explained = _explain(opened, picture, timestep, answer, options) if explain else []
     for path, form in files.items():
         answer.save(path, explained=explained if form == "html" else ())
     if as_json:
@@ -139,24 +148,35 @@ def _ask_many(
     source: Path,
     table: Path | None,
     timestep: list[int] | None,
+    value_range: str | None,
     options: dict[str, Any],
     report: Progress,
     as_json: bool,
 ) -> None:
     """Ask about every picture of a source, write a table, and print what became of it."""
+    from nda_index.query.many import ask_many
+    from nda_index.question import as_question
+    from nda_index.sources import Unreadable, open_source
+
     if table is None:
         raise ConfigError(f"{str(source)!r} is a folder; give one picture, or --table FILE to ask about all of them")
-    if source.is_dir() or source.suffix.lower() in (".parquet", ".tar", ".npz"):
-        opened = open_source(source)
+    if source.is_dir() or source.suffix.lower() in (".parquet", ".tar", ".npz", ".npy"):
+        opened = open_source(source, value_range=value_range)
         questions: Iterable[tuple[str, Any]] = ((raw.key, raw.data) for raw in opened.read())
         count = opened.count
     else:
         questions, count = [(source.name, source)], 1
+
+    def prepare(picture: Any) -> Query:
+        if isinstance(picture, Unreadable):
+            raise ImageDecodeError(picture.reason)
+        return index.query(_read_floats(picture, value_range), timestep, 1, **options)
+
     settings = as_question(timestep, **options).as_settings() | {"index_hash": index.manifest.index_hash}
     settings |= {"source": str(source), "version": __version__}
     asked = ask_many(
-        questions, table, settings, lambda picture: index.query(picture, timestep, 1, **options),
-        index.attribute_batch, lambda done: report("questions", done, count),
+        questions, table, settings, prepare, index.attribute_batch,
+        lambda done: report("questions", done, count),
     )  # fmt: skip
     print_table(table, asked, as_json)
 
@@ -172,9 +192,10 @@ def denoise_command(
     ] = 0,
     mode: Annotated[
         str, typer.Option(help="ann: average over a shortlist; exact: over every image, in time that grows with them.")
-    ] = Question.mode,
-    mirror: Mirror = Question.mirror,
-    where: Where = Question.where,
+    ] = "ann",
+    mirror: Mirror = False,
+    where: Where = None,
+    value_range: ValueRangeText = None,
     ray: Ray = None,
     as_json: Json = False,
 ) -> None:
@@ -186,14 +207,18 @@ def denoise_command(
 
       nda-index denoise photos.nda picture.png --without-top 5 -o without.png
     """
+    from nda_index.answer.denoised import DENOISED_FORMS
+    from nda_index.store.files import ending_of
+
     ending_of(output, DENOISED_FORMS)
     options: dict[str, Any] = {"recipe": recipe, "mode": mode, "mirror": mirror, "where": where}
     with progress_bars(messages) as report:
         opened = _open(index, ray)
+        picture = _read_floats(image, value_range)
         if without_top:
-            answer = opened.attribute(image, timestep, without_top, **options)
+            answer = opened.attribute(picture, timestep, without_top, **options)
             options |= {"without": answer.image_ids, "candidates": _enough_candidates(answer, without_top)}
-        mean = opened.denoise(image, timestep, progress=report, **options)
+        mean = opened.denoise(picture, timestep, progress=report, **options)
     mean.save(output)
     if as_json:
         print_json({"picture": str(output), **mean.to_dict()})
@@ -204,8 +229,17 @@ def denoise_command(
     )
 
 
+def _read_floats(picture: Any, value_range: str | None) -> Any:
+    """Read a picture by the range of its floats, where one is stated; the picture itself otherwise."""
+    from nda_index.images import read_picture
+
+    return picture if value_range is None else read_picture(picture, value_range=value_range)
+
+
 def _open(index: Path, ray: str | None) -> Index:
     if ray is None:
+        from nda_index.index import open_index
+
         return open_index(index)
     from nda_index.cluster.shards import open_cluster  # Ray is optional
 
@@ -214,6 +248,9 @@ def _open(index: Path, ray: str | None) -> Index:
 
 def _check_files(save: list[Path], explain: bool, per_image_topk: int | None, table: Path | None) -> dict[Path, str]:
     """Return the forms of the files that are to be written; `ConfigError` for those that cannot be."""
+    from nda_index.answer.forms import FORMS
+    from nda_index.store.files import ending_of
+
     files = {path: ending_of(path, FORMS) for path in save}
     if table is not None and (files or explain):
         raise ConfigError("--table is given with --save or --explain, which are for one picture; leave these out")
@@ -227,7 +264,7 @@ def _check_files(save: list[Path], explain: bool, per_image_topk: int | None, ta
 
 
 def _explain(
-    index: Index, image: Path, timestep: list[int] | None, answer: Attribution, options: dict[str, Any]
+    index: Index, image: Any, timestep: list[int] | None, answer: Attribution, options: dict[str, Any]
 ) -> list[Denoised]:
     """Return the picture as the collection explains it, and without the images of the answer, if any are left."""
     left_out = ((), answer.image_ids) if answer.collection > len(answer) else ((),)

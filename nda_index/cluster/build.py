@@ -22,7 +22,8 @@ from nda_index.errors import ConfigError, ShardLostError
 from nda_index.index import Index
 from nda_index.indexing.ingest import ingest_images
 from nda_index.indexing.journal import begin, read_journal
-from nda_index.indexing.pipeline import BuildSummary, finish_build, train_missing
+from nda_index.indexing.missing import SHOWN, read_missing
+from nda_index.indexing.pipeline import FILES, BuildSummary, finish_build, train_missing
 from nda_index.indexing.plan import describe_plan
 from nda_index.indexing.request import Request, check_request
 from nda_index.pictures.catalogue import FEATURE, FOLDER
@@ -31,6 +32,7 @@ from nda_index.pictures.null import write_null as write_regions_null
 from nda_index.progress import Progress, quiet, report_to
 from nda_index.query.shard import Shard
 from nda_index.sources import Source
+from nda_index.sources.fingerprint import fingerprint_source
 from nda_index.store.corpus import Corpus
 from nda_index.store.files import writing
 from nda_index.store.folder import BUILDING, MANIFEST, SHARDS
@@ -75,8 +77,8 @@ def build_shards(
         address: of the cluster, as `ray.init` takes it.
         null: number of the collection's own pictures that verdicts are set against.
         progress: is called with (stage, done, total).
-        options: `image_size`, `channels`, `scales`, `columns`, `max_failures`, `coarse_stride` and `memory` as for
-            `build_index`.
+        options: `image_size`, `channels`, `scales`, `columns`, `max_failures`, `coarse_stride`, `memory`,
+            `image_column`, `split` and `value_range` as for `build_index`.
 
     Returns:
         What was built.
@@ -84,6 +86,7 @@ def build_shards(
     Raises:
         As `build_index`; ShardLostError: a task failed again and again.
     """
+    _check_source(source)
     report = progress or quiet
     request, folder = check_request(source, **options), Path(path)
     if not 1 <= shards <= request.opened.count:
@@ -94,7 +97,8 @@ def build_shards(
     with write_lock(folder, "a build") as note:
         report = report_to(report, note)
         interrupted = (folder / BUILDING).exists()
-        journal, _ = begin(folder, {**request.settings, "shards": shards}, resume=True)
+        settings = {**request.settings, "shards": shards, FILES: fingerprint_source(request.opened)}
+        journal, _ = begin(folder, settings, resume=True)
         cuts = np.linspace(0, request.opened.count, shards + 1).astype(int).tolist()
         parts = [
             _Part(source, options, str(folder / f"{SHARDS}/{number:05d}"), range(first, last))
@@ -107,10 +111,11 @@ def build_shards(
         for plan in plans:
             journal = train_missing(folder, images, plan, journal, report)
         encode = [task(_encode_shard).remote(part, sum(counts), str(folder)) for part in parts]
-        failures = _wait_for_all(ray, encode, lambda done: report("encode", done, shards))
+        missing = _wait_for_all(ray, encode, lambda done: report("encode", done, shards))
+        failures, left_out, first = _sum_missing(missing)
         manifest = Manifest(
             config=request.config(plans),
-            counts={"images": sum(counts), "removed": 0, "failures": sum(failures)},
+            counts={"images": sum(counts), "removed": 0, "failures": failures, "left_out": left_out},
             files={},
             table={},
             features=["shards"],
@@ -129,7 +134,24 @@ def build_shards(
         commit(folder, replace(manifest, features=features, files=hash_files(folder, journal.files)))
     scales = {plan.scale.name: describe_plan(plan, sum(counts)) for plan in plans}
     resumed = sum(counts) if interrupted else 0
-    return BuildSummary(sum(counts), sum(failures), scales, False, resumed, request.pictures)
+    return BuildSummary(
+        sum(counts), failures, scales, False, resumed, request.pictures, request.opened.notes, left_out, first
+    )
+
+
+def _sum_missing(
+    parts: Sequence[tuple[int, int, list[tuple[str, str]]]],
+) -> tuple[int, int, tuple[tuple[str, str], ...]]:
+    first = tuple(one for _, _, some in parts for one in some)[:SHOWN]
+    return sum(failures for failures, _, _ in parts), sum(left_out for _, left_out, _ in parts), first
+
+
+def _check_source(source: Source) -> None:
+    if not isinstance(source, str | PathLike | np.ndarray | list | tuple):
+        raise ConfigError(
+            f"the source is of type {type(source).__name__}, which other machines cannot read; give a folder or files "
+            f"that all see, or build on one machine with build_index"
+        )
 
 
 @dataclass(frozen=True)
@@ -181,15 +203,21 @@ def _read_shard(part: _Part) -> int:
         return ingest_images(path, request, journal, quiet).images
 
 
-def _encode_shard(part: _Part, images: int, trained: str) -> int:
-    """Encode a part that was read, with the cells of all; the number of images that could not be read."""
+def _encode_shard(part: _Part, images: int, trained: str) -> tuple[int, int, list[tuple[str, str]]]:
+    """Encode a part that was read, with the cells of all; how much of it is missing, and the first of that."""
     path, request = Path(part.folder), part.request()
     with write_lock(path, "a build", WAIT):
         if (path / MANIFEST).exists():
-            return int(read_manifest(path).counts["failures"])
+            return _count_missing(path, read_manifest(path))
         journal, _ = begin(path, request.settings, resume=True)
         manifest = finish_build(path, request, journal, request.plans(images), 0, quiet, Path(trained))
-        return int(manifest.counts["failures"])
+        return _count_missing(path, manifest)
+
+
+def _count_missing(path: Path, manifest: Manifest) -> tuple[int, int, list[tuple[str, str]]]:
+    first = read_missing(path, manifest).slice(0, SHOWN).to_pylist()
+    counts = manifest.counts
+    return counts["failures"], counts.get("left_out", 0), [(row["key"], row["reason"]) for row in first]
 
 
 def _pixels_of_shard(folder: str, shape: tuple[int, int, int], ids: NDArray[np.int64]) -> NDArray[np.uint8]:

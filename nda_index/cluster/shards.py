@@ -116,6 +116,14 @@ class ShardActor:
         """Read the pixels of some images."""
         return self._shard.corpus.pixels(image_ids)
 
+    def rows(self, image_ids: NDArray[np.int64]) -> pa.Table:
+        """Read the key and the metadata of some images."""
+        return self._shard.rows(image_ids)
+
+    def with_keys(self, keys: Sequence[str]) -> NDArray[np.int64]:
+        """Find the images that have one of these keys."""
+        return self._shard.corpus.with_keys(keys)
+
 
 class RayShards:
     """Shards in actors; `nda_index.query.protocol.Shards` has the attributes."""
@@ -158,14 +166,17 @@ class RayShards:
 
     def pixels(self, shard: int, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Read the pixels of a shard's images, uint8 [n, C, H, W]."""
-        if shard in self._lost:
-            raise self._error(shard, "it was lost before")
-
-        def read() -> Any:
-            return self.actors[shard].pixels.remote(image_ids)
-
-        pixels: NDArray[np.uint8] = self.wait(shard, read(), read)
+        pixels: NDArray[np.uint8] = self._read(shard, "pixels", image_ids)
         return pixels
+
+    def rows(self, shard: int, image_ids: NDArray[np.int64]) -> pa.Table:
+        """Read the key and the metadata of a shard's images."""
+        return self._read(shard, "rows", image_ids)
+
+    def with_keys(self, shard: int, keys: Sequence[str]) -> NDArray[np.int64]:
+        """Find the images of a shard that have one of these keys: ids there, ascending."""
+        image_ids: NDArray[np.int64] = self._read(shard, "with_keys", list(keys))
+        return image_ids
 
     def regions(self, picture: Image.Image, where: str | None, null: Floats) -> FoundRegions:
         """Find regions on this machine, which opens the windows of all shards at the first call."""
@@ -204,6 +215,15 @@ class RayShards:
             pending = again()
         self._lost.add(shard)
         raise self._error(shard, str(reason).splitlines()[0]) from reason
+
+    def _read(self, shard: int, what: str, argument: Any) -> Any:
+        if shard in self._lost:
+            raise self._error(shard, "it was lost before")
+
+        def read() -> Any:
+            return getattr(self.actors[shard], what).remote(argument)
+
+        return self.wait(shard, read(), read)
 
     def _error(self, shard: int, reason: str) -> ShardLostError:
         return ShardLostError(

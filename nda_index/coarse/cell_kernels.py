@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from nda_index.exact.compiling import compile_kernel
 from nda_index.exact.simd import LANES, fma, load, splat, store
 
 NOTHING = -1e30  # the logarithm of no mass
@@ -73,8 +75,8 @@ def compile_loop(in_order: bool = False, parallel: bool = False) -> Callable[[Fu
     """Compile a function with Numba: `in_order` where it calls `exp2`, `parallel` where it has a `prange`."""
     # `exp2` rounds by adding and taking away a large number, which sums in any order would undo.
     fastmath = {"nnan", "nsz", "contract", "arcp"} if in_order else True
-    options: dict[str, Any] = {"fastmath": fastmath, "nogil": True, "cache": True, "error_model": "numpy"}
-    return cast("Callable[[Function], Function]", numba.njit(parallel=parallel, **options))
+    options: dict[str, Any] = {"fastmath": fastmath, "nogil": True, "error_model": "numpy"}
+    return partial(compile_kernel, parallel=parallel, **options)
 
 
 @compile_loop(parallel=True)

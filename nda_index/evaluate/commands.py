@@ -9,15 +9,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from nda_index.diffusion import NoiseSetting
 from nda_index.errors import ConfigError
-from nda_index.evaluate.comparison import BASELINES, as_markdown, baseline_rows, posterior_rows
-from nda_index.evaluate.methods import recipe_scores
-from nda_index.evaluate.study import read_study
-from nda_index.indexing.request import DEFAULT_SCALES
-from nda_index.question import Question
-from nda_index.recipe import RECIPES
-from nda_index.scales import parse_scale
 
 
 def evaluate(
@@ -28,15 +20,11 @@ def evaluate(
     scale: Annotated[
         list[str] | None, typer.Option(help="Patch size, as 7 or 14/2; may be repeated. Each costs a pass.")
     ] = None,
-    noise: Annotated[
-        str, typer.Option(help="none, draw (one) or average, which costs a pass for each draw.")
-    ] = Question.noise,
-    draws: Annotated[
-        int, typer.Option(help="Draws of the average. More are steadier; each costs a pass.")
-    ] = Question.draws,
+    noise: Annotated[str, typer.Option(help="none, draw (one) or average, which costs a pass for each draw.")] = "none",
+    draws: Annotated[int, typer.Option(help="Draws of the average. More are steadier; each costs a pass.")] = 8,
     temper: Annotated[
         float, typer.Option(help="Divides the logits: above 1 the posterior is broader. Costs nothing.")
-    ] = Question.temper,
+    ] = 1.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Measure how well scores predict models that were trained on parts of a collection (linear datamodeling score).
@@ -48,6 +36,14 @@ def evaluate(
 
       nda-index evaluate study.npz --timestep 50 --timestep 100
     """
+    from nda_index.diffusion import NoiseSetting  # these take a while, and help does not wait for them
+    from nda_index.evaluate.comparison import BASELINES, as_markdown, baseline_rows, posterior_rows
+    from nda_index.evaluate.methods import recipe_scores
+    from nda_index.evaluate.study import read_study
+    from nda_index.indexing.request import DEFAULT_SCALES
+    from nda_index.recipe import RECIPES
+    from nda_index.scales import parse_scale
+
     if noise not in get_args(NoiseSetting):
         raise ConfigError(f"noise is {noise!r}; it must be one of {', '.join(map(repr, get_args(NoiseSetting)))}")
     scales = [parse_scale(text) for text in scale] if scale else list(DEFAULT_SCALES)

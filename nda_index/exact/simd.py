@@ -13,23 +13,21 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from math import factorial, log
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
-import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
-LANES = 16
+from nda_index.exact.compiling import Kernel, compile_kernel
 
-Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+LANES = 16
 
 # Sums keep their order, which "reassoc" would change: `exp2` rounds by adding and taking away a large number.
 _OPTIONS: dict[str, Any] = {
     "fastmath": {"nnan", "nsz", "contract", "arcp"},
     "nogil": True,
-    "cache": True,
     "error_model": "numpy",
 }
 _UNCOUNTED: dict[str, Any] = {**_OPTIONS, "_nrt": False}  # Numba's own name for it; no release documents another
@@ -41,17 +39,17 @@ def kernel(function: Kernel) -> Kernel:
     It counts no references to its arrays, which its caller holds. Counting takes up to a third of the time of a
     function that is called often: each count is an atomic operation.
     """
-    return cast(Kernel, numba.njit(**_UNCOUNTED)(function))
+    return compile_kernel(function, **_UNCOUNTED)
 
 
 def allocating_kernel(function: Kernel) -> Kernel:
     """Compile a function that makes arrays."""
-    return cast(Kernel, numba.njit(**_OPTIONS)(function))
+    return compile_kernel(function, **_OPTIONS)
 
 
 def parallel_kernel(function: Kernel) -> Kernel:
     """Compile a function whose `numba.prange` loops share the cores."""
-    return cast(Kernel, numba.njit(parallel=True, **_OPTIONS)(function))
+    return compile_kernel(function, parallel=True, **_OPTIONS)
 
 
 def _intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:

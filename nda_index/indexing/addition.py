@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from nda_index.coarse.ivf import ID_BYTES
 from nda_index.coarse.storage import segment_name
@@ -16,18 +17,27 @@ from nda_index.errors import ConfigError, SourceError
 from nda_index.indexing import plan
 from nda_index.indexing.edits import EditSummary, OpenedIndex, commit_edit, next_segment, open_for_edit
 from nda_index.indexing.encoding import encode_segment
-from nda_index.indexing.ingest import read_checked, write_failures
+from nda_index.indexing.ingest import read_checked
+from nda_index.indexing.missing import list_first, write_failures
 from nda_index.indexing.plan import images_per_segment
 from nda_index.indexing.request import Request, check_request
 from nda_index.pictures import catalogue
 from nda_index.progress import Progress, quiet
 from nda_index.scales import Scale
 from nda_index.sources import Failure, Source
-from nda_index.store.corpus import Corpus, append_images, as_rows
+from nda_index.store.corpus import Corpus, append_images, as_rows, short_digests
 
 
 def add_images(
-    path: str | PathLike[str], source: Source, *, max_failures: int | None = None, progress: Progress | None = None
+    path: str | PathLike[str],
+    source: Source,
+    *,
+    image_column: str | None = None,
+    split: str | None = None,
+    max_failures: int | None = None,
+    value_range: str | tuple[float, float] | None = None,
+    allow_duplicates: bool = False,
+    progress: Progress | None = None,
 ) -> EditSummary:
     """Add images to an index. Their ids follow those that are there.
 
@@ -36,16 +46,18 @@ def add_images(
 
     Args:
         path: of the index.
-        source: as for `build_index`. It must have the metadata columns of the index; it may have more.
-        max_failures: as for `build_index`.
+        source: as for `build_index`. Where it lacks a metadata column of the index, the new images have null there;
+            columns that the index lacks are left out. The summary's notes name both.
+        image_column, split, max_failures, value_range: as for `build_index`.
+        allow_duplicates: also add images that are there already, with the same key and the same pixels.
         progress: is called with (stage, done, total).
 
     Returns:
         How many were added.
 
     Raises:
-        SourceError: the images cannot be read, there are none, or too many are broken.
-        ConfigError: a metadata column is missing, or has another type.
+        SourceError: the images cannot be read, there are none, too many are broken, or they were added before.
+        ConfigError: a metadata column has a type that does not fit.
         LockedError: another process writes to the index. StorageError: the disk is full.
         NotAnIndexError, VersionError, CorruptIndexError: as `open_index`.
 
@@ -67,49 +79,98 @@ def add_images(
             image_size=config.image_size,
             channels=config.channels,
             scales=opened.scales,
-            columns=opened.corpus.metadata_columns,
+            image_column=image_column,
+            split=split,
             max_failures=max_failures,
+            value_range=value_range,
             pictures=config.pictures,
         )
         request = _match_columns(request, opened)
-        table, failures = _append(opened, request, report)
+        table, failures, left_out = _append(opened, request, allow_duplicates, report)
         corpus = Corpus(opened.folder, request.shape, table)
         for scale in opened.scales:
             _encode(opened, corpus, scale, report)
         if config.pictures:
-            added = np.arange(opened.corpus.count, corpus.count)
+            ids = np.arange(opened.corpus.count, corpus.count)
             number = catalogue.next_segment([*opened.manifest.files, *opened.manifest.obsolete])
-            catalogue.write_segment(opened.folder, catalogue.segment_name(number), corpus, added, int(added[0]))
-        if failures:
-            write_failures(opened.folder / f"failures-{corpus.count:010d}.parquet", failures)
+            catalogue.write_segment(opened.folder, catalogue.segment_name(number), corpus, ids, int(ids[0]))
+        if failures or left_out:
+            write_failures(opened.folder / f"failures-{corpus.count:010d}.parquet", failures, left_out)
         counts = dict(opened.manifest.counts)
         counts["images"], counts["failures"] = corpus.count, counts["failures"] + len(failures)
+        counts["left_out"] = counts.get("left_out", 0) + len(left_out)
         commit_edit(opened, replace(opened.manifest, table=table, counts=counts))
-        return EditSummary(corpus.count - len(opened.removed), corpus.count - opened.corpus.count, len(failures))
+        added = corpus.count - opened.corpus.count
+        return EditSummary(
+            corpus.count - len(opened.removed), added, len(failures), notes=request.opened.notes,
+            left_out=len(left_out), missing=list_first(failures, left_out),
+        )  # fmt: skip
 
 
 def _match_columns(request: Request, opened: OpenedIndex) -> Request:
-    """Put a request's metadata columns into the order of the index's table."""
-    there = opened.corpus.schema
-    for field in request.opened.schema:
-        if field.type != there.field(field.name).type:
+    """Put a request's metadata columns into the order and types of the index's table, and say what that changes."""
+    given, there = request.opened.schema, opened.corpus.metadata_schema
+    for field in there:
+        if field.name in given.names and not _fits(given.field(field.name).type, field.type):
             raise ConfigError(
-                f"the metadata column {field.name!r} has type {field.type}, in the index it has type "
-                f"{there.field(field.name).type}; convert it first"
+                f"the metadata column {field.name!r} has type {given.field(field.name).type}, in the index it has type "
+                f"{field.type}; convert it first"
             )
-    schema = pa.schema([there.field(name) for name in opened.corpus.metadata_columns])
-    return replace(request, opened=replace(request.opened, schema=schema))
+    missing = [name for name in there.names if name not in given.names]
+    extra = [name for name in given.names if name not in there.names]
+    notes = (
+        *request.opened.notes,
+        *(f"the source has no column {name!r}; the new images have null there" for name in missing),
+        *(f"the column {name!r} is left out, since the index has none" for name in extra),
+    )
+    return replace(request, opened=replace(request.opened, schema=there, notes=notes))
 
 
-def _append(opened: OpenedIndex, request: Request, report: Progress) -> tuple[dict[str, Any], list[Failure]]:
-    """Append the source's images to the table; the version that has them, and what could not be read."""
+def _fits(given: pa.DataType, there: pa.DataType) -> bool:
+    """Tell whether values of a type can be kept in a column of another; a value that cannot is a failure."""
+    same = (pa.types.is_integer, pa.types.is_floating, pa.types.is_timestamp, pa.types.is_decimal, _is_text)
+    whole = pa.types.is_integer(given) and pa.types.is_floating(there)
+    return bool(whole or given == there or pa.types.is_null(given) or any(fit(given) and fit(there) for fit in same))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _check_new(opened: OpenedIndex, rows: pa.Table, there: NDArray[np.uint64]) -> None:
+    """Raise `SourceError` where rows have the key and the pixels of an image of the index."""
+    hashes = short_digests(rows["sha256"].combine_chunks())
+    places = np.flatnonzero(np.isin(hashes, there))
+    if not len(places):
+        return
+    some = rows.select(["key", "sha256"]).take(pa.array(places)).to_pylist()
+    known = opened.corpus.digests_of({row["key"] for row in some}, opened.removed)
+    again = [row["key"] for row in some if row["sha256"] in known.get(row["key"], ())]
+    if again:
+        raise SourceError(
+            f"{len(again)} of {rows.num_rows} images are in the index already with the same key and pixels, the first "
+            f"is {again[0]!r}; nothing is added, leave them out, or add them once more with allow_duplicates "
+            f"(--allow-duplicates)"
+        )
+
+
+def _append(
+    opened: OpenedIndex, request: Request, allow_duplicates: bool, report: Progress
+) -> tuple[dict[str, Any], list[Failure], list[Failure]]:
+    """Append the source's images to the table; the version that has them, what could not be read, and what else is
+    left out."""
+    there = None if allow_duplicates else opened.corpus.digests(opened.removed)
     rows: list[pa.Table] = []
     failures: list[Failure] = []
+    left_out = list(request.opened.left_out)
     table, count, start = opened.manifest.table, opened.corpus.count, opened.corpus.count
     for batch in read_checked(request):
         failures += batch.failures
+        left_out += batch.left_out
         if len(batch.images):
             rows.append(as_rows(batch, count, opened.corpus.schema))
+            if there is not None:
+                _check_new(opened, rows[-1], there)
             count += len(batch.images)
         if sum(part.nbytes for part in rows) >= plan.CHUNK_BYTES:
             table, rows = append_images(opened.folder, table["name"], rows), []
@@ -121,7 +182,7 @@ def _append(opened: OpenedIndex, request: Request, report: Progress) -> tuple[di
             f"none of the {request.opened.count} images could be read; the first: {failures[0].key}: "
             f"{failures[0].reason}"
         )
-    return table, failures
+    return table, failures, left_out
 
 
 def _encode(opened: OpenedIndex, corpus: Corpus, scale: Scale, report: Progress) -> None:

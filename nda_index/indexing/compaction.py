@@ -55,7 +55,7 @@ def compact(path: str | PathLike[str], *, wait: float = 0.0, progress: Progress 
         >>> nda.build_index(images, path, image_size=16, scales=[nda.Scale(5)], null=0).close()
         >>> _ = nda.remove_images(path, image_ids=[7])
         >>> nda.compact(path)
-        EditSummary(images=19, changed=1, failures=0, waiting=0, readers=())
+        EditSummary(images=19, changed=1, failures=0, waiting=0, readers=(), notes=(), left_out=0, missing=())
     """
     report = progress or quiet
     images, changed = _rewrite(path, report)

@@ -38,6 +38,9 @@ class EditSummary:
         failures: images that could not be read.
         waiting: files that hold erased images still, because readers are open.
         readers: who these are: process, host, and since when it reads.
+        notes: what was changed or left out of a source's columns.
+        left_out: what else of a source is not in the index.
+        missing: key and reason of the first of what could not be read or was left out.
     """
 
     images: int
@@ -45,6 +48,9 @@ class EditSummary:
     failures: int = 0
     waiting: int = 0
     readers: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    left_out: int = 0
+    missing: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,16 +83,21 @@ def open_for_edit(path: str | PathLike[str], doing: str = "an edit") -> Iterator
     """
     folder = Path(path)
     manifest = read_manifest(folder)  # raises where there is no index, before a lock is put there
-    if manifest.shards:
-        raise ConfigError(
-            f"the index {str(folder)!r} is in shards, each an index of its own; change one of them, such as "
-            f"{str(folder / manifest.shards[-1])!r}"
-        )
+    check_not_sharded(folder, manifest)
     with write_lock(folder, doing):
         manifest = read_manifest(folder)
         sweep(folder, {*manifest.files, *manifest.obsolete})
         corpus = Corpus(folder, manifest.config.shape, manifest.table)
         yield OpenedIndex(folder, manifest, corpus, read_removed(folder, manifest))
+
+
+def check_not_sharded(folder: Path, manifest: Manifest) -> None:
+    """Raise `ConfigError` where an index is in shards: its images are changed there."""
+    if manifest.shards:
+        raise ConfigError(
+            f"the index {str(folder)!r} is in shards, each an index of its own; change one of them, such as "
+            f"{str(folder / manifest.shards[-1])!r}"
+        )
 
 
 def commit_edit(opened: OpenedIndex, manifest: Manifest, old: Sequence[str] = ()) -> None:

@@ -42,6 +42,7 @@ class Estimate:
         served_bytes: of lists that an open index maps to memory.
         seconds: time of the build, from a sample that was timed on this machine.
         scales: for each scale, how patches are taken and kept.
+        notes: columns that are kept under another name, or not at all.
     """
 
     images: int
@@ -51,6 +52,7 @@ class Estimate:
     served_bytes: int
     seconds: float
     scales: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 class _Sample(NamedTuple):
@@ -107,6 +109,7 @@ def estimate_need(
         served_bytes=served,
         seconds=seconds,
         scales={plan.scale.name: describe_plan(plan, opened.count) for plan in plans},
+        notes=opened.notes,
     )
 
 

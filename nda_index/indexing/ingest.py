@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from nda_index.errors import SourceError
 from nda_index.indexing import plan
@@ -16,9 +15,8 @@ from nda_index.indexing.journal import Journal, record
 from nda_index.indexing.request import Request
 from nda_index.pictures.record import RECORD, make_record
 from nda_index.progress import Progress
-from nda_index.sources import Failure, ImageBatch, read_batches
+from nda_index.sources import ImageBatch, read_batches
 from nda_index.store.corpus import append_images, as_rows, table_schema
-from nda_index.store.files import writing
 
 TABLE = "images"  # the first table of an index; compact makes the next, images-1
 
@@ -40,6 +38,7 @@ def ingest_images(folder: Path, request: Request, journal: Journal, report: Prog
             images=waiting.images + len(batch.images),
             position=waiting.position + len(batch.images) + len(batch.failures),
             failures=[*waiting.failures, *([failure.key, failure.reason] for failure in batch.failures)],
+            left_out=[*waiting.left_out, *([one.key, one.reason] for one in batch.left_out)],
         )
         if sum(table.nbytes for table in rows) >= plan.CHUNK_BYTES:
             waiting = record(folder, replace(waiting, table=append_images(folder, TABLE, rows)))
@@ -71,15 +70,3 @@ def read_checked(request: Request, start: int = 0, failures: Sequence[Any] = ())
                 f"the last: {last.key}: {last.reason}"
             )
         yield batch
-
-
-def write_failures(path: Path, failures: Sequence[Failure]) -> None:
-    """Write the images that could not be read to a Parquet file."""
-    table = pa.table(
-        {
-            "key": pa.array([failure.key for failure in failures], pa.string()),
-            "reason": pa.array([failure.reason for failure in failures], pa.string()),
-        }
-    )
-    with writing(path):
-        pq.write_table(table, path)

@@ -26,6 +26,7 @@ class Journal:
         images: number of images in the table.
         position: number of images of the source that were read, failures included.
         failures: (key, reason) of each image that could not be read.
+        left_out: (key, reason) of parts of images that were left out, such as later frames.
         complete: whether the source was read to its end.
     """
 
@@ -35,6 +36,7 @@ class Journal:
     images: int = 0
     position: int = 0
     failures: list[list[str]] = field(default_factory=list)
+    left_out: list[list[str]] = field(default_factory=list)
     complete: bool = False
 
 

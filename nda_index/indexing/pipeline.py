@@ -18,9 +18,11 @@ import numpy as np
 from nda_index.coarse.storage import QUANTIZER, read_cells, segment_name, segment_names
 from nda_index.coarse.trainer import read_encoder
 from nda_index.errors import ConfigError
+from nda_index.images import decode_image
 from nda_index.indexing.encoding import encode_segment, train_scale
-from nda_index.indexing.ingest import ingest_images, write_failures
+from nda_index.indexing.ingest import ingest_images
 from nda_index.indexing.journal import Journal, begin, record
+from nda_index.indexing.missing import list_first, write_failures
 from nda_index.indexing.plan import ScalePlan, describe_plan
 from nda_index.indexing.request import Request, check_request
 from nda_index.pictures import catalogue
@@ -30,6 +32,7 @@ from nda_index.pictures.null import write_null as write_regions_null
 from nda_index.pictures.windows import KINDS
 from nda_index.progress import Progress, quiet, report_to
 from nda_index.sources import Failure, Source
+from nda_index.sources.fingerprint import fingerprint_source
 from nda_index.store.corpus import Corpus, Images
 from nda_index.store.files import writing
 from nda_index.store.hashes import hash_files
@@ -49,6 +52,7 @@ from nda_index.trust.null import (
 from nda_index.version import __version__
 
 SEED = 0
+FILES = "names, sizes or order of the source's files"  # a setting: another source cannot go on with a build
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,9 @@ class BuildSummary:
     """What was built: numbers of images and failures, and for each scale how patches are kept and why.
 
     `resumed` counts the images that an interrupted build had read already; `started_over` says that one was cleared
-    away. `pictures`: regions of them can be found.
+    away. `pictures`: regions of them can be found. `notes`: columns that are kept under another name, or not at all.
+    `left_out` counts what else of the source is not in the index, and `missing` has key and reason of the first of
+    both; failures.parquet lists all.
     """
 
     images: int
@@ -65,6 +71,9 @@ class BuildSummary:
     started_over: bool
     resumed: int
     pictures: bool = False
+    notes: tuple[str, ...] = ()
+    left_out: int = 0
+    missing: tuple[tuple[str, str], ...] = ()
 
 
 def build(
@@ -81,6 +90,8 @@ def build(
     if isinstance(null, int) and null < 0:
         raise ConfigError(f"null is {null}; it must be a number of pictures, 0 or more, or the pictures")
     request = check_request(source, **options)
+    if not isinstance(null, int):  # one that cannot be read is known before the build, not near its end
+        null = [decode_image(picture, request.size, request.channels).transpose(1, 2, 0) for picture in null]
     report = progress or quiet
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"the output folder {str(folder)!r} is a file; choose another")
@@ -88,13 +99,18 @@ def build(
         folder.mkdir(parents=True, exist_ok=True)
     with write_lock(folder, "a build") as note:
         report = report_to(report, note)
-        journal, started_over = begin(folder, request.settings, resume)
+        settings = {**request.settings, FILES: fingerprint_source(request.opened)}
+        journal, started_over = begin(folder, settings, resume)
         resumed = journal.images
         journal = ingest_images(folder, request, journal, report)
         plans = request.plans(journal.images)
         finish_build(folder, request, journal, plans, null, report)
     scales = {plan.scale.name: describe_plan(plan, journal.images) for plan in plans}
-    return BuildSummary(journal.images, len(journal.failures), scales, started_over, resumed, request.pictures)
+    failures, left_out = _list_missing(request, journal)
+    return BuildSummary(
+        journal.images, len(failures), scales, started_over, resumed, request.pictures, request.opened.notes,
+        len(left_out), list_first(failures, left_out),
+    )  # fmt: skip
 
 
 def finish_build(
@@ -136,8 +152,9 @@ def finish_build(
     if request.pictures:
         journal = index_pictures(folder, corpus, journal, null, report)
     report("commit", 0, 1)
-    write_failures(folder / "failures.parquet", [Failure(key, reason) for key, reason in journal.failures])
-    counts = {"images": journal.images, "removed": 0, "failures": len(journal.failures)}
+    failures, left_out = _list_missing(request, journal)
+    write_failures(folder / "failures.parquet", failures, left_out)
+    counts = {"images": journal.images, "removed": 0, "failures": len(failures), "left_out": len(left_out)}
     files = hash_files(folder, journal.files)
     manifest = commit(
         folder,
@@ -153,6 +170,12 @@ def finish_build(
     )
     report("commit", 1, 1)
     return manifest
+
+
+def _list_missing(request: Request, journal: Journal) -> tuple[list[Failure], list[Failure]]:
+    """List the images that could not be read, and what else of the source was left out."""
+    failures = [Failure(key, reason) for key, reason in journal.failures]
+    return failures, [*request.opened.left_out, *(Failure(key, reason) for key, reason in journal.left_out)]
 
 
 def index_pictures(

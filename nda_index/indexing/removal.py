@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Sequence, Sized
+from dataclasses import dataclass, field, replace
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.errors import ConfigError, QueryError
-from nda_index.indexing.edits import EditSummary, commit_edit, open_for_edit
+from nda_index.indexing.edits import EditSummary, OpenedIndex, check_not_sharded, commit_edit, open_for_edit
+from nda_index.store.audit import audit_path, check_writable, whoami, write_event
 from nda_index.store.corpus import Corpus
-from nda_index.store.tombstones import FEATURE, write_removed
+from nda_index.store.manifest import read_manifest
+from nda_index.store.names import check_ids, check_keys, missing_key
+from nda_index.store.tombstones import FEATURE, read_removed, write_removed
+
+
+@dataclass(frozen=True)
+class RemovalSummary(EditSummary):
+    """What was removed, or would be.
+
+    Attributes:
+        image_ids: of the images, ascending.
+        keys: of the same images.
+        found: how many images each given key has.
+        dry_run: nothing was removed.
+    """
+
+    image_ids: tuple[int, ...] = field(default=(), repr=False)
+    keys: tuple[str, ...] = field(default=(), repr=False)
+    found: dict[str, int] = field(default_factory=dict)
+    dry_run: bool = False
 
 
 def remove_images(
@@ -21,7 +43,8 @@ def remove_images(
     image_ids: Sequence[int] | NDArray[np.int64] = (),
     keys: Sequence[str] = (),
     where: str | None = None,
-) -> EditSummary:
+    dry_run: bool = False,
+) -> RemovalSummary:
     """Remove images: whoever opens the index from now on never gets them, and they take part in no softmax.
 
     Their pixels stay in the files until `compact` is called.
@@ -29,14 +52,15 @@ def remove_images(
     Args:
         path: of the index.
         image_ids, keys: of the images. A key that several images have removes them all.
-        where: SQL condition on the metadata columns.
+        where: condition on the metadata columns, as for `Index.attribute`.
+        dry_run: find the images and remove none.
 
     Returns:
-        How many were removed.
+        How many were removed, and which.
 
     Raises:
-        QueryError: an id or a key is not there, `where` is not a condition, or nothing would be left.
-        ConfigError: nothing is said of what to remove.
+        QueryError: an id or a key is not there, `where` is not a condition or finds nothing, or nothing would be left.
+        ConfigError: nothing is said of what to remove; ids are no whole numbers; keys are one text.
         LockedError, StorageError, NotAnIndexError, VersionError, CorruptIndexError: as `add_images`.
 
     Example:
@@ -44,27 +68,21 @@ def remove_images(
         >>> images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
         >>> path = tempfile.mkdtemp() + "/x.nda"
         >>> index = nda.build_index(images, path, image_size=16, scales=[nda.Scale(5)], null=0)
+        >>> nda.remove_images(path, image_ids=[7], dry_run=True).keys
+        ('00000007',)
         >>> nda.remove_images(path, image_ids=[7]).images
         19
         >>> 7 in nda.open_index(path).attribute(images[7], timestep=50, top=19).image_ids
         False
     """
-    if len(image_ids) == 0 and len(keys) == 0 and where is None:
+    keys = check_keys(keys)
+    if isinstance(image_ids, Sized) and len(image_ids) == 0 and len(keys) == 0 and where is None:
         raise ConfigError("neither image_ids nor keys nor where is given; say which images to remove")
+    if dry_run:
+        return _choose(_look_at(Path(path)), image_ids, keys, where, dry_run=True)
     with open_for_edit(path) as opened:
-        chosen = np.unique(np.asarray(image_ids, np.int64))
-        known = np.setdiff1d(np.arange(opened.corpus.count), opened.removed, assume_unique=True)
-        unknown = np.setdiff1d(chosen, known)
-        if len(unknown):
-            raise QueryError(f"image_ids has {unknown[0]}, which the index does not hold; give ids of its images")
-        if len(keys):
-            chosen = np.union1d(chosen, _find_keys(opened.corpus, keys, known))
-        if where is not None:
-            chosen = np.union1d(chosen, np.intersect1d(opened.corpus.matching(where), known))
-        if len(chosen) == len(known):
-            raise QueryError(f"all {len(known)} images would be removed; delete the folder {str(path)!r} instead")
-        if len(chosen) == 0:
-            return EditSummary(len(known), 0)
+        summary = _choose(opened, image_ids, keys, where, dry_run=False)
+        chosen = np.array(summary.image_ids)
         audit, hashes = audit_path(opened.folder), opened.corpus.hashes(chosen)
         check_writable(audit)  # before anything is removed
         removed = np.union1d(opened.removed, chosen)
@@ -76,14 +94,52 @@ def remove_images(
             counts={**opened.manifest.counts, "removed": len(removed)},
         )
         commit_edit(opened, manifest, [opened.manifest.removed] if opened.manifest.removed else [])
-        facts = {"who": whoami(), "index_hash": opened.manifest.index_hash, "images": len(chosen)}
+        facts = {"who": whoami(), "index_hash": opened.manifest.index_hash, "images": summary.changed}
         write_event(audit, "removal", **facts, pictures=hashes)
-        return EditSummary(opened.corpus.count - len(removed), len(chosen))
+        return summary
 
 
-def _find_keys(corpus: Corpus, keys: Sequence[str], known: NDArray[np.int64]) -> NDArray[np.int64]:
-    found = np.intersect1d(corpus.with_keys(keys), known)
-    missing = set(keys) - set(corpus.rows(found)[0])
-    if missing:
-        raise QueryError(f"keys has {min(missing)!r}, which no image of the index has; give keys as answers show them")
-    return found
+def _look_at(folder: Path) -> OpenedIndex:
+    """Open an index without becoming its writer."""
+    manifest = read_manifest(folder)
+    check_not_sharded(folder, manifest)
+    corpus = Corpus(folder, manifest.config.shape, manifest.table)
+    return OpenedIndex(folder, manifest, corpus, read_removed(folder, manifest))
+
+
+def _choose(
+    opened: OpenedIndex,
+    image_ids: Sequence[int] | NDArray[np.int64],
+    keys: Sequence[str],
+    where: str | None,
+    dry_run: bool,
+) -> RemovalSummary:
+    """Find the images that are to be removed."""
+    present = np.ones(opened.corpus.count, np.bool_)
+    present[opened.removed] = False
+    chosen, found = np.unique(check_ids("image_ids", image_ids, present)), dict[str, int]()
+    if keys:
+        by_key = opened.corpus.with_keys(keys)
+        by_key = by_key[present[by_key]]
+        names = opened.corpus.rows(by_key)[0]
+        if (error := missing_key(keys, set(names))) is not None:
+            raise error
+        found |= Counter(names)
+        chosen = np.union1d(chosen, by_key)
+    if where is not None:
+        fulfilling = opened.corpus.matching(where)
+        fulfilling = fulfilling[present[fulfilling]]
+        if len(fulfilling) == 0:
+            raise QueryError(f"where is {where!r}, which no image fulfils; nothing is removed, relax the condition")
+        chosen = np.union1d(chosen, fulfilling)
+    left = int(present.sum()) - len(chosen)
+    if left == 0:
+        raise QueryError(f"all {len(chosen)} images would be removed; delete the folder {str(opened.folder)!r} instead")
+    return RemovalSummary(
+        left + len(chosen) * dry_run,
+        len(chosen),
+        image_ids=tuple(chosen.tolist()),
+        keys=opened.corpus.rows(chosen)[0],
+        found=found,
+        dry_run=dry_run,
+    )

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import io
-import struct
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from nda_index.coarse.trainer import check_faiss
 from nda_index.errors import ConfigError
+from nda_index.images import ValueRange, measure_side
 from nda_index.indexing.estimate import Estimate, estimate_need
 from nda_index.indexing.plan import ScalePlan, plan_scales
 from nda_index.pictures.record import make_record
 from nda_index.scales import Scale
-from nda_index.sources import OpenSource, RawImage, Source, open_source, select_positions
+from nda_index.sources import OpenSource, Source, open_source, select_positions
 from nda_index.store.config import CoarseConfig, IndexConfig
 from nda_index.trust.null import DEFAULT_PICTURES
 from nda_index.version import __version__
@@ -86,6 +81,9 @@ def check_request(
     coarse_stride: int | None = None,
     memory: int = DEFAULT_MEMORY,
     pictures: bool | None = None,
+    image_column: str | None = None,
+    split: str | None = None,
+    value_range: str | ValueRange | None = None,
 ) -> Request:
     """Check the arguments of `nda_index.build_index` and open the source."""
     height, width = _check_size(image_size)
@@ -101,7 +99,7 @@ def check_request(
     if coarse_stride is not None and coarse_stride < 1:
         raise ConfigError(f"coarse_stride is {coarse_stride}; it must be 1 or more")
     check_faiss()  # before anything is written: without it nothing can be built
-    opened = open_source(source, columns=columns)
+    opened = open_source(source, columns=columns, image_column=image_column, split=split, value_range=value_range)
     if pictures is None:
         pictures = are_photographs(opened)
     settings = {
@@ -114,6 +112,7 @@ def check_request(
         "coarse_stride": coarse_stride,
         "memory": memory,
         "pictures": pictures,
+        "value_range": opened.value_range,
         "version": __version__,
     }
     allowed = max(10, opened.count // 100) if max_failures is None else max_failures
@@ -128,23 +127,8 @@ def are_photographs(opened: OpenSource) -> bool:
         >>> are_photographs(open_source(np.zeros((3, 32, 32, 3), np.uint8)))
         False
     """
-    sides = [_shorter_side(raw) for raw in islice(opened.read(), LOOKED_AT)]
+    sides = [measure_side(raw.data) for raw in islice(opened.read(), LOOKED_AT)]
     return sum(side >= PHOTOGRAPH for side in sides) * 2 > len(sides)
-
-
-def _shorter_side(raw: RawImage) -> int:
-    """Shorter side of an image in pixels, by its header; 0 where it cannot be read."""
-    if isinstance(raw.data, np.ndarray):
-        return int(min(raw.data.shape[:2]))
-    if raw.data is None:
-        return 0
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(raw.data) if isinstance(raw.data, bytes) else raw.data) as picture:
-                return int(min(picture.size))
-    except (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, Image.DecompressionBombError):
-        return 0
 
 
 def estimate_build(source: Source, *, null: int | Sequence[Any] = DEFAULT_PICTURES, **options: Any) -> Estimate:
@@ -153,8 +137,8 @@ def estimate_build(source: Source, *, null: int | Sequence[Any] = DEFAULT_PICTUR
     Args:
         source: as for `build_index`.
         null: as for `build_index`.
-        options: `image_size`, `channels`, `scales`, `columns`, `max_failures`, `coarse_stride`, `memory` and
-            `pictures` as for `build_index`.
+        options: `image_size`, `channels`, `scales`, `columns`, `max_failures`, `coarse_stride`, `memory`, `pictures`,
+            `image_column`, `split` and `value_range` as for `build_index`.
 
     Raises:
         As `build_index`.

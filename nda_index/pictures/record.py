@@ -63,7 +63,7 @@ def make_record(picture: Image.Image, path: Path | None) -> dict[str, Any]:
         path: of its file, if it has one.
     """
     width, height = picture.size
-    record: dict[str, Any] = {"width": width, "height": height, "path": str(path.absolute()) if path else None}
+    record: dict[str, Any] = {"width": width, "height": height, "path": _as_text(path.absolute()) if path else None}
     for kind, windows in find_windows(picture, INDEXED).items():
         record[f"{kind}_frames"] = _pack_frames(windows.frames, picture.size)
         record[f"{kind}_codes"] = windows.codes.tobytes()
@@ -87,6 +87,14 @@ def read_record(record: dict[str, Any]) -> IndexedPicture:
     frames = {kind: _unpack_frames(record[f"{kind}_frames"], size) for kind in KINDS}
     codes = {kind: np.frombuffer(record[f"{kind}_codes"], np.uint8).reshape(-1, DIMENSIONS) for kind in KINDS}
     return IndexedPicture(size, record["path"], frames, codes, record["copy"])
+
+
+def _as_text(path: Path) -> str | None:
+    """Return a path as text; None where its name is not UTF-8: then the small copy stands for the file."""
+    try:
+        return str(path).encode().decode()
+    except UnicodeEncodeError:
+        return None
 
 
 def _pack_frames(frames: NDArray[np.float32], size: tuple[int, int]) -> bytes:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from nda_index.answer.attribution import Attribution
-from nda_index.answer.region import FoundRegions
+from nda_index.answer.region import FoundRegions, move_box
 from nda_index.exact.maps import evidence_maps
 from nda_index.exact.views import scales_of, total_score
-from nda_index.images import encode_jpeg, to_float
+from nda_index.images import crop_region, encode_jpeg, to_float
 from nda_index.query.conversation import Collection, Conversation, converse
 from nda_index.query.gather import Scored, fetch_rows, score_images
 from nda_index.query.protocol import Rows, ShardQuestion
 from nda_index.query.timing import StageTimer
-from nda_index.question import Query
+from nda_index.question import Query, Question
 from nda_index.trust.coverage import estimate_errors, estimate_mass_covered
 from nda_index.trust.duplicates import group_duplicates
 from nda_index.trust.evidence import measure_evidence
@@ -80,7 +81,7 @@ def attribute(collection: Collection, query: Query) -> Attribution:
     regions = FoundRegions()
     if query.picture is not None:
         with timer.stage("regions"):
-            regions = collection.shards.regions(query.picture, query.question.where, collection.regions_null)
+            regions = _find_regions(query.picture, query.question, collection)
     scores = search.scored.scores[search.best]
     return Attribution(
         image_ids=search.scored.image_ids[search.best],
@@ -145,6 +146,15 @@ def _search(collection: Collection, prepared: ShardQuestion, top: int, timer: St
         return _Search(scored, best, fetch_rows(conversation, scored.image_ids[best]))
 
     return converse(collection, prepared, work)
+
+
+def _find_regions(picture: Image.Image, question: Question, collection: Collection) -> FoundRegions:
+    """Find the regions of a picture, or of the part of it that a question is about; boxes are those of the whole."""
+    part = picture if question.region is None else crop_region(picture, question.region)
+    found = collection.shards.regions(part, question.where, collection.regions_null)
+    left, top = question.region[:2] if question.region else (0, 0)
+    moved = [replace(region, box=move_box(region.box, left, top)) for region in found.regions]
+    return FoundRegions(tuple(moved), found.crops)
 
 
 def _judge(query: NDArray[np.uint8], images: NDArray[np.uint8], collection: Collection) -> _Judgement:

@@ -18,6 +18,7 @@ from nda_index.scales import Scale
 from nda_index.trust.null import Null
 
 Result = TypeVar("Result")
+Read = TypeVar("Read")
 Value = TypeVar("Value", bound=np.generic)
 
 
@@ -53,15 +54,32 @@ class Collection:
         return int(sum(self.shards.present[shard].sum() for shard in self.shards.lost()))
 
     def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Read images as they were indexed: uint8 [n, C, H, W], in the order of their ids."""
+        """Read images as they were indexed: uint8 [n, C, H, W], in the order of their ids, which are there."""
+        return self.by_shard(image_ids, self.shards.pixels, np.concatenate, np.ndarray.__getitem__)
+
+    def by_shard(
+        self,
+        image_ids: NDArray[np.int64],
+        read: Callable[[int, NDArray[np.int64]], Read],
+        join: Callable[[list[Read]], Read],
+        reorder: Callable[[Read, NDArray[np.int64]], Read],
+    ) -> Read:
+        """Read something of images, each from its shard, in the order of their ids.
+
+        Args:
+            image_ids: int64 [n], of images that are there.
+            read: reads it, given the number of a shard and ids there.
+            join: puts what was read of the shards together.
+            reorder: takes out of that what is at some places.
+        """
         order = np.argsort(image_ids, kind="stable")
         cuts = np.searchsorted(image_ids[order], self.offsets)
         parts = [
-            self.shards.pixels(shard, image_ids[order[first:last]] - start)
+            read(shard, image_ids[order[first:last]] - start)
             for shard, (first, last, start) in enumerate(zip(cuts[:-1], cuts[1:], self.offsets[:-1], strict=True))
-            if first < last or shard == 0  # of no ids at all: no pixels, of the right shape
+            if first < last or shard == 0  # of no ids at all: nothing, of the right shape
         ]
-        return np.concatenate(parts)[np.argsort(order)]
+        return reorder(join(parts), np.argsort(order))
 
     def prepare(self, query: Query, *, mean: bool = False, probes: int | None = None) -> ShardQuestion:
         """Make a query ready for the shards: noise is drawn here, once for all of them."""

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.answer.denoised import Denoised
-from nda_index.errors import ConfigError, QueryError
 from nda_index.exact.means import posterior_mean
 from nda_index.exact.views import scales_of
 from nda_index.images import to_float
@@ -16,6 +15,7 @@ from nda_index.query.conversation import Collection, converse
 from nda_index.query.gather import average_images
 from nda_index.query.timing import StageTimer
 from nda_index.question import Query
+from nda_index.store.names import check_ids
 from nda_index.version import __version__
 
 
@@ -28,7 +28,7 @@ def denoise(collection: Collection, query: Query, without: Sequence[int] | NDArr
         without: ids of images that take no part.
     """
     timer = StageTimer()
-    left_out = _check_ids(without, int(collection.offsets[-1]))
+    left_out = check_ids("without", without, np.ones(collection.offsets[-1], np.bool_))
     with timer.stage("decode"):
         prepared = collection.prepare(query, mean=True)
     candidates = query.question.candidates or collection.candidates
@@ -52,16 +52,3 @@ def denoise(collection: Collection, query: Query, without: Sequence[int] | NDArr
         version=__version__,
         seconds=timer.add({**averaged.seconds, "decode": query.decode_seconds}),
     )
-
-
-def _check_ids(image_ids: Sequence[int] | NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    try:
-        ids = np.asarray(image_ids)
-    except ValueError:  # rows of different lengths
-        ids = np.empty(0, object)[None]
-    if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
-        raise ConfigError(f"without is {image_ids!r}; it must be ids of images, as `Attribution.image_ids` has them")
-    unknown = ids[(ids < 0) | (ids >= count)]
-    if len(unknown):
-        raise QueryError(f"without holds {unknown[0]}; image ids are from 0 to {count - 1}")
-    return ids.astype(np.int64)

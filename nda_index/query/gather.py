@@ -83,14 +83,14 @@ def score_images(conversation: Conversation, candidates: int | None, top: int, t
     Args:
         conversation: just begun.
         candidates: length of the shortlist; None chooses it. More cost time in proportion and leave less to estimate.
-        top: images that must be scored at least.
+        top: images that must be scored at least, where there are as many.
         timer: of this side.
 
     Raises:
         QueryError: there are not enough images for the question.
     """
     votes, allowed = collect_votes(conversation)
-    check_counts(conversation.question.question, top, int(allowed.sum()))
+    top = check_counts(conversation.question.question, top, int(allowed.sum()))
     image_ids = _select(votes, allowed, candidates, top)
     sample = _sample(image_ids, votes, allowed, conversation.question.question.seed)
     drawn = None if sample is None else sample.ids
@@ -165,21 +165,25 @@ def fetch_rows(conversation: Conversation, image_ids: NDArray[np.int64]) -> Rows
     )
 
 
-def check_counts(question: Question, top: int, allowed: int) -> None:
-    """Raise `QueryError` where there are not enough images for a question.
+def check_counts(question: Question, top: int, allowed: int) -> int:
+    """Return how many images an answer has: `top`, or all where there are fewer.
 
     Args:
         question: the question.
-        top: images that its answer must have.
+        top: images that its answer should have.
         allowed: number of images that it is about.
+
+    Raises:
+        QueryError: there are no images for the question.
     """
     if allowed == 0:
         raise QueryError(f"where is {question.where!r}, which no image fulfils; relax the condition")
-    if not 1 <= top <= allowed:
-        of = "the index has" if question.where is None else "where leaves"
-        raise QueryError(f"top is {top}; {of} {allowed} images, so it must be from 1 to {allowed}")
+    if top < 1:
+        raise QueryError(f"top is {top}; it must be 1 or more")
+    top = min(top, allowed)
     if question.candidates is not None and question.candidates < top:
         raise QueryError(f"candidates is {question.candidates}; it must be at least top, which is {top}")
+    return top
 
 
 def _select(

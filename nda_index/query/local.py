@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -46,6 +47,14 @@ class LocalShards:
     def pixels(self, shard: int, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Read the pixels of a shard's images, uint8 [n, C, H, W]."""
         return self._shards[shard].corpus.pixels(image_ids)
+
+    def rows(self, shard: int, image_ids: NDArray[np.int64]) -> pa.Table:
+        """Read the key and the metadata of a shard's images."""
+        return self._shards[shard].rows(image_ids)
+
+    def with_keys(self, shard: int, keys: Sequence[str]) -> NDArray[np.int64]:
+        """Find the images of a shard that have one of these keys: ids there, ascending."""
+        return self._shards[shard].corpus.with_keys(keys)
 
     def regions(self, picture: Image.Image, where: str | None, null: Floats) -> FoundRegions:
         """Find the regions of a picture that indexed pictures explain; none where the index has no pictures."""

@@ -181,6 +181,12 @@ class Shards(Protocol):
     def pixels(self, shard: int, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Read the pixels of a shard's images, uint8 [n, C, H, W]."""
 
+    def rows(self, shard: int, image_ids: NDArray[np.int64]) -> pa.Table:
+        """Read the key and the metadata of a shard's images: a column "key", and one for each metadata column."""
+
+    def with_keys(self, shard: int, keys: Sequence[str]) -> NDArray[np.int64]:
+        """Find the images of a shard that have one of these keys: ids there, ascending."""
+
     def regions(self, picture: Image.Image, where: str | None, null: Floats) -> FoundRegions:
         """Find the regions of a picture at its own size that indexed pictures explain, the most evident first.
 

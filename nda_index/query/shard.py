@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -90,6 +91,11 @@ class Shard:
         if where is None:
             return self.present
         return self.present & mask_of(self.corpus.matching(where), len(self.present))
+
+    def rows(self, image_ids: NDArray[np.int64]) -> pa.Table:
+        """Read the key and the metadata of images, as a table whose first column is "key"."""
+        keys, metadata = self.corpus.rows(image_ids)
+        return metadata.add_column(0, "key", pa.array(keys, pa.string()))
 
     def blocks(
         self, image_ids: NDArray[np.int64], timer: StageTimer

@@ -17,9 +17,9 @@ from nda_index.answer.forms import strict_json
 from nda_index.exact.links import GRID
 from nda_index.index import Index
 from nda_index.recipe import RECIPES
-from nda_index.serve.filters import ColumnKind
 from nda_index.serve.forms import Options
 from nda_index.serve.settings import FORMATS, ServeSettings
+from nda_index.store.conditions import ColumnKind
 from nda_index.version import __version__
 
 EXAMPLES = 6  # images that the page offers as queries; index.html has as many places
@@ -150,12 +150,12 @@ class QueryPicture(Body):
 
 
 class ColoursBody(Body):
-    """How the colours of a region differ from those of the indexed picture's region, in levels of 255."""
+    """How the colours of a region differ from those of the indexed picture's."""
 
     brightness: float
     contrast: float
     warmth: float
-    saturation: tuple[float, float]
+    saturation: list[float]
 
 
 class RegionBody(Body):
@@ -228,7 +228,7 @@ def describe_index(index: Index, columns: Mapping[str, ColumnKind], settings: Se
 
     Args:
         index: the index.
-        columns: kind of each column, from `nda_index.serve.filters.column_kinds`.
+        columns: kind of each column, from `nda_index.store.conditions.column_kinds`.
         settings: bounds of a question.
     """
     ids = index.image_ids

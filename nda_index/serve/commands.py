@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nda_index.errors import MissingDependencyError
-from nda_index.index import Index, open_index
-from nda_index.serve.results import default_folder
 from nda_index.serve.settings import ServeSettings
 from nda_index.serve.tokens import VARIABLE, new_token, read_tokens
 from nda_index.store.audit import audit_path
+
+if TYPE_CHECKING:
+    from nda_index.index import Index
 
 
 def serve(
@@ -74,6 +76,7 @@ def serve(
     _check_installed()
     from nda_index.serve.app import create_app
     from nda_index.serve.guard import LOCAL_HOSTS
+    from nda_index.serve.results import default_folder
     from nda_index.serve.server import check_bind, is_loopback, listen, run
 
     tokens = read_tokens(token_file, os.environ.get(VARIABLE, ""))
@@ -93,7 +96,7 @@ def serve(
         upload_bytes=upload_mib << 20,
         threads=threads or os.cpu_count() or 1,
     )
-    reopen = partial(open_index, device=device) if ray is None else partial(_open_cluster, address=ray)
+    reopen = _opener(device, ray)
     opened = reopen(index)
     with listen(host, port) as listening:
         address = f"http://{name}:{listening.getsockname()[1]}{root_path}/"
@@ -109,6 +112,15 @@ def _check_installed() -> None:
         import nda_index.serve.server  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(f"{error.name} is not installed; run: pip install 'nda-index[serve]'") from error
+
+
+def _opener(device: str, ray: str | None) -> Callable[[Path], Index]:
+    """Return what opens the index."""
+    if ray is not None:
+        return partial(_open_cluster, address=ray)
+    from nda_index.index import open_index
+
+    return partial(open_index, device=device)
 
 
 def _open_cluster(index: Path, address: str) -> Index:

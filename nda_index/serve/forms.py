@@ -35,6 +35,7 @@ from nda_index.serve.settings import (
 IMAGE = re.compile(r'"image"\s*:\s*"')
 
 Timestep = Annotated[int, Field(ge=0, le=999)]
+Edge = Annotated[int, Field(ge=0, lt=1 << 20)]  # of a region, in pixels
 
 
 class Options(BaseModel):
@@ -54,6 +55,13 @@ class Options(BaseModel):
     per_image_topk: Annotated[int, Field(ge=1, le=PER_IMAGE_TOPK)] | None = Question.per_image_topk
     mirror: bool = Question.mirror
     where: Annotated[str, Field(max_length=CONDITION_CHARACTERS)] | None = Question.where
+    region: Annotated[list[Edge], Field(min_length=4, max_length=4)] | None = None
+
+    @field_validator("region", mode="before")
+    @classmethod
+    def _split_region(cls, value: Any) -> Any:
+        """Take four numbers, or these in one text: "0,20,300,400"."""
+        return value.split(",", 4) if isinstance(value, str) else value
 
     @field_validator("timestep", mode="before")
     @classmethod

@@ -14,8 +14,8 @@ from nda_index.errors import LockedError, StorageError
 from nda_index.index import Index
 from nda_index.indexing.edits import erase_old
 from nda_index.serve.collection import Stamp, stamp, state
-from nda_index.serve.filters import ColumnKind, column_kinds
 from nda_index.serve.metrics import Metrics
+from nda_index.store.conditions import ColumnKind, column_kinds
 
 LOG = logging.getLogger(__name__)
 

@@ -17,12 +17,11 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 from nda_index.answer.attribution import Attribution
-from nda_index.errors import NdaIndexError, StorageError, VersionError
+from nda_index.errors import NdaIndexError, QueryError, StorageError, VersionError
 from nda_index.index import Index
 from nda_index.question import Query
 from nda_index.serve.bodies import IndexDescription, describe_index
 from nda_index.serve.engine import Engine
-from nda_index.serve.filters import parse_condition
 from nda_index.serve.forms import Submission, read_submission
 from nda_index.serve.logs import REQUEST_ID
 from nda_index.serve.metrics import Metrics
@@ -35,6 +34,7 @@ from nda_index.serve.results import Results, result_id
 from nda_index.serve.settings import CONDITION_CHARACTERS, ServeSettings
 from nda_index.serve.uploads import open_picture
 from nda_index.store.audit import check_writable, write_event
+from nda_index.store.conditions import parse_condition
 
 LOG = logging.getLogger(__name__)
 DRAIN_LOOK = 0.05  # seconds between looks at whether the last question has ended
@@ -241,7 +241,10 @@ def _check_condition(submission: Submission, columns: Mapping[str, str]) -> Subm
     where = submission.options["where"]
     if where is None:
         return submission
-    condition = parse_condition(where, columns)
+    try:
+        condition = parse_condition(where, columns).text
+    except QueryError as error:
+        raise Refusal(400, "where", str(error)) from error
     if len(condition) > CONDITION_CHARACTERS:
         raise Refusal(
             400,

@@ -3,7 +3,8 @@
 `open_source` counts a source's images and finds its metadata columns; `read_batches` decodes its images in order.
 """
 
-from nda_index.sources.base import OWN_COLUMNS, Describe, Failure, ImageBatch, OpenSource, RawImage, Source
+from nda_index.sources.base import Describe, Failure, ImageBatch, OpenSource, RawImage, Source, Unreadable
+from nda_index.sources.metadata import OWN_COLUMNS
 from nda_index.sources.reading import open_source, read_batches, select_positions
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "OpenSource",
     "RawImage",
     "Source",
+    "Unreadable",
     "open_source",
     "read_batches",
     "select_positions",

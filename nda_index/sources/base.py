@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -13,20 +13,29 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-Source: TypeAlias = "str | PathLike[str] | Sequence[str | PathLike[str]] | NDArray[np.uint8]"
+from nda_index.images import ValueRange
 
-IMAGE_ENDINGS = frozenset([".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"])
-OWN_COLUMNS = (
-    "image_id",
-    "key",
-    "pixels",
-    "sha256",
-    "row_sha256",
-    "nda_picture",
-)  # of an index; metadata cannot take these names
+Source: TypeAlias = "str | PathLike[str] | Sequence[Any] | NDArray[Any] | Iterable[Any] | Callable[[], Iterable[Any]]"
+# a path or several, an array, or images of Python: docs/sources.md
+
 Describe: TypeAlias = "Callable[[Image.Image, Path | None], Any]"  # an upright RGB picture, and its file
 
 CHUNK = 64  # images that are read, and decoded by a thread, at a time
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that could not be read, or something of a source that was left out, and why."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Stands for an image of which a source knows, before it is decoded, that it cannot be read."""
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -35,22 +44,14 @@ class RawImage:
 
     Attributes:
         key: the image's name in the source.
-        data: bytes of an image file, the path of one, pixels uint8 [H, W, C] or [H, W], or None where the source holds
-            nothing for it.
+        data: bytes of an image file, the path of one, a PIL image, numbers [H, W, C] or what else `decode_image` takes;
+            `Unreadable`; or None where the source holds nothing for it.
         metadata: values by column.
     """
 
     key: str
-    data: bytes | Path | NDArray[np.uint8] | None
+    data: Any
     metadata: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An image that could not be read, and why."""
-
-    key: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class ImageBatch:
         metadata: a row for each image.
         failures: images of this stretch of the source that could not be read; they have no row.
         pictures: what a `Describe` said of each image; empty where none was given.
+        left_out: parts of these images that are not in the index, such as later frames of an animation.
     """
 
     images: NDArray[np.uint8]
@@ -70,6 +72,7 @@ class ImageBatch:
     metadata: pa.Table
     failures: list[Failure]
     pictures: list[Any] = field(default_factory=list)
+    left_out: list[Failure] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -77,13 +80,47 @@ class OpenSource:
     """A source whose images are counted and whose metadata columns are known.
 
     Attributes:
-        kind: "array", "folder", "npz", "parquet" or "webdataset".
+        kind: "array", "folder", "npz", "npy", "parquet", "webdataset", "images" or "dataset".
         count: number of images, broken ones included.
         schema: metadata columns.
         read: starts at the first image and gives all of them, in the same order every time.
+        files: that it is read from, where these are not the images themselves.
+        dropped: columns that an index cannot keep, and why.
+        notes: sentences for the caller: columns that are kept under another name, or not at all.
+        left_out: what lies in the source and is no image of it, and why.
+        value_range: what is black and what is white in floats; None: they are refused.
     """
 
     kind: str
     count: int
     schema: pa.Schema
     read: Callable[[], Iterator[RawImage]]
+    files: tuple[Path, ...] = ()
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    left_out: Sequence[Failure] = ()
+    value_range: ValueRange | None = None
+
+
+def to_text(name: str | PathLike[str]) -> str:
+    """Return the name of a file as text: bytes that are not UTF-8 are percent-encoded, and with them percent signs.
+
+    Halves of surrogate pairs that stand for no byte become U+FFFD.
+
+    Example:
+        >>> to_text("caf\\udce9.png")  # as Python gives the name b"caf\\xe9.png"
+        'caf%E9.png'
+    """
+    raw = str(name)
+    try:
+        raw.encode()
+    except UnicodeEncodeError:
+        if any(_is_byte(sign) for sign in raw):
+            raw = "".join(f"%{ord(sign) - 0xDC00:02X}" if _is_byte(sign) else sign for sign in raw.replace("%", "%25"))
+        return raw.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return raw
+
+
+def _is_byte(sign: str) -> bool:
+    """Whether a sign stands for a byte that is not UTF-8, as Python has it in the names of files."""
+    return 0xDC80 <= ord(sign) <= 0xDCFF

@@ -6,6 +6,7 @@ import glob
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from os import PathLike, fspath
 from pathlib import Path
@@ -14,79 +15,111 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from PIL import Image
 
 from nda_index.errors import ConfigError, ImageDecodeError, SourceError
-from nda_index.images import decode_image, describe_input, open_upright
-from nda_index.sources.arrays import open_array, open_npz
-from nda_index.sources.base import CHUNK, OWN_COLUMNS, Describe, Failure, ImageBatch, OpenSource, RawImage, Source
-from nda_index.sources.folders import open_folder
+from nda_index.images import (
+    PICTURE_ENDINGS,
+    ValueRange,
+    describe_input,
+    fit_pixels,
+    parse_value_range,
+    read_upright,
+)
+from nda_index.images.forms import as_array, is_tensor
+from nda_index.sources.arrays import open_array, open_npy, open_npz
+from nda_index.sources.base import (
+    CHUNK,
+    Describe,
+    Failure,
+    ImageBatch,
+    OpenSource,
+    RawImage,
+    Source,
+    Unreadable,
+    to_text,
+)
+from nda_index.sources.datasets import open_generator, open_images, open_table_dataset
+from nda_index.sources.folders import open_files, open_folder
+from nda_index.sources.metadata import clean_text, make_table, select_columns
 from nda_index.sources.parquet import open_parquet
+from nda_index.sources.splits import choose_split
 from nda_index.sources.webdataset import open_webdataset
 
 WORKERS = 2  # decoding threads; Pillow releases the interpreter lock
 DESCRIBED = 4  # images that a thread takes at a time where each is described, which takes long
 AHEAD = 4 * WORKERS  # chunks that wait for the caller at most: enough to keep the threads busy, little enough to hold
-KINDS = "a folder of images, .parquet, .tar or .npz file(s), or a uint8 array [N, H, W, C]"
+SHOWN = 3  # of what is left out, in a message
+KINDS = (
+    "a folder of images, .parquet or .tar files; such file(s), an .npz or .npy; or, in Python, an array [N, H, W, C], "
+    "a list of images, a dataset, or a generator of (key, image)"
+)
 
 
 class _Decoded(NamedTuple):
-    """Pixels of an image, and what is said of the picture."""
+    """Pixels of an image, what is said of the picture, and the number of frames of its file."""
 
     pixels: NDArray[np.uint8]
     picture: Any
+    frames: int
 
 
-def open_source(source: Source, *, columns: Sequence[str] | None = None) -> OpenSource:
+def open_source(
+    source: Source,
+    *,
+    columns: Sequence[str] | None = None,
+    image_column: str | None = None,
+    split: str | None = None,
+    value_range: str | ValueRange | None = None,
+) -> OpenSource:
     """Open a source: count its images and find its metadata columns, without decoding any image.
 
     Args:
-        source: a folder, a path or several or a glob of Parquet files or .tar shards, an .npz, or a uint8 array
-            [N, H, W, C] or [N, H, W]. Shards are read once to count them; an .npz is loaded into memory.
+        source: a folder, a path or several or a glob of Parquet files, .tar shards or image files, an .npz or .npy; or
+            images of Python: docs/sources.md. Shards are read once to count them; an .npz is loaded into memory.
         columns: metadata columns to keep; all by default. Each makes the index larger by its values.
+        image_column: column of Parquet files that holds the images; found by default.
+        split: of a folder or glob of Parquet files, as "train" or "train+test"; needed where there are several.
+        value_range: what is black and what is white in floats, as "0..1"; without it they are refused.
 
     Returns:
         The source, for `read_batches`. Its order is the same every time.
 
     Raises:
         SourceError: there is nothing there, no image in it, or it cannot be read.
-        ConfigError: a column that is not there, or whose name is taken; an array that is not uint8.
+        ConfigError: a column that is not there; several splits; an array of another type or shape; a thing of Python
+            that is no source.
 
     Example:
         >>> open_source(np.zeros((5, 8, 8, 3), np.uint8)).count
         5
     """
-    opened = open_array(source) if isinstance(source, np.ndarray) else _open_paths(source)
+    levels = parse_value_range(value_range)
+    opened = _open(source, levels, image_column, split)
+    if opened.kind != "parquet" and (image_column is not None or split is not None):
+        option = "image_column" if image_column is not None else "split"
+        raise ConfigError(f"{option} is given, but the source {describe_input(source)} is not Parquet; leave it out")
     if opened.count == 0:
+        others = f" (it holds {_list_some(opened.left_out)})" if opened.left_out else ""
         raise SourceError(
-            f"the source {describe_input(source)} holds no image; it must be {KINDS}, with 1 image or more"
+            f"the source {describe_input(source)} holds no image{others}; it must be {KINDS}, with 1 image or more"
         )
-    return OpenSource(opened.kind, opened.count, select_columns(opened.schema, columns), opened.read)
+    return replace(_keep_columns(opened, columns), value_range=levels)
 
 
-def select_columns(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
-    """Select metadata columns, in the order of the source.
+def _keep_columns(opened: OpenSource, columns: Sequence[str] | None) -> OpenSource:
+    """Give the metadata columns that are wanted the names that an index has for them, and say what changes."""
+    stored = select_columns(opened.schema, columns, opened.dropped)
+    schema = pa.schema([opened.schema.field(name).with_name(own) for name, own in stored.items()])
+    notes = [f"the column {name!r} is kept as {own!r}" for name, own in stored.items() if own != name]
+    notes += [f"the column {name!r} {why}" for name, why in opened.dropped.items() if columns is None]
 
-    Args:
-        schema: of the source.
-        columns: names; all by default.
+    def read() -> Iterator[RawImage]:
+        for raw in opened.read():
+            row = {own: raw.metadata[name] for name, own in stored.items() if name in raw.metadata}
+            yield replace(raw, metadata=row)
 
-    Raises:
-        ConfigError: a column that is not there, or that has the name of one of the index's own.
-
-    Example:
-        >>> select_columns(pa.schema([("year", pa.int64()), ("label", pa.string())]), ["label"]).names
-        ['label']
-    """
-    for name in columns or ():
-        if name not in schema.names:
-            raise ConfigError(f"the source has no metadata column {name!r}; it has {', '.join(schema.names) or 'none'}")
-    selected = [name for name in schema.names if columns is None or name in columns]
-    for name in selected:
-        if name in OWN_COLUMNS:
-            raise ConfigError(
-                f"the metadata column {name!r} has the name of one of the index's own; name the others with columns="
-            )
-    return pa.schema([schema.field(name) for name in selected])
+    return replace(opened, schema=schema, read=read, notes=(*opened.notes, *notes))
 
 
 def select_positions(source: OpenSource, positions: range) -> OpenSource:
@@ -104,7 +137,8 @@ def select_positions(source: OpenSource, positions: range) -> OpenSource:
     def read() -> Iterator[RawImage]:
         return islice(source.read(), positions.start, positions.stop)
 
-    return OpenSource(source.kind, len(positions), source.schema, read)
+    left_out = source.left_out if positions.start == 0 else ()
+    return replace(source, count=len(positions), read=read, left_out=left_out)
 
 
 def read_batches(
@@ -138,7 +172,7 @@ def read_batches(
     """
 
     def decode(chunk: list[RawImage]) -> list[_Decoded | str]:
-        return [_decode_or_explain(raw, image_size, channels, describe) for raw in chunk]
+        return [_decode_or_explain(raw, source.value_range, image_size, channels, describe) for raw in chunk]
 
     with ThreadPoolExecutor(WORKERS) as pool:
         ahead: deque[tuple[list[RawImage], Future[list[_Decoded | str]]]] = deque()
@@ -157,23 +191,68 @@ def read_batches(
         yield _make_batch(pending[first : first + batch_size], source.schema, image_size, channels)
 
 
-def _open_paths(source: str | PathLike[str] | Sequence[str | PathLike[str]]) -> OpenSource:
+def _open(source: Any, levels: ValueRange | None, image_column: str | None, split: str | None) -> OpenSource:
+    """Open what is a source by its type."""
+    if isinstance(source, str | PathLike) or (
+        isinstance(source, list | tuple) and all(isinstance(part, str | PathLike) for part in source)
+    ):
+        return _open_paths(source, levels, image_column, split)
+    if isinstance(source, np.ndarray):
+        return open_array(source, levels)
+    if is_tensor(source):
+        return open_array(as_array(source), levels, channels_first=True)
+    if isinstance(source, dict):
+        first = next(iter(source), "train")
+        raise ConfigError(
+            f"the source is a dictionary of {', '.join(map(str, source))}; give one, as source[{first!r}]"
+        )
+    if isinstance(source, Image.Image | bytes | bytearray | memoryview):
+        raise ConfigError(f"the source {describe_input(source)} is one image; give a list of images")
+    if hasattr(source, "dataset") and hasattr(source, "batch_size"):
+        raise ConfigError("the source gives batches, as a DataLoader; give its dataset, source.dataset")
+    counted = hasattr(source, "__len__")
+    if counted and hasattr(source, "with_format") and hasattr(source, "column_names"):
+        return open_table_dataset(source, levels)
+    iterates = any(kind.__name__ == "IterableDataset" for kind in type(source).__mro__)
+    if counted and hasattr(source, "__getitem__") and not iterates:
+        return open_images(source, levels)
+    if callable(source) or hasattr(source, "__iter__"):
+        return open_generator(source, levels)
+    raise ConfigError(f"the source is of type {type(source).__name__}; it must be {KINDS}")
+
+
+def _open_paths(
+    source: str | PathLike[str] | Sequence[str | PathLike[str]],
+    levels: ValueRange | None,
+    image_column: str | None,
+    split: str | None,
+) -> OpenSource:
+    together = describe_input(source) if isinstance(source, str | PathLike) else None
+
+    def open_tables(paths: list[Path]) -> OpenSource:
+        return open_parquet(choose_split(paths, split, together), image_column)
+
     if isinstance(source, str | PathLike) and Path(source).is_dir():
-        return open_folder(Path(source))
+        return open_folder(Path(source), open_tables)
     paths = _list_paths(source)
     if not paths:
         raise SourceError(f"there is nothing at {describe_input(source)}; the source must be {KINDS}")
     for path in paths:
         if not path.is_file():
-            raise SourceError(f"there is no file at {str(path)!r}; the source must be {KINDS}")
+            raise SourceError(f"there is no file at {to_text(path)!r}; the source must be {KINDS}")
     endings = {path.suffix.lower() for path in paths}
     if endings == {".parquet"}:
-        return open_parquet(paths)
+        return open_tables(paths)
     if endings == {".tar"}:
-        return open_webdataset(paths)
-    if endings == {".npz"} and len(paths) == 1:
-        return open_npz(paths[0])
-    raise SourceError(f"the source {describe_input(source)} is not of a known kind; it must be {KINDS}")
+        return replace(open_webdataset(paths), files=tuple(paths))
+    if endings <= PICTURE_ENDINGS:
+        return open_files(paths)
+    if len(paths) == 1 and endings <= {".npz", ".npy"}:
+        opened = (open_npz if endings == {".npz"} else open_npy)(paths[0], levels)
+        return replace(opened, files=tuple(paths))
+    raise SourceError(
+        f"the source {describe_input(source)} is not of a known kind ({', '.join(sorted(endings))}); it must be {KINDS}"
+    )
 
 
 def _list_paths(source: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[Path]:
@@ -185,34 +264,58 @@ def _list_paths(source: str | PathLike[str] | Sequence[str | PathLike[str]]) -> 
 
 
 def _decode_or_explain(
-    raw: RawImage, image_size: tuple[int, int], channels: int, describe: Describe | None
+    raw: RawImage,
+    levels: ValueRange | None,
+    image_size: tuple[int, int],
+    channels: int,
+    describe: Describe | None,
 ) -> _Decoded | str:
-    """Decode an image, or give the reason why it cannot be read."""
+    """Decode an image, or give the reason why it cannot be read: nothing that is wrong with one may end a build."""
     if raw.data is None:
         return "the source holds no bytes for it"
+    if isinstance(raw.data, Unreadable):
+        return raw.data.reason
     try:
+        upright = read_upright(raw.data, levels)
+        pixels = fit_pixels(upright.image, image_size, channels)
         if describe is None:
-            return _Decoded(decode_image(raw.data, image_size, channels), None)
-        picture = open_upright(raw.data)
+            return _Decoded(pixels, None, upright.frames)
         path = raw.data if isinstance(raw.data, Path) else None
-        return _Decoded(decode_image(picture, image_size, channels), describe(picture, path))
+        return _Decoded(pixels, describe(upright.image.convert("RGB"), path), upright.frames)
     except ImageDecodeError as error:
-        return str(error)
+        return clean_text(str(error))
+    except Exception as error:  # of a picture that is odd in a way that nobody has met yet
+        return clean_text(f"it cannot be indexed: {type(error).__name__}: {error}")
 
 
 def _make_batch(
     pairs: list[tuple[RawImage, _Decoded | str]], schema: pa.Schema, size: tuple[int, int], channels: int
 ) -> ImageBatch:
     good = [(raw, result) for raw, result in pairs if not isinstance(result, str)]
+    metadata, problems = make_table([raw.metadata for raw, _ in good], schema)
+    failures = [Failure(to_text(raw.key), clean_text(result)) for raw, result in pairs if isinstance(result, str)]
+    failures += [Failure(to_text(good[place][0].key), why) for place, why in problems.items()]
+    good = [pair for place, pair in enumerate(good) if place not in problems]
     images = np.empty((len(good), channels, *size), np.uint8)
     for target, (_, decoded) in zip(images, good, strict=True):
         target[:] = decoded.pixels
-    metadata = {
-        name: pa.array([raw.metadata.get(name) for raw, _ in good], schema.field(name).type) for name in schema.names
-    }
-    failures = [Failure(raw.key, result) for raw, result in pairs if isinstance(result, str)]
-    pictures = [decoded.picture for _, decoded in good if decoded.picture is not None]
-    return ImageBatch(images, [raw.key for raw, _ in good], pa.table(metadata, schema=schema), failures, pictures)
+    return ImageBatch(
+        images,
+        [to_text(raw.key) for raw, _ in good],
+        metadata,
+        failures,
+        pictures=[decoded.picture for _, decoded in good if decoded.picture is not None],
+        left_out=[Failure(to_text(raw.key), _tell_frames(each.frames)) for raw, each in good if each.frames > 1],
+    )
+
+
+def _tell_frames(frames: int) -> str:
+    return f"is indexed by the first of its {frames} frames; save the others as files of their own to index them too"
+
+
+def _list_some(left_out: Sequence[Failure]) -> str:
+    some = ", ".join(f"{one.key}, which {one.reason}" for one in left_out[:SHOWN])
+    return some if len(left_out) <= SHOWN else f"{some} and {len(left_out) - SHOWN:,} more"
 
 
 def _chunks(raws: Iterator[RawImage], size: int) -> Iterator[list[RawImage]]:

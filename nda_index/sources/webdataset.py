@@ -1,23 +1,45 @@
-"""WebDataset shards: .tar files whose members with the same name, up to its first dot, belong to one image."""
+"""WebDataset shards: .tar files, each picture with the .json, .cls and .txt of the same name."""
 
 from __future__ import annotations
 
-import json
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pyarrow as pa
 
-from nda_index.errors import SourceError
-from nda_index.sources.base import IMAGE_ENDINGS, OpenSource, RawImage
+from nda_index.errors import NdaIndexError, SourceError
+from nda_index.images import PICTURE_ENDINGS, explain_ending
+from nda_index.sources.base import Failure, OpenSource, RawImage, Unreadable, to_text
+from nda_index.sources.samples import METADATA_ENDINGS, choose_type, read_metadata
+
+LINKS = 40  # that lead to one another at most, as on Linux
+
+
+@dataclass
+class _Shard:
+    """What a shard holds.
+
+    Attributes:
+        pictures: key, name and member of each picture, in the order of the file.
+        metadata: members of metadata, by name.
+        left_out: other members, and why.
+    """
+
+    pictures: list[tuple[str, str, tarfile.TarInfo]] = field(default_factory=list)
+    metadata: dict[str, tarfile.TarInfo] = field(default_factory=dict)
+    left_out: list[Failure] = field(default_factory=list)
 
 
 def open_webdataset(paths: list[Path]) -> OpenSource:
     """Open WebDataset shards. This reads all of them once, to count images and to learn the metadata columns.
 
-    A sample's .json (its plain values), .cls (a number) and .txt are metadata; a sample without an image is left out.
+    Every picture is an image. Its key is its name without the last ending; pictures that this would give the same key
+    keep their whole names. Its metadata are the .json (plain values), .cls (a number) and .txt of the same key, or of
+    the name up to its first dot, wherever in the shard they are. Links lead to pictures of the same shard.
 
     Args:
         paths: of the shards, one or more, in the order in which they are read.
@@ -36,104 +58,190 @@ def open_webdataset(paths: list[Path]) -> OpenSource:
         >>> [(image.key, image.metadata) for image in open_webdataset([path]).read()]
         [('a', {'cls': 7})]
     """
-    count, schema = _scan_shards(paths)
+    count, left_out = 0, list[Failure]()
+    values: dict[str, set[type]] = {}
+    for path in paths:
+        with _reading(path) as archive:
+            shard = _list_members(archive)
+            count += len(shard.pictures)
+            prefix = f"{to_text(path.name)}: " if len(paths) > 1 else ""
+            left_out += [Failure(prefix + one.key, one.reason) for one in shard.left_out]
+            for name in shard.metadata:
+                row, problem = read_metadata({_ending(name): _read_member(archive, shard.metadata[name])})
+                if problem:
+                    left_out.append(Failure(prefix + to_text(name), problem))
+                for column, value in row.items():
+                    values.setdefault(column, set()).add(type(value))
+    schema = pa.schema([(name, choose_type(types)) for name, types in values.items()])
     texts = {field.name for field in schema if pa.types.is_string(field.type)}
 
     def read() -> Iterator[RawImage]:
         for path in paths:
-            for key, members in _read_samples(path, with_images=True):
-                data = next((data for ending, data in members.items() if ending in IMAGE_ENDINGS), None)
-                if data is not None:
-                    metadata = read_metadata(members)
-                    row = {name: str(value) if name in texts else value for name, value in metadata.items()}
-                    yield RawImage(key, data, row)
+            with _reading(path) as archive:
+                for raw in _read_shard(archive):
+                    row = {name: str(value) if name in texts else value for name, value in raw.metadata.items()}
+                    yield RawImage(raw.key, raw.data, row)
 
-    return OpenSource("webdataset", count, schema, read)
+    return OpenSource("webdataset", count, schema, read, left_out=left_out)
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Split a member's name into the key of its sample and its ending, in small letters.
+    """Split a member's name into its key and its last ending, in small letters.
 
     Example:
-        >>> split_name("train/007.seg.PNG")
-        ('train/007', '.seg.png')
+        >>> split_name("train/007.left.PNG")
+        ('train/007.left', '.png')
     """
     folder, _, file_name = name.rpartition("/")
-    stem, _, ending = file_name.partition(".")
+    stem, dot, ending = file_name.rpartition(".")
+    if not dot:
+        stem, ending = ending, ""
     return f"{folder}/{stem}" if folder else stem, f".{ending.lower()}"
 
 
-def read_metadata(members: dict[str, bytes]) -> dict[str, Any]:
-    """Read the metadata of a sample, given its members' contents by ending.
-
-    Example:
-        >>> read_metadata({".json": b'{"year": 1999}', ".cls": b"7", ".txt": b"a cat"})
-        {'year': 1999, 'cls': 7, 'txt': 'a cat'}
-    """
-    row: dict[str, Any] = {}
-    if ".json" in members:
-        try:
-            values = json.loads(members[".json"])
-        except ValueError:
-            values = {}
-        if isinstance(values, dict):
-            row |= {name: value for name, value in values.items() if isinstance(value, bool | int | float | str)}
-    if ".cls" in members:
-        text = members[".cls"].decode(errors="replace").strip()
-        row["cls"] = int(text) if text.lstrip("-").isdigit() else None
-    if ".txt" in members:
-        row["txt"] = members[".txt"].decode(errors="replace")
-    return {name: value for name, value in row.items() if value is not None}
+def _first_part(name: str) -> str:
+    """The name up to the first dot of its last part: what WebDataset takes for the key of a sample."""
+    folder, _, file_name = name.rpartition("/")
+    stem = file_name.partition(".")[0]
+    return f"{folder}/{stem}" if folder else stem
 
 
-def _scan_shards(paths: list[Path]) -> tuple[int, pa.Schema]:
-    """Count the images, and find the metadata columns and their types."""
-    values: dict[str, set[type]] = {}
-    count = 0
-    for path in paths:
-        for _, members in _read_samples(path, with_images=False):
-            count += any(ending in IMAGE_ENDINGS for ending in members)
-            for name, value in read_metadata(members).items():
-                values.setdefault(name, set()).add(type(value))
-    return count, pa.schema([(name, _choose_type(types)) for name, types in values.items()])
+def _ending(name: str) -> str:
+    return split_name(name)[1]
 
 
-def _read_samples(path: Path, with_images: bool) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Group neighbouring members of one key: the key, and their contents by ending."""
-    key, members = None, dict[str, bytes]()
-    for name, data in _read_members(path, with_images):
-        current, ending = split_name(name)
-        if current != key:
-            if key is not None:
-                yield key, members
-            key, members = current, {}
-        members[ending] = data
-    if key is not None:
-        yield key, members
-
-
-def _read_members(path: Path, with_images: bool) -> Iterator[tuple[str, bytes]]:
-    """Read the files of a shard: their names and contents, which are empty for images that are not wanted."""
-    if path.stat().st_size % tarfile.BLOCKSIZE:  # tarfile takes a header that is cut short for the end
-        raise SourceError(f"{str(path)!r} is not a whole number of blocks; check that the shard is complete")
+@contextmanager
+def _reading(path: Path) -> Iterator[tarfile.TarFile]:
+    """Open a shard; whatever goes wrong while it is open becomes a `SourceError` that names it."""
+    name = to_text(path)
     try:
+        size = path.stat().st_size
+        if size % tarfile.BLOCKSIZE:  # tarfile takes a header that is cut short for the end
+            raise SourceError(f"{name!r} is not a whole number of blocks; check that the shard is complete")
         with tarfile.open(path) as archive:
-            for member in archive:
-                if not member.isfile() or PurePosixPath(member.name).name.startswith("."):
-                    continue
-                file = archive.extractfile(member)
-                skip = not with_images and split_name(member.name)[1] in IMAGE_ENDINGS
-                yield member.name, b"" if skip or file is None else file.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise SourceError(
-            f"{str(path)!r} cannot be read to its end: {error}; check that the shard is complete"
-        ) from error
+            yield archive
+    except NdaIndexError:
+        raise
+    except Exception as error:  # a damaged shard makes tarfile raise almost anything
+        raise SourceError(f"{name!r} cannot be read to its end: {error}; check that the shard is complete") from error
 
 
-def _choose_type(types: set[type]) -> pa.DataType:
-    """Choose the Arrow type that holds a column's values; values of several kinds become text."""
-    if types == {bool}:
-        return pa.bool_()
-    if types == {int}:
-        return pa.int64()
-    return pa.float64() if types <= {int, float} else pa.string()
+def _look_behind(archive: tarfile.TarFile) -> Failure | None:
+    """Check that the shard ends where its members do: tarfile takes a damaged header for the end.
+
+    Raises:
+        SourceError: what is there is no end.
+    """
+    file = archive.fileobj
+    if file is None:
+        return None
+    file.seek(archive.offset)
+    end = file.read(tarfile.BLOCKSIZE)
+    place = f"after byte {archive.offset:,}"
+    if end.strip(b"\0"):
+        raise tarfile.ReadError(f"the header {place} is damaged")
+    if not end:
+        return Failure(place, "the shard has no end mark; check that it is complete")
+    while block := file.read(1 << 20):
+        if block.strip(b"\0"):
+            return Failure(place, "the archive ends here, but the file goes on; unpack it with tar --ignore-zeros")
+    return None
+
+
+def _list_members(archive: tarfile.TarFile) -> _Shard:
+    """Sort the members of a shard: pictures, metadata, and what is left out."""
+    shard = _Shard()
+    members = archive.getmembers()
+    beyond = _look_behind(archive)
+    shard.left_out += [beyond] if beyond else []
+    last = {member.name: number for number, member in enumerate(members)}  # a later one replaces an earlier one
+    pictures: list[tuple[str, tarfile.TarInfo]] = []
+    for number, member in enumerate(members):
+        name, ending = member.name, _ending(member.name)
+        if member.isdir():
+            continue
+        reason = None
+        if PurePosixPath(name).name.startswith(".") or PurePosixPath(name).name == "":
+            reason = "is hidden: its name begins with a dot; rename it if it belongs to the collection"
+        elif last[name] != number:
+            reason = "is replaced by a later member of the same name, as when the shard is unpacked"
+        elif not (member.isfile() or member.islnk() or member.issym()):
+            reason = "is neither a file nor a link"
+        elif ending in PICTURE_ENDINGS:
+            pictures.append((name, member))
+        elif ending in METADATA_ENDINGS:
+            shard.metadata[name] = member
+        else:
+            reason = explain_ending("" if ending == "." else ending)
+        if reason is not None:
+            shard.left_out.append(Failure(to_text(name), reason))
+    keys = Counter(split_name(name)[0] for name, _ in pictures)
+    for name, member in pictures:
+        stem = split_name(name)[0]
+        shard.pictures.append((to_text(stem if keys[stem] == 1 else name), name, member))
+    used = {found for _, name, _ in shard.pictures for found in _metadata_names(name, shard)}
+    shard.left_out += [
+        Failure(to_text(name), "belongs to no picture of this shard: none has its name")
+        for name in shard.metadata
+        if name not in used
+    ]
+    shard.metadata = {name: member for name, member in shard.metadata.items() if name in used}
+    return shard
+
+
+def _metadata_names(picture: str, shard: _Shard) -> list[str]:
+    """Names of the members that hold a picture's metadata: for each ending the one whose name is nearest to its own."""
+    found = []
+    for ending in METADATA_ENDINGS:
+        for stem in dict.fromkeys((picture, split_name(picture)[0], _first_part(picture))):
+            if stem + ending in shard.metadata:
+                found.append(stem + ending)
+                break
+    return found
+
+
+def _read_shard(archive: tarfile.TarFile) -> Iterator[RawImage]:
+    """Read the pictures of a shard with their metadata, in the order of the file."""
+    shard = _list_members(archive)
+    by_name = {member.name: member for member in archive.getmembers()}
+    for key, name, member in shard.pictures:
+        parts = {_ending(part): _read_member(archive, shard.metadata[part]) for part in _metadata_names(name, shard)}
+        target = _follow(member, by_name)
+        if isinstance(target, Unreadable):
+            yield RawImage(key, target, {})
+        else:
+            yield RawImage(key, _read_member(archive, target), read_metadata(parts)[0])
+
+
+def _follow(member: tarfile.TarInfo, by_name: dict[str, tarfile.TarInfo]) -> tarfile.TarInfo | Unreadable:
+    """Find the file that a member is or leads to, in the same shard."""
+    for _ in range(LINKS):
+        if not (member.islnk() or member.issym()):
+            return member
+        place = member.linkname if member.islnk() else _join(member.name, member.linkname)
+        if place not in by_name:
+            return Unreadable(
+                f"is a link to {to_text(place)!r}, which is not in this shard; pack it with what it names"
+            )
+        member = by_name[place]
+    return Unreadable("is a link in a circle")
+
+
+def _join(name: str, target: str) -> str:
+    """The place in the archive that a symbolic link at `name` leads to."""
+    if target.startswith("/"):
+        return target
+    parts: list[str] = []
+    for part in (*PurePosixPath(name).parent.parts, *PurePosixPath(target).parts):
+        if part == "..":
+            parts = parts[:-1]
+        elif part != ".":
+            parts.append(part)
+    return "/".join(parts)
+
+
+def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    if member.islnk() or member.issym():
+        return b""
+    file = archive.extractfile(member)
+    return b"" if file is None else file.read()

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nda_index.errors import CorruptIndexError
+from nda_index.errors import CorruptIndexError, find_remedy
 from nda_index.store.files import writing
 
 
@@ -35,4 +35,5 @@ def read_arrow(path: Path) -> tuple[pa.RecordBatch, dict[str, Any]]:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         return reader.get_batch(0), json.loads(reader.schema.metadata[b"nda_index"])
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError, MemoryError) as error:
-        raise CorruptIndexError(f"{path.name} cannot be read: {error}; restore the index, or build it again") from error
+        remedy = find_remedy(error, "restore the index, or build it again")
+        raise CorruptIndexError(f"{path.name} cannot be read: {error}; {remedy}") from error

@@ -1,10 +1,9 @@
-"""The indexed images and their metadata: a Lance table, read by image id and filtered by SQL."""
+"""The indexed images and their metadata: a Lance table, read by image id and filtered by conditions."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,10 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from nda_index.errors import CorruptIndexError, QueryError, StorageError
+from nda_index.errors import CorruptIndexError, StorageError, find_remedy
 from nda_index.sources import OWN_COLUMNS, ImageBatch
+from nda_index.store.conditions import column_kinds, parse_condition
 
 PICTURE = "nda_picture"  # column of the records of pictures, where an index has them
+SCANNED = 1 << 16  # rows whose metadata are looked at together
 
 
 class Images(Protocol):
@@ -42,7 +43,8 @@ class Corpus:
             self.schema: pa.Schema = self._table.schema
         except Exception as error:  # Lance meets damage in many ways, panics of its runtime among them
             raise CorruptIndexError(
-                f"the image table of {str(folder)!r} cannot be opened: {_first_line(error)}; build the index again"
+                f"the image table of {str(folder)!r} cannot be opened: {_first_line(error)}; "
+                f"{find_remedy(error, 'build the index again')}"
             ) from error
         self.shape = shape
 
@@ -80,10 +82,12 @@ class Corpus:
         """
         rows = self._take(image_ids, ["image_id", "key", "row_sha256", *self.metadata_columns])
         keys, metadata = rows["key"].to_pylist(), rows.select(self.metadata_columns)
-        for image_id, digest, stored in zip(
-            image_ids, _row_digests(keys, metadata), rows["row_sha256"].to_pylist(), strict=True
-        ):
-            if digest != stored:
+        stored = rows["row_sha256"].to_pylist()
+        digests = _row_digests(keys, metadata)
+        if digests != stored and any(pa.types.is_timestamp(kind) and kind.tz for kind in metadata.schema.types):
+            digests = _row_digests(keys, metadata, as_of_old=True)
+        for image_id, digest, expected in zip(image_ids, digests, stored, strict=True):
+            if digest != expected:
                 raise CorruptIndexError(
                     f"the key or metadata of image {image_id} are not those that were indexed; restore the index from "
                     f"a copy, or build it again"
@@ -95,27 +99,36 @@ class Corpus:
         return [digest.hex() for digest in self._take(image_ids, ["image_id", "sha256"])["sha256"].to_pylist()]
 
     def matching(self, where: str) -> NDArray[np.int64]:
-        """Find the images whose metadata fulfil an SQL condition: ids, ascending.
+        """Find the images whose metadata fulfil a condition: ids, ascending.
 
         Raises:
-            QueryError: the condition is not SQL or names a column that is not there.
+            QueryError: it is not a condition (`nda_index.store.conditions`), or names a column that is not there.
         """
-        try:
-            found = self._table.search().where(where).select(["image_id"]).to_arrow()
-        except (ValueError, RuntimeError, OSError) as error:
-            known = ", ".join(["key", *self.metadata_columns])
-            raise QueryError(
-                f"where is {where!r}, which cannot be answered: {_first_line(error)}; it must be an SQL condition on "
-                f"the columns {known}"
-            ) from error
-        return np.sort(found["image_id"].to_numpy())
+        predicate = parse_condition(where, column_kinds(self.metadata_schema)).predicate
+        batches = self._scan(["image_id", *sorted(predicate.names())])
+        return _sorted_ids(batch["image_id"].filter(predicate.evaluate(batch)) for batch in batches)
 
     def with_keys(self, keys: Sequence[str]) -> NDArray[np.int64]:
         """Find the images that have one of these keys: ids, ascending."""
         wanted = pa.array(list(keys), pa.string())
-        columns = self._table.search().select(["image_id", "key"]).to_batches(1 << 16)
-        found = [batch["image_id"].filter(pc.is_in(batch["key"], wanted)).to_numpy() for batch in columns]
-        return np.sort(np.concatenate([np.empty(0, np.int64), *found]))
+        batches = self._scan(["image_id", "key"])
+        return _sorted_ids(batch["image_id"].filter(pc.is_in(batch["key"], wanted)) for batch in batches)
+
+    def digests(self, but: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Return the short digests of the pixels of all images but some, in no order."""
+        parts = list[NDArray[np.uint64]]()
+        for batch in self._scan(["image_id", "sha256"]):
+            kept = np.isin(batch["image_id"].to_numpy(), but, invert=True)
+            parts.append(short_digests(batch["sha256"])[kept])
+        return np.concatenate([np.empty(0, np.uint64), *parts])
+
+    def digests_of(self, keys: Iterable[str], but: NDArray[np.int64]) -> dict[str, set[bytes]]:
+        """Return the sha256 of the pixels of the images that have some keys, by key; some images are left out."""
+        found: dict[str, set[bytes]] = {}
+        rows = self._take(np.setdiff1d(self.with_keys(list(keys)), but), ["image_id", "key", "sha256"])
+        for key, digest in zip(rows["key"].to_pylist(), rows["sha256"].to_pylist(), strict=True):
+            found.setdefault(key, set()).add(digest)
+        return found
 
     def batches(
         self, size: int, start: int = 0, stop: int | None = None
@@ -136,6 +149,16 @@ class Corpus:
         records: list[dict[str, Any]] = self._take(image_ids, ["image_id", PICTURE])[PICTURE].to_pylist()
         return records
 
+    def _scan(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Read columns of all rows."""
+        try:
+            yield from self._table.search().select(list(columns)).to_batches(SCANNED)
+        except (ValueError, RuntimeError, OSError) as error:
+            raise CorruptIndexError(
+                f"metadata cannot be read from the index: {_first_line(error)}; "
+                f"{find_remedy(error, 'run `nda-index verify` on it')}"
+            ) from error
+
     def _take(self, image_ids: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
         if len(image_ids) == 0:
             return self.schema.empty_table().select(list(columns))
@@ -143,12 +166,20 @@ class Corpus:
             rows = self._table.take_offsets(image_ids.tolist()).select(list(columns)).to_arrow()
         except Exception as error:
             raise CorruptIndexError(
-                f"images cannot be read from the index: {_first_line(error)}; run `nda-index verify` on it"
+                f"images cannot be read from the index: {_first_line(error)}; "
+                f"{find_remedy(error, 'run `nda-index verify` on it')}"
             ) from error
         order = pc.index_in(pa.array(image_ids), rows["image_id"].combine_chunks())  # rows come in the table's order
         if order.null_count:
             raise CorruptIndexError("the index lacks images that its lists name; run `nda-index verify` on it")
         return rows.take(order)
+
+
+def short_digests(column: pa.FixedSizeBinaryArray) -> NDArray[np.uint64]:
+    """Return the first 8 bytes of each of some sha256."""
+    first, width = column.offset, column.type.byte_width
+    digests = np.frombuffer(column.buffers()[1], np.uint8)[first * width : (first + len(column)) * width]
+    return np.ascontiguousarray(digests.reshape(-1, width)[:, :8]).view(np.uint64).reshape(-1)
 
 
 def is_table_file(file: str, table: str = "") -> bool:
@@ -219,20 +250,31 @@ def append_images(folder: Path, name: str, rows: Sequence[pa.Table]) -> dict[str
         else:
             table = database.create_table(name, pa.concat_tables(rows))
     except (OSError, RuntimeError) as error:
-        if isinstance(error, OSError) and error.errno not in (None, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
-            raise
         raise StorageError(
-            f"the images cannot be written to {str(folder)!r}: {_first_line(error)}; make room there and build again"
+            f"the images cannot be written to {str(folder)!r}: {_first_line(error)}; "
+            f"{find_remedy(error, 'build again, or choose another folder')}"
         ) from error
     return {"name": name, "version": table.version}
 
 
-def _row_digests(keys: Sequence[str], metadata: pa.Table) -> list[bytes]:
-    """sha256 of each row's key and metadata."""
+def _row_digests(keys: Sequence[str], metadata: pa.Table, as_of_old: bool = False) -> list[bytes]:
+    """sha256 of each row's key and metadata; times are written in UTC, without a zone.
+
+    Up to version 0.1.0 they had their zone, which different libraries write differently.
+    """
+    for number, field in enumerate(metadata.schema):
+        if pa.types.is_timestamp(field.type) and field.type.tz and not as_of_old:
+            naive = pa.timestamp(field.type.unit)
+            moments = metadata.column(number).cast(pa.timestamp(field.type.unit, "UTC")).cast(pa.int64()).cast(naive)
+            metadata = metadata.set_column(number, field.name, moments)
     rows = metadata.to_pylist() if metadata.num_columns else [{}] * len(keys)
     return [
         hashlib.sha256(repr((key, list(row.items()))).encode()).digest() for key, row in zip(keys, rows, strict=True)
     ]
+
+
+def _sorted_ids(parts: Iterable[pa.Array]) -> NDArray[np.int64]:
+    return np.sort(np.concatenate([np.empty(0, np.int64), *(part.to_numpy() for part in parts)]))
 
 
 def _pixels(column: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from nda_index.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
-
-import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from nda_index.errors import StorageError
+from nda_index.errors import ConfigError, StorageError, find_remedy
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -57,8 +48,8 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
-        raise StorageError(f"{str(path)!r} cannot be written: {reason}; make room or choose another folder") from error
+        reason, remedy = error.strerror or str(error), find_remedy(error, "choose another folder")
+        raise StorageError(f"{str(path)!r} cannot be written: {reason}; {remedy}") from error
 
 
 def sync(path: Path) -> None:

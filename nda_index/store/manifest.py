@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nda_index.errors import CorruptIndexError, MismatchError, NotAnIndexError, VersionError
+from nda_index.errors import CorruptIndexError, MismatchError, NotAnIndexError, VersionError, find_remedy
 from nda_index.store.config import IndexConfig
 from nda_index.store.files import sync, write_atomically, writing
 from nda_index.store.folder import BUILDING, MANIFEST
@@ -29,6 +29,7 @@ FEATURES = (
     "pictures",
 )  # of the format, that this version of nda_index knows beyond version 1
 
+COUNTS = ("images", "removed", "failures", "left_out")  # the last is not in manifests of version 0.1.0
 _SELF_HASH = "manifest_sha256"
 
 
@@ -38,7 +39,7 @@ class Manifest:
 
     Attributes:
         config: the settings of the build.
-        counts: numbers of images, failures and patches.
+        counts: numbers of images, removed ones among them, failures, and what else of the sources was left out.
         files: for every other file of the folder, by relative path with "/": its "size" in bytes, its "sha256", and
             "ends": the sha256 of its first and its last 64 KiB, checked whenever the index is opened.
         table: "name" and "version" of the Lance table of images.
@@ -107,9 +108,15 @@ def read_manifest(folder: Path, *, check_files: bool = True) -> Manifest:
     config = IndexConfig.from_json(values.pop("config"))
     manifest = Manifest(config, **values, index_hash=hashlib.sha256(data).hexdigest())
     for name, expected in manifest.files.items() if check_files else ():
-        problem = size_problem(folder, name, expected)
-        if problem is None and hash_ends(folder / name) != expected.get("ends"):
-            problem = f"{name} is not the file of the build"
+        try:
+            problem = size_problem(folder, name, expected)
+            if problem is None and hash_ends(folder / name) != expected.get("ends"):
+                problem = f"{name} is not the file of the build"
+        except OSError as error:
+            remedy = find_remedy(error, "restore it, or build it again")
+            raise CorruptIndexError(
+                f"the index {str(folder)!r} cannot be read: {name}: {error.strerror}; {remedy}"
+            ) from error
         if problem:
             raise CorruptIndexError(f"the index {str(folder)!r} is damaged: {problem}; restore it, or build it again")
     return manifest
@@ -134,7 +141,7 @@ def merge_manifests(folder: Path, parts: Sequence[Manifest]) -> Manifest:
                     f"{name} of the index {str(folder)!r} has another {file} than the index; it was built with other "
                     f"cells, build it again with those of the index"
                 )
-    counts = {name: sum(part.counts[name] for part in parts) for name in ("images", "removed", "failures")}
+    counts = {name: sum(part.counts.get(name, 0) for part in parts) for name in COUNTS}
     hashes = [manifest.index_hash, *(part.index_hash for part in parts)]
     index_hash = hashlib.sha256("".join(hashes).encode()).hexdigest()
     return replace(manifest, counts=counts, index_hash=index_hash)

@@ -19,15 +19,16 @@ _THUMBNAIL_SHIFT = 2  # thumbnail pixels by which a near-duplicate may be shifte
 _ZOOM = 0.9  # the crop that is tried as well
 _ALIKE = 0.85  # correlation of thumbnails from which images may be near-duplicates
 _SAME = 0.97  # and from which they are
+_GREY = 16.0  # levels of colour up to which a picture without structure counts as grey rather
 _SAME_EVIDENCE = 0.29  # at patch 7, from which those between are (a horizon alone makes thumbnails correlate by 0.9)
 
 
 def group_duplicates(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Group images that are copies of one another: coded again, mirrored, recoloured, cropped by 10% or shifted.
 
-    Thumbnails of the luminance, without their coarse shading, are compared at small shifts, mirrored, and enlarged by a
-    tenth. An image joins the group of the earlier image that it correlates with most, where that is nearly 1, or high
-    and confirmed by the evidence of one for the other. Pictures without any structure are alike.
+    Thumbnails in colour, without their coarse shading, are compared at small shifts, mirrored, and enlarged by a tenth.
+    An image joins the group of the earlier image that it correlates with most, where that is nearly 1, or high and
+    confirmed by the evidence of one for the other. Pictures without any structure are alike if their hues are.
 
     Args:
         images: uint8 [n, C, H, W]. Memory and time grow with n squared.
@@ -93,35 +94,46 @@ def _confirm(image: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
 
 def _correlate_thumbnails(images: NDArray[np.uint8]) -> torch.Tensor:
     """Correlate the thumbnails of each pair at its best shift, mirrored or not, as it is or zoomed: [n, n]."""
-    plain = _make_thumbnails(images, zoom=1.0)  # [n, side, side]
+    plain, hues = _make_thumbnails(images, zoom=1.0), _measure_hues(images)  # [n, C, side, side], [n, h]
     side = _THUMBNAIL - 1
     inner = side - 2 * _THUMBNAIL_SHIFT
-    first = _cut_square(plain, _THUMBNAIL_SHIFT, _THUMBNAIL_SHIFT, inner)  # [n, d]
+    first = _cut_square(plain, hues, _THUMBNAIL_SHIFT, _THUMBNAIL_SHIFT, inner)  # [n, d]
     best = torch.full((len(images), len(images)), -1.0)
     for second in (plain, _make_thumbnails(images, zoom=_ZOOM)):
         for turned in (second, second.flip(-1)):
             for dy in range(2 * _THUMBNAIL_SHIFT + 1):
                 for dx in range(2 * _THUMBNAIL_SHIFT + 1):
-                    torch.maximum(best, first @ _cut_square(turned, dy, dx, inner).T, out=best)
+                    torch.maximum(best, first @ _cut_square(turned, hues, dy, dx, inner).T, out=best)
     return best
 
 
 def _make_thumbnails(images: NDArray[np.uint8], zoom: float) -> torch.Tensor:
-    """Return thumbnails of the central `zoom` of each image: its luminance without coarse shading, [n, side, side]."""
-    grey = torch.from_numpy(images.mean(1, dtype=np.float32))[:, None]  # [n, 1, H, W]
-    top, left = (round(size * (1 - zoom) / 2) for size in grey.shape[2:])
-    centre = grey[:, :, top : grey.shape[2] - top, left : grey.shape[3] - left]  # [n, 1, H', W']
+    """Return thumbnails of the central `zoom` of each image, without coarse shading, [n, C, side, side]."""
+    height, width = images.shape[2:]
+    top, left = (round(size * (1 - zoom) / 2) for size in (height, width))
+    inside = images[:, :, top : height - top, left : width - left]  # [n, C, H', W']
+    centre = torch.from_numpy(inside.astype(np.float32))  # [n, C, H', W']
     small = functional.interpolate(
         centre, (_THUMBNAIL, _THUMBNAIL), mode="bilinear", antialias=True, align_corners=False
-    )  # [n, 1, 20, 20]
-    small = functional.avg_pool2d(small, 2, 1)  # [n, 1, side, side]
-    shading = functional.avg_pool2d(functional.pad(small, (3, 3, 3, 3), mode="replicate"), 7, 1)  # [n, 1, side, side]
-    return (small - shading)[:, 0]
+    )  # [n, C, 20, 20]
+    small = functional.avg_pool2d(small, 2, 1)  # [n, C, side, side]
+    shading = functional.avg_pool2d(functional.pad(small, (3, 3, 3, 3), mode="replicate"), 7, 1)  # [n, C, side, side]
+    return small - shading
 
 
-def _cut_square(thumbnails: torch.Tensor, top: int, left: int, size: int) -> torch.Tensor:
-    """Return every second pixel of a square of the thumbnails, without their mean; a last number is for faint noise."""
-    part = thumbnails[:, top : top + size : 2, left : left + size : 2].flatten(1)  # [n, d]
-    part = part - part.mean(1, keepdim=True)  # [n, d]
-    part = functional.pad(part, (0, 1), value=part.shape[1] ** 0.5)  # [n, d + 1]; contrast of one grey level
-    return functional.normalize(part)
+def _measure_hues(images: NDArray[np.uint8]) -> torch.Tensor:
+    """Return a direction for the mean hue of each image, [n, 1 + C]: that of all greys is one, and reds differ from
+    blues."""
+    means = torch.from_numpy(images.mean((2, 3), dtype=np.float32))  # [n, C]
+    colour = means - means.mean(1, keepdim=True)  # [n, C]
+    return functional.normalize(functional.pad(colour, (1, 0), value=_GREY))
+
+
+def _cut_square(thumbnails: torch.Tensor, hues: torch.Tensor, top: int, left: int, size: int) -> torch.Tensor:
+    """Return every second pixel of a square of the thumbnails, each channel without its mean, as unit vectors.
+
+    The hue is added at a contrast of one level: it decides where there is nothing but faint noise.
+    """
+    part = thumbnails[:, :, top : top + size : 2, left : left + size : 2]  # [n, C, h, w]
+    part = (part - part.mean((2, 3), keepdim=True)).flatten(1)  # [n, d]
+    return functional.normalize(torch.cat([part, hues * part.shape[1] ** 0.5], 1))  # [n, d + 1 + C]

@@ -68,14 +68,14 @@ def collection_index(tmp_path_factory: pytest.TempPathFactory, collection: NDArr
 @pytest.fixture(scope="package")
 def service(collection_index: Path) -> Iterator[str]:
     """Address of a service without tokens."""
-    with _serving(collection_index, frozenset()) as address:
+    with serving(collection_index, frozenset()) as address:
         yield address
 
 
 @pytest.fixture(scope="package")
 def protected_service(collection_index: Path) -> Iterator[str]:
     """Address of a service that needs `TOKEN`."""
-    with _serving(collection_index, frozenset([hashlib.sha256(TOKEN.encode()).hexdigest()])) as address:
+    with serving(collection_index, frozenset([hashlib.sha256(TOKEN.encode()).hexdigest()])) as address:
         yield address
 
 
@@ -107,7 +107,7 @@ def _chromium() -> str | None:
 
 
 @contextmanager
-def _serving(folder: Path, tokens: frozenset[str]) -> Iterator[str]:
+def serving(folder: Path, tokens: frozenset[str]) -> Iterator[str]:
     """Serve an index from a thread."""
     settings = ServeSettings(folder.with_name(f"results-{len(tokens)}"), tokens=tokens, threads=1)
     app = create_app(nda.open_index(folder), settings)

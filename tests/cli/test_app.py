@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 import subprocess
@@ -14,8 +15,14 @@ from PIL import Image
 
 from nda_index import errors
 from nda_index.cli import app as app_module
+from nda_index.cli import indexes, questions
 from nda_index.cli.app import app, exit_codes
 from nda_index.errors import NdaIndexError
+from nda_index.evaluate.commands import evaluate
+from nda_index.indexing.request import DEFAULT_MEMORY, PHOTOGRAPH
+from nda_index.question import Question
+from nda_index.recipe import DEFAULT, RECIPES
+from nda_index.trust.null import DEFAULT_PICTURES
 from tests.cli.running import Run
 
 ERRORS = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, NdaIndexError)]
@@ -44,14 +51,18 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     ("arguments", "code", "message"),
     [
         (["query", "INDEX", "QUERY", "--timestep", "1000"], 2, "timestep is 1000"),
-        (["query", "INDEX", "QUERY", "--top", "301"], 5, "top is 301"),
+        (["query", "INDEX", "QUERY", "--top", "0"], 5, "top is 0"),
         (["query", "INDEX", "QUERY", "--top", "9", "--candidates", "5"], 5, "candidates is 5"),
-        (["query", "INDEX", "QUERY", "--where", "x = 1"], 5, "where is 'x = 1'"),
+        (
+            ["query", "INDEX", "QUERY", "--where", "x = 1"],
+            5,
+            "where cannot be answered: at character 1, 'x' is not a column",
+        ),
         (["query", "INDEX", "absent.png"], 5, "no image at"),
         (["query", "INDEX", "TEXT"], 5, "cannot be read as an image"),
         (["query", "absent.nda", "QUERY", "--save", "r.doc"], 2, "must end in"),
         (["denoise", "absent.nda", "QUERY", "-o", "r.jpg"], 2, "must end in .png"),
-        (["denoise", "INDEX", "QUERY", "-o", "r.png", "--without-top", "301"], 5, "top is 301"),
+        (["denoise", "INDEX", "QUERY", "-o", "r.png", "--without-top", "301"], 5, "without leaves none of the 300"),
         (["denoise", "INDEX", "QUERY", "-o", "r.png", "--without-top", "-1"], 5, "top is -1"),
         (["query", "nowhere.nda", "QUERY"], 4, "no index at 'nowhere.nda'"),
         (["info", "FOLDER"], 4, "is not an index"),
@@ -135,3 +146,42 @@ def test_the_command_is_installed() -> None:
     command = shutil.which("nda-index", path=str(Path(sys.executable).parent))
     assert command is not None
     assert subprocess.run([command, "--version"], capture_output=True, text=True, check=True).stdout.startswith("0.")
+
+
+def test_options_have_the_defaults_of_what_the_commands_call() -> None:
+    assert (indexes.MEMORY_MIB << 20, indexes.NULL) == (DEFAULT_MEMORY, DEFAULT_PICTURES)
+    assert (PHOTOGRAPH, DEFAULT.name) == (indexes.PHOTOGRAPH, indexes.RECIPE)
+    assert tuple(RECIPES) == questions.RECIPES
+    assert questions.RECIPES[0] == DEFAULT.name
+    for name in ("noise", "draws", "temper"):
+        assert inspect.signature(evaluate).parameters[name].default == getattr(Question, name), name
+
+
+def test_help_does_not_wait_for_what_commands_need() -> None:
+    code = (
+        "import sys; sys.argv = ['nda-index', 'query', '--help']\n"
+        "from nda_index.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: print('loaded', *sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    loaded = {name.partition(".")[0] for name in shown.partition("\nloaded ")[2].split()}
+    assert "typer" in loaded
+    assert not loaded & {"torch", "numba", "numpy", "pyarrow", "lancedb", "PIL", "faiss"}
+
+
+@pytest.mark.parametrize("moment", ["typer", "numpy", "nda_index.store.manifest"])
+def test_ctrl_c_is_one_line_and_exit_code_130_also_while_modules_are_imported(moment: str) -> None:
+    code = (
+        "import builtins, os, signal, sys\n"
+        "import nda_index.cli\n"
+        "load = builtins.__import__\n"
+        "def interrupt(name, *rest):\n"
+        f"    if name == {moment!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return load(name, *rest)\n"
+        "builtins.__import__ = interrupt\n"
+        "sys.argv = ['nda-index', 'info', '/nowhere']\n"
+        "nda_index.cli.main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "interrupted\n")

@@ -31,6 +31,7 @@ OPTIONS: dict[str, Any] = {  # every option of a question, with a value that is 
     "per_image_topk": 4,
     "mirror": True,
     "where": "year > 2000",
+    "region": (1, 2, 30, 40),
 }
 RECIPE = "3@100 + 5@200(draws=2)"  # in place of timesteps, noise, draws and temper
 AVERAGED = ("timesteps", "mode", "mirror", "where")  # the options of the command denoise
@@ -55,7 +56,7 @@ class Recorder:
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     opened = Recorder()
-    monkeypatch.setattr(questions, "open_index", lambda folder: opened)
+    monkeypatch.setattr("nda_index.index.open_index", lambda folder: opened)
     return opened
 
 
@@ -64,7 +65,7 @@ def command_line(options: dict[str, Any]) -> list[str]:
     arguments = []
     for name, value in options.items():
         option = "--" + ("timestep" if name == "timesteps" else name.replace("_", "-"))
-        values = value if isinstance(value, tuple) else [value]
+        values = value if name == "timesteps" else [",".join(map(str, value)) if name == "region" else value]
         arguments += [option] if value is True else [part for each in values for part in (option, str(each))]
     return arguments
 
@@ -81,9 +82,9 @@ def test_names_and_defaults_are_those_of_a_question() -> None:
     assert all(OPTIONS[name] != default for name, default in known.items() if name != "recipe")
     method = defaults(Index.attribute, "image", "progress")
     assert method == {"timestep": None, "top": questions.DEFAULT_TOP, **known}
-    of_command = ("index", "image", "ray", "save", "explain", "table", "as_json")
+    of_command = ("index", "image", "value_range", "ray", "save", "explain", "table", "as_json")
     assert defaults(questions.query_command, *of_command) == method
-    others = ("index", "image", "output", "without_top", "ray", "as_json")
+    others = ("index", "image", "output", "without_top", "value_range", "ray", "as_json")
     averaged = {name: known[name] for name in AVERAGED if name in known}
     assert defaults(questions.denoise_command, *others) == {"timestep": None, "recipe": None, **averaged}
 

@@ -106,9 +106,19 @@ def test_a_denoised_picture_does_not_depend_on_the_shards(
         parts.denoise(pictures[150], mode=mode, candidates=40, without=range(300))
 
 
+def test_images_are_looked_up_on_their_shards(sharded: Path, on_cluster: nda.Index) -> None:
+    single, ids = nda.open_index(sharded.parent / "single.nda"), [290, 3, 150, 3]
+    for index in (nda.open_index(sharded), on_cluster):
+        assert index.keys(ids).equals(single.keys(ids))
+        assert index.metadata(ids).equals(single.metadata(ids))
+        assert index.ids(single.keys(ids[:3])).tolist() == ids[:3]
+        np.testing.assert_array_equal(index.pixels(ids), single.pixels(ids))
+
+
 def test_a_question_that_cannot_be_answered_keeps_its_error(on_cluster: nda.Index, pictures: NDArray[np.uint8]) -> None:
-    with pytest.raises(nda.QueryError, match="where is"):
-        on_cluster.attribute(pictures[0], where="colour = 1")
+    for where in ("colour = 1", "year > 2000; year < 2002"):
+        with pytest.raises(nda.QueryError, match="where cannot be answered: at character"):
+            on_cluster.attribute(pictures[0], where=where)
     assert on_cluster.attribute(pictures[0], top=1).image_ids[0] == 0
 
 

@@ -158,7 +158,12 @@ def occurs(data: bytes, folder: Path) -> bool:
         ({"image_ids": [100]}, "image_ids has 100"),
         ({"image_ids": [-1]}, "image_ids has -1"),
         ({"keys": ["nobody"]}, "keys has 'nobody'"),
-        ({"where": "colour = 3"}, "where is"),
+        ({"where": "colour = 3"}, "not a column"),
+        ({"where": "year > 2001; year < 2003"}, "at character 12"),
+        ({"where": "year > 3000"}, "no image fulfils; nothing is removed"),
+        ({"image_ids": np.arange(100) == 7}, "is a mask"),
+        ({"image_ids": [9.7]}, "holds 9.7"),
+        ({"keys": "new-7"}, "one text"),
         ({"image_ids": range(100)}, "all 100 images would be removed"),
     ],
 )
@@ -179,12 +184,47 @@ def test_nothing_is_removed_where_the_audit_log_cannot_be_written(folder: Path) 
     assert len(nda.open_index(folder)) == 100
 
 
+def test_a_dry_run_tells_what_would_be_removed(folder: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    options: dict[str, Any] = {"image_ids": [9, 9], "keys": ["00000003", "00000003"], "dry_run": True}
+    found = nda.remove_images(folder, **options, where="key IN ('00000003', '00000005')")
+    assert (found.image_ids, found.keys) == ((3, 5, 9), ("00000003", "00000005", "00000009"))
+    assert (found.found, found.changed, found.images, found.dry_run) == ({"00000003": 1}, 3, 100, True)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    assert len(nda.open_index(folder)) == 100
+
+
+def test_a_source_of_other_columns_is_added_with_a_word(folder: Path, tmp_path: Path) -> None:
+    more = source(tmp_path, photographs(4, seed=9), "more", keys=np.array(list("abcd")), colour=np.ones(4))
+    added = nda.add_images(folder, more)
+    assert added.notes == (
+        "the source has no column 'year'; the new images have null there",
+        "the column 'colour' is left out, since the index has none",
+    )
+    index = nda.open_index(folder)
+    assert index.metadata(index.ids(["00000003", "a", "d"])).to_pydict() == {"year": [2000, None, None]}
+    assert nda.remove_images(folder, where="year IS NULL", dry_run=True).keys == ("a", "b", "c", "d")
+
+
+def test_the_same_images_are_added_twice_only_on_demand(
+    folder: Path, tmp_path: Path, pictures: NDArray[np.uint8]
+) -> None:
+    before = read_manifest(folder).index_hash
+    again = source(tmp_path, pictures[:30], "again", year=np.full(30, 2000))
+    with pytest.raises(nda.SourceError, match="30 of 30 images are in the index already .*'00000000'.*--allow"):
+        nda.add_images(folder, again)
+    assert (read_manifest(folder).index_hash, verify(folder)) == (before, [])
+    others = source(tmp_path, pictures[1:3], "others", year=np.full(2, 2000))  # their keys are there, of other pictures
+    assert nda.add_images(folder, others).images == 102
+    nda.remove_images(folder, image_ids=range(30))
+    assert nda.add_images(folder, again).images == 102  # what was removed is there no more
+    assert nda.add_images(folder, again, allow_duplicates=True).images == 132
+
+
 def test_images_that_do_not_fit_are_refused_and_leave_no_trace(folder: Path, tmp_path: Path) -> None:
     before = read_manifest(folder).index_hash
     more = photographs(5, seed=9)
-    with pytest.raises(nda.ConfigError, match="no metadata column 'year'"):
-        nda.add_images(folder, source(tmp_path, more, "bare"))
-    with pytest.raises(nda.ConfigError, match="the metadata column 'year' has type"):
+    with pytest.raises(nda.ConfigError, match="the metadata column 'year' has type string, in the index it has type"):
         nda.add_images(folder, source(tmp_path, more, "words", year=np.array(list("abcde"))))
     with pytest.raises(nda.SourceError, match="nothing at"):
         nda.add_images(folder, tmp_path / "nowhere")

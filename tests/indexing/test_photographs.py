@@ -34,7 +34,7 @@ from nda_index.store.corpus import PICTURE, Corpus
 from nda_index.store.manifest import read_manifest
 from nda_index.store.verify import verify
 from tests.conftest import encoded
-from tests.pictures.scenes import BROKEN, PLAIN, SCENES, pasted, scene
+from tests.pictures.scenes import BROKEN, PLAIN, SCENES, overlap, pasted, scene
 
 OPTIONS: dict[str, Any] = {"image_size": 16, "scales": [nda.Scale(5)]}
 CROP = 60, 40, 240, 200
@@ -173,7 +173,7 @@ def test_a_picture_that_was_added_is_found(folder: Path, tmp_path: Path) -> None
     assert best(folder, 21) == ("21.png", SCENES + 2, True)
     assert best(folder, 6) == ("06.png", 5, True)
     # Files that a reader may have open are not written over.
-    nda.add_images(folder, tmp_path / "more")
+    nda.add_images(folder, tmp_path / "more", allow_duplicates=True)
     assert len(set(segment_names(list(read_manifest(folder).files)))) == 2
     assert best(folder, 20) == ("20.png", SCENES + 4, True)
 
@@ -360,3 +360,23 @@ def test_a_grey_index_of_photographs_has_regions_too(few: Path, tmp_path: Path) 
         region = answer.regions[0]
         assert (region.image_id, region.null_pictures, region.strong) == (1, 0, False)
         assert np.isnan(region.percentile)
+
+
+def test_a_question_about_a_part_is_one_about_that_part(photograph_index: nda.Index) -> None:
+    """Boxes stay in the whole picture's pixels, and what lies outside the part is not found."""
+    ground = pasted(scene(5).crop(CROP), (20, 300), scene(40, (700, 560)))
+    picture = pasted(scene(3).crop(CROP), (400, 100), ground.picture).picture
+    part = (340, 40, 660, 400)
+    answer = photograph_index.attribute(picture, top=1, region=part)
+    alone = photograph_index.attribute(picture.crop(part), top=1)
+    assert answer.regions[0].key == "03.png" and answer.regions[0].evidence > 20
+    assert all(region.key != "05.png" or region.evidence < 5 for region in answer.regions)
+    moved = [region.box[0] - 340 for region in answer.regions], [region.box[1] - 40 for region in answer.regions]
+    assert moved == ([region.box[0] for region in alone.regions], [region.box[1] for region in alone.regions])
+    assert overlap(answer.regions[0].box, (400, 100, 580, 260)) > 0.6
+    np.testing.assert_array_equal(answer.query, alone.query)
+    np.testing.assert_allclose(answer.scores, alone.scores)
+    assert (answer.picture_size, answer.settings["region"]) == ((700, 560), list(part))
+    assert answer.crops == alone.crops
+    with pytest.raises(nda.ConfigError, match="the picture is 700 x 560 pixels"):
+        photograph_index.attribute(picture, region=(0, 0, 701, 10))

@@ -80,23 +80,25 @@ def test_a_resumed_build_ends_as_one_that_was_never_interrupted(
 ) -> None:
     for name, size in (("READ_BATCH", 16), ("CHUNK_BYTES", 40_000), ("SEGMENT_BYTES", 100_000)):
         monkeypatch.setattr(plan, name, size)
+    source = tmp_path / "source"
+    source.mkdir()
     for number in range(100):
-        Image.fromarray(pictures[number]).save(tmp_path / f"{number:03d}.png")
-    (tmp_path / "040.png").write_bytes(b"broken")
+        Image.fromarray(pictures[number]).save(source / f"{number:03d}.png")
+    (source / "040.png").write_bytes(b"broken")
     options: dict[str, Any] = {"image_size": 16, "scales": [nda.Scale(5), nda.Scale(8, 2)], "null": 5}
 
     def stop(current: str, done: int, total: int) -> None:
         if current == stage and done >= total // 2:
             raise Killed
 
-    whole = build(tmp_path, tmp_path / "whole.nda", **options)
+    whole = build(source, tmp_path / "whole.nda", **options)
     with pytest.raises(Killed):
-        build(tmp_path, tmp_path / "parts.nda", progress=stop, **options)
+        build(source, tmp_path / "parts.nda", progress=stop, **options)
     with pytest.raises(nda.ConfigError, match=r"begun with another image_size, scales"):
-        build(tmp_path, tmp_path / "parts.nda", resume=True, image_size=14, scales=[nda.Scale(5)])
+        build(source, tmp_path / "parts.nda", resume=True, image_size=14, scales=[nda.Scale(5)])
     done = []
     resumed = build(
-        tmp_path, tmp_path / "parts.nda", resume=True, progress=lambda name, *at: done.append((name, *at)), **options
+        source, tmp_path / "parts.nda", resume=True, progress=lambda name, *at: done.append((name, *at)), **options
     )
     assert (resumed.images, resumed.failures, resumed.started_over) == (99, 1, False)
     assert resumed.resumed >= (30 if stage == "read" else 99)
@@ -138,6 +140,26 @@ def test_resuming_does_not_trust_what_was_damaged(
         for name in ("lists-00000.arrow", "lists-00001.arrow", "quantizer.arrow"):
             whole = (tmp_path / "whole.nda" / "scales" / "p5r1" / name).read_bytes()
             assert (folder / "scales" / "p5r1" / name).read_bytes() == whole
+
+
+def test_a_changed_source_does_not_go_on_with_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(current: str, done: int, total: int) -> None:
+        if done >= 8:
+            raise Killed
+
+    monkeypatch.setattr(plan, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(plan, "READ_BATCH", 8)
+    (tmp_path / "source").mkdir()
+    for i in range(20):
+        Image.fromarray(np.full((8, 8, 3), 10 * i, np.uint8)).save(tmp_path / "source" / f"{i:02d}.png")
+    options: dict[str, Any] = {"image_size": 8, "scales": [nda.Scale(5)], "null": 0}
+    with pytest.raises(Killed):
+        build(tmp_path / "source", tmp_path / "x.nda", progress=stop, **options)
+    (tmp_path / "source" / "00.png").rename(tmp_path / "source" / "99.png")
+    with pytest.raises(nda.ConfigError, match="begun with another names, sizes or order of the source's files"):
+        build(tmp_path / "source", tmp_path / "x.nda", resume=True, **options)
+    (tmp_path / "source" / "99.png").rename(tmp_path / "source" / "00.png")
+    assert build(tmp_path / "source", tmp_path / "x.nda", resume=True, **options).resumed >= 8
 
 
 def test_a_full_disk_is_named(tmp_path: Path, pictures: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,3 +229,11 @@ def test_every_codec_finds_an_image_among_its_like(tmp_path: Path, pictures: NDA
     reopened = nda.open_index(tmp_path / "x.nda")
     answer = reopened.attribute(pictures[123], timestep=50, top=1, candidates=20)
     assert answer.image_ids[0] == 123
+
+
+def test_an_unrelated_picture_that_cannot_be_read_is_known_before_anything_is_built(
+    tmp_path: Path, pictures: NDArray[np.uint8]
+) -> None:
+    with pytest.raises(nda.ImageDecodeError, match="is truncated|cannot be read as an image"):
+        nda.build_index(pictures[:20], tmp_path / "x.nda", image_size=16, scales=[nda.Scale(5)], null=[b"broken"])
+    assert not (tmp_path / "x.nda").exists()

@@ -52,3 +52,8 @@ def test_a_picture_without_structure_has_a_record() -> None:
         for kind in KINDS:
             assert indexed.frames[kind].shape == (0, 4)
             assert len(indexed.codes[kind]) == 0
+
+
+def test_a_file_whose_name_is_not_utf8_is_not_named() -> None:
+    record = make_record(scene(1, (300, 200)), Path("caf\udce9.png"))
+    assert pa.array([record], RECORD)[0].as_py()["path"] is None

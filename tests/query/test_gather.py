@@ -137,6 +137,12 @@ class ScriptedShards:
     def pixels(self, shard: int, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
         raise NotImplementedError
 
+    def rows(self, shard: int, image_ids: NDArray[np.int64]) -> pa.Table:
+        raise NotImplementedError
+
+    def with_keys(self, shard: int, keys: Sequence[str]) -> NDArray[np.int64]:
+        raise NotImplementedError
+
     def lost(self) -> frozenset[int]:
         return frozenset(self._lost)
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from nda_index import ConfigError, SourceError
 from nda_index.sources import open_source, read_batches
@@ -38,10 +40,14 @@ def test_grey_arrays_are_read_in_either_shape(shape: tuple[int, ...]) -> None:
     ("array", "error", "message"),
     [
         (np.zeros((0, 4, 4, 3), np.uint8), SourceError, r"the array \[0, 4, 4, 3\] holds no image"),
-        (np.zeros((2, 4, 4, 3)), ConfigError, "has type float64; it must be uint8"),
-        (np.zeros((2, 4, 4, 3), np.int8), ConfigError, "has type int8; it must be uint8"),
-        (np.zeros((2, 4, 4, 5), np.uint8), ConfigError, "1 or 3 channels"),
-        (np.zeros((2, 3, 4, 4), np.uint8), ConfigError, "1 or 3 channels"),
+        (
+            np.zeros((2, 4, 4, 3)),
+            ConfigError,
+            "numbers of type float64, whose range is not known; say it with value_range",
+        ),
+        (np.zeros((2, 4, 4, 3), np.int8), ConfigError, "numbers of type int8; they must be uint8, uint16"),
+        (np.zeros((2, 5, 5, 2), np.uint8), ConfigError, "1, 3 or 4 channels"),
+        (np.zeros((2, 2, 5, 5), np.uint8), ConfigError, "1, 3 or 4 channels"),
         (np.zeros((4, 4), np.uint8), ConfigError, r"has shape \[4, 4\]"),
         (np.zeros((1, 2, 4, 4, 3), np.uint8), ConfigError, r"has shape \[1, 2, 4, 4, 3\]"),
     ],
@@ -95,7 +101,7 @@ def test_the_array_of_images_is_known_by_its_name_or_is_the_only_one(
     arrays: dict[str, Any] = {name: np.full((1, 12, 10, 3), i, np.uint8) for i, name in enumerate(names)}
     path = save(tmp_path / "set.npz", **arrays, floats=np.zeros((1, 12, 10, 3)), data=np.zeros(1, np.uint8))
     if taken is None:
-        with pytest.raises(SourceError, match="has no array 'images' .* it has a, b, floats, data"):
+        with pytest.raises(SourceError, match=r"has no array 'images' .* it has a \(uint8 \[1, 12, 10, 3\]\), b "):
             open_source(path)
     else:
         assert (read(path).images == names.index(taken)).all()
@@ -117,3 +123,61 @@ def test_two_npz_files_are_refused(tmp_path: Path) -> None:
     paths = [save(tmp_path / name, images=numbered(1)) for name in ("a.npz", "b.npz")]
     with pytest.raises(SourceError, match="not of a known kind"):
         open_source(paths)
+
+
+def test_arrays_of_other_numbers_and_tensors_are_read_by_the_rule(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), np.uint8)
+    first = images.transpose(0, 3, 1, 2)
+    same: list[tuple[Any, dict[str, Any]]] = [
+        (first, {}), (torch.tensor(np.ascontiguousarray(first)), {}), (images.astype(np.uint16) * 257, {}),
+        (first.astype(np.float32) / 255, {"value_range": "0..1"}),
+        (torch.tensor(first / 127.5 - 1), {"value_range": (-1, 1)}),
+        (np.dstack([images.reshape(24, 5, 3), np.full((24, 5, 1), 255, np.uint8)]).reshape(4, 6, 5, 4), {}),
+    ]  # fmt: skip
+    for source, options in same:
+        np.testing.assert_array_equal(read(source, (6, 5), **options).images, first)
+        if isinstance(source, np.ndarray):
+            np.save(tmp_path / "set.npy", source)
+            opened = open_source(tmp_path / "set.npy", **options)
+            assert opened.kind == "npy"
+            np.testing.assert_array_equal(read(opened, (6, 5)).images, first)
+            saved = save(tmp_path / "set.npz", images=source)
+            np.testing.assert_array_equal(read(saved, (6, 5), **options).images, first)
+
+
+def test_an_npz_of_digits_has_grey_images_labels_and_names_the_rest(tmp_path: Path) -> None:
+    digits = np.random.default_rng(0).integers(0, 256, (5, 4, 4), np.uint8)
+    path = save(
+        tmp_path / "mnist.npz", x_test=digits[:2], x_train=digits[2:], y_test=np.arange(2), y_train=np.arange(3)
+    )
+    contents = read(path, (4, 4))
+    np.testing.assert_array_equal(contents.images[:, 0], digits[2:])
+    assert contents.metadata.to_pydict() == {"y_train": [0, 1, 2]}
+    assert [(one.key, one.reason) for one in open_source(path).left_out] == [
+        ("x_test", "is neither images nor a plain value for each of them: uint8 [2, 4, 4]"),
+        ("y_test", "is neither images nor a plain value for each of them: int64 [2]"),
+    ]
+
+
+def test_what_is_renamed_or_damaged_gives_one_clear_error(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", numbered(2))
+    npz = save(tmp_path / "b.npz", images=numbered(2))
+    (tmp_path / "a.npz").write_bytes((tmp_path / "a.npy").read_bytes())
+    (tmp_path / "b.npy").write_bytes(npz.read_bytes())
+    for name, other in (("a.npz", "npy"), ("b.npy", "npz")):
+        with pytest.raises(SourceError, match=rf"is an \.{other} by its contents; rename it to \.{other}"):
+            open_source(tmp_path / name)
+    data = npz.read_bytes()
+    for place in range(0, len(data), 7):
+        broken = bytearray(data)
+        broken[place] ^= 255
+        (tmp_path / "c.npz").write_bytes(broken)
+        with contextlib.suppress(SourceError, ConfigError):
+            open_source(tmp_path / "c.npz")
+    for broken_npy in (b"", b"\x93NUMPY\x01\x00\xff\xff{", (tmp_path / "a.npy").read_bytes()[:-3]):
+        (tmp_path / "c.npy").write_bytes(broken_npy)
+        with pytest.raises(SourceError, match=r"cannot be read as \.npy without pickles"):
+            open_source(tmp_path / "c.npy")
+    np.save(tmp_path / "floats.npy", np.zeros((2, 4, 4)))
+    with pytest.raises(ConfigError, match=r"floats\.npy': the array has numbers of type float64"):
+        open_source(tmp_path / "floats.npy")

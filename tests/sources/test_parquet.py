@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nda_index import SourceError
+from nda_index import ConfigError, SourceError
 from nda_index.sources import base, open_source
-from nda_index.sources.parquet import find_image_column, find_key_column
+from nda_index.sources.parquet import choose_image_column, find_key_column
 from tests.conftest import GREEN, RED, encoded
 from tests.sources.contents import numbered, read
 
@@ -40,7 +41,7 @@ def test_paths_of_image_structs_are_keys_and_plain_columns_are_metadata(tmp_path
     ]
     contents = read(write(tmp_path / "set.parquet", image=rows, label=[3, 4, 5], nested=[[1], [2], [3]]))
     assert contents.keys == ["r.png", "set-00000002"]
-    assert contents.metadata.to_pydict() == {"label": [3, 5]}
+    assert contents.metadata.to_pydict() == {"label": [3, 5], "nested": [[1], [3]]}
     assert [(f.key, f.reason) for f in contents.failures] == [("gone.png", "the source holds no bytes for it")]
     np.testing.assert_array_equal(contents.images[0].transpose(1, 2, 0), RED)
     np.testing.assert_array_equal(contents.images[1].transpose(1, 2, 0), GREEN)
@@ -61,23 +62,62 @@ def test_every_form_of_image_column_gives_the_same(tmp_path: Path, form: Callabl
 @pytest.mark.parametrize(
     ("columns", "expected"),
     [
-        ({"png": pa.binary(), "thumbnail": STRUCT}, "thumbnail"),
+        ({"png": pa.binary(), "thumbnail": STRUCT}, "png"),
+        ({"conditioning_image": STRUCT, "image": STRUCT}, "image"),
+        ({"hash": pa.binary(), "photo": STRUCT}, "photo"),
         ({"mask": pa.binary(), "jpg": pa.large_binary(), "image": pa.binary()}, "image"),
-        ({"mask": pa.binary(), "bytes": pa.binary()}, "bytes"),
-        ({"mask": pa.binary(), "photo": pa.binary()}, "mask"),
-        ({"image": pa.string(), "box": pa.struct([("x", pa.int64())])}, None),
+        ({"mask": pa.binary(), "bytes": pa.binary_view()}, "bytes"),
+        ({"photo": pa.binary(), "box": pa.struct([("x", pa.int64())])}, "photo"),
     ],
 )
-def test_the_image_column_is_a_struct_or_the_best_named_binary_one(
-    columns: dict[str, pa.DataType], expected: str | None
-) -> None:
-    assert find_image_column(pa.schema(columns.items())) == expected
+def test_the_image_column_is_told_by_its_name_or_its_type(columns: dict[str, pa.DataType], expected: str) -> None:
+    assert choose_image_column(pa.schema(columns.items()), None, Path("a.parquet")) == expected
+
+
+def test_an_image_column_that_is_not_told_must_be_named(tmp_path: Path) -> None:
+    schema = pa.schema([("before", STRUCT), ("after", STRUCT), ("label", pa.string())])
+    with pytest.raises(SourceError, match=r"hold the images: before, after; say which with image_column='before'"):
+        choose_image_column(schema, None, tmp_path)
+    assert choose_image_column(schema, "after", tmp_path) == "after"
+    with pytest.raises(
+        ConfigError, match="image_column is 'label', but in .* the columns with images are before, after"
+    ):
+        choose_image_column(schema, "label", tmp_path)
+    path = write(tmp_path / "set.parquet", before=structs(encoded(GREEN)), after=structs(encoded(RED)), label=[1])
+    contents = read(path, image_column="after")
+    np.testing.assert_array_equal(contents.images[0].transpose(1, 2, 0), RED)
+    assert open_source(path, image_column="after").notes == ("the column 'before' holds pictures too and is left out",)
+
+
+def test_notes_of_hugging_face_tell_images_from_other_bytes(tmp_path: Path) -> None:
+    table = pa.table({"sound": structs(b"x"), "picture": structs(encoded(RED))})
+    features = {"sound": {"_type": "Audio"}, "picture": {"_type": "Image"}}
+    noted = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(noted, tmp_path / "set.parquet")
+    np.testing.assert_array_equal(read(tmp_path / "set.parquet").images[0].transpose(1, 2, 0), RED)
+
+
+def test_a_split_of_a_folder_is_chosen(tmp_path: Path) -> None:
+    for split, image in (("train", RED), ("test", GREEN)):
+        write(tmp_path / f"{split}-00000-of-00001.parquet", image=structs(encoded(image)))
+    for source in (tmp_path, str(tmp_path / "*.parquet")):
+        with pytest.raises(ConfigError, match="holds the splits test, train; say which to index with split='train'"):
+            open_source(source)
+        assert read(source, split="test").images[0, 1, 0, 0] == GREEN[0, 0, 1]
+        assert open_source(source, split="test+train").count == 2
+    assert open_source(sorted(tmp_path.iterdir())).count == 2
 
 
 def test_other_binary_columns_are_not_metadata(tmp_path: Path) -> None:
     digest = pa.array([bytes(32)], pa.binary(32))
     path = write(tmp_path / "set.parquet", mask=[b"x"], image=[encoded(RED)], digest=digest, label=["red"])
     assert read(path).metadata.to_pydict() == {"label": ["red"]}
+    assert open_source(path).notes == (
+        "the column 'mask' holds pictures too and is left out",
+        "the column 'digest' is of type fixed_size_binary[32] and is left out",
+    )
+    with pytest.raises(ConfigError, match="the column 'digest' is of type .*; leave it out of columns"):
+        open_source(path, columns=["digest"])
 
 
 @pytest.mark.parametrize(
@@ -85,7 +125,10 @@ def test_other_binary_columns_are_not_metadata(tmp_path: Path) -> None:
     [
         ({"id": pa.string(), "path": pa.string(), "key": pa.string()}, "key"),
         ({"file_name": pa.string(), "path": pa.string()}, "path"),
-        ({"key": pa.int64(), "filename": pa.string()}, "filename"),
+        ({"key": pa.int64(), "filename": pa.string()}, "key"),
+        ({"key": pa.float64(), "id": pa.large_string()}, "id"),
+        ({"uuid": pa.binary(16), "label": pa.string()}, "uuid"),
+        ({"image_id": pa.uint64()}, "image_id"),
         ({"name": pa.string()}, None),
     ],
 )
@@ -99,6 +142,32 @@ def test_a_column_named_key_is_not_metadata_too_but_other_key_columns_are(tmp_pa
     assert (named_key.keys, named_key.metadata.column_names) == (["x", "y", "a-00000002"], [])
     named_id = read(write(tmp_path / "b.parquet", image=images, id=["x", "y", ""]))
     assert (named_id.keys, named_id.metadata.to_pydict()) == (["x", "y", "b-00000002"], {"id": ["x", "y", ""]})
+
+
+@pytest.mark.parametrize(
+    ("column", "keys"),
+    [
+        (pa.array(["7", None], pa.large_string()), ["7", "set-00000001"]),
+        (pa.array(["7", "8"], pa.string_view()), ["7", "8"]),
+        (pa.array(["7", "8"]).dictionary_encode(), ["7", "8"]),
+        (pa.array([7, 0]), ["7", "0"]),
+        (pa.array([7, 2**64 - 1], pa.uint64()), ["7", "18446744073709551615"]),
+        (pa.array([bytes(range(16))] * 2, pa.binary(16)), ["00010203-0405-0607-0809-0a0b0c0d0e0f"] * 2),
+        (pa.array([bytes(range(16))] * 2, pa.uuid()), ["00010203-0405-0607-0809-0a0b0c0d0e0f"] * 2),
+    ],
+)
+def test_keys_of_any_kind_become_text(tmp_path: Path, column: pa.Array, keys: list[str]) -> None:
+    path = write(tmp_path / "set.parquet", image=[encoded(RED)] * 2, key=column)
+    assert read(path).keys == keys
+    assert open_source(path).notes == ()
+
+
+def test_a_key_column_goes_before_the_path_of_a_struct_and_a_float_is_no_key(tmp_path: Path) -> None:
+    rows = [{"bytes": encoded(RED), "path": f"{i}.png"} for i in range(2)]
+    assert read(write(tmp_path / "a.parquet", image=rows, key=["x", None])).keys == ["x", "1.png"]
+    assert read(write(tmp_path / "b.parquet", image=rows, id=["x", "y"])).keys == ["0.png", "1.png"]
+    odd = read(write(tmp_path / "c.parquet", image=rows, key=[0.5, 1.5]))
+    assert (odd.keys, odd.metadata.to_pydict()) == (["0.png", "1.png"], {"source_key": [0.5, 1.5]})
 
 
 def test_keys_are_kept_where_their_column_is_not(tmp_path: Path) -> None:
@@ -120,6 +189,19 @@ def test_metadata_keep_their_types_and_missing_values(tmp_path: Path) -> None:
     metadata = read(path).metadata
     assert metadata.equals(pa.table(columns))
     assert open_source(path).schema.equals(metadata.schema)
+
+
+def test_a_moment_that_python_does_not_have_is_a_failure_of_its_row(tmp_path: Path) -> None:
+    moments = pa.array([0, 2**50, None], pa.timestamp("ms"))
+    contents = read(write(tmp_path / "set.parquet", image=[encoded(RED)] * 3, at=moments))
+    assert contents.metadata["at"].to_pylist() == [datetime.datetime(1970, 1, 1), None]
+    assert [failure.key for failure in contents.failures] == ["set-00000001"]
+
+
+def test_several_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table([[encoded(RED)], [1], [2]], names=["image", "a", "a"]), tmp_path / "set.parquet")
+    with pytest.raises(SourceError, match="has several columns 'a'; rename them"):
+        open_source(tmp_path / "set.parquet")
 
 
 def test_a_dictionary_column_becomes_its_values(tmp_path: Path) -> None:
@@ -167,10 +249,15 @@ def test_a_file_without_images_and_a_broken_one_are_refused(tmp_path: Path) -> N
         open_source(path)
 
 
-def test_a_file_that_is_damaged_inside_is_refused_when_it_is_read(tmp_path: Path) -> None:
+def test_where_a_file_is_damaged_inside_the_rows_of_that_part_are_failures(tmp_path: Path) -> None:
     path = tmp_path / "set.parquet"
-    pq.write_table(pa.table({"image": [encoded(RED)]}), path, compression="gzip")
-    data = path.read_bytes()
-    path.write_bytes(data[:4] + bytes(len(data) // 3) + data[4 + len(data) // 3 :])
-    with pytest.raises(SourceError, match=r"set\.parquet' cannot be read to its end"):
-        read(path)
+    rows = [encoded(RED), encoded(GREEN), encoded(RED)]
+    pq.write_table(pa.table({"image": rows}), path, compression="gzip", row_group_size=2)
+    data = bytearray(path.read_bytes())
+    start = pq.read_metadata(path).row_group(0).column(0).data_page_offset
+    data[start : start + 60] = bytes(60)
+    path.write_bytes(data)
+    contents = read(path)
+    assert contents.keys == ["set-00000002"]
+    assert [failure.key for failure in contents.failures] == ["set-00000000", "set-00000001"]
+    assert all("this part of" in failure.reason for failure in contents.failures)

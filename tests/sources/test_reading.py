@@ -11,11 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from PIL import Image
 
 from nda_index import ConfigError, SourceError
-from nda_index.images import decode_image
+from nda_index.images import Picture, read_upright
 from nda_index.sources import (
     OWN_COLUMNS,
     OpenSource,
@@ -87,12 +86,12 @@ def test_no_more_than_a_bounded_number_of_images_is_read_ahead_of_the_caller(bat
 def test_several_threads_decode_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     meeting = threading.Barrier(reading.WORKERS, timeout=60)
 
-    def decode(data: Any, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
+    def decode(data: Any, value_range: None) -> Picture:
         if (data == 0).all() or (data[0, 0] == [base.CHUNK, 0, 0]).all():  # the first image of two chunks
             meeting.wait()
-        return decode_image(data, size, channels)
+        return read_upright(data, value_range)
 
-    monkeypatch.setattr(reading, "decode_image", decode)
+    monkeypatch.setattr(reading, "read_upright", decode)
     (batch,) = read_batches(counted(2 * base.CHUNK), (2, 2), 3)
     assert batch.keys == [str(i) for i in range(2 * base.CHUNK)]
 
@@ -191,20 +190,40 @@ def test_chosen_columns_keep_the_order_of_the_source_and_a_missing_one_is_named(
         open_source(np.zeros((1, 2, 2, 3), np.uint8), columns=["a"])
 
 
-@pytest.mark.parametrize("name", [name for name in OWN_COLUMNS if name != "key"])
-def test_names_of_the_index_are_refused_unless_the_column_is_left_out(tmp_path: Path, name: str) -> None:
+def test_columns_with_names_of_the_index_are_kept_under_another_name(tmp_path: Path) -> None:
     path = tmp_path / "set.parquet"
-    pq.write_table(pa.table({"image": [encoded(RED)], name: ["x"], "year": [1999]}), path)
-    with pytest.raises(ConfigError, match=f"the metadata column '{name}' has the name of one of the index's own"):
-        open_source(path)
-    assert read(path, columns=["year"]).metadata.to_pydict() == {"year": [1999]}
+    own = {name: ["x"] for name in OWN_COLUMNS if name != "key"}
+    pq.write_table(pa.table({"image": [encoded(RED)], **own, "a.b": [1], "": [2]}), path)
+    assert read(path).metadata.to_pylist() == [{**{f"source_{name}": "x" for name in own}, "a_b": 1, "column": 2}]
+    opened = open_source(path)
+    assert "the column 'sha256' is kept as 'source_sha256'" in opened.notes
+    assert "the column 'a.b' is kept as 'a_b'" in opened.notes
+    assert read(path, columns=["a.b"]).metadata.to_pydict() == {"a_b": [1]}
 
 
-def test_a_key_in_json_is_refused_too(tmp_path: Path) -> None:
-    shard = write_shard(tmp_path / "shard.tar", {"a.png": encoded(RED), "a.json": b'{"key": "a", "year": 1999}'})
-    with pytest.raises(ConfigError, match="'key' has the name"):
-        open_source(shard)
-    assert read(shard, columns=["year"]).metadata.to_pydict() == {"year": [1999]}
+def test_a_key_in_json_is_kept_too(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "shard.tar", {"a.png": encoded(RED), "a.json": b'{"key": "b", "year": 1999}'})
+    contents = read(shard)
+    assert (contents.keys, contents.metadata.to_pylist()) == (["a"], [{"source_key": "b", "year": 1999}])
+
+
+def test_a_row_whose_metadata_cannot_be_kept_is_a_failure() -> None:
+    rows = [{"number": 0}, {"number": 2**70}, {"number": 2}]
+    source = OpenSource(
+        "array", 3, pa.schema([("number", pa.int64())]),
+        lambda: (RawImage(f"k\ud800{row['number']}", RED, row) for row in rows),
+    )  # fmt: skip
+    contents = read(source)
+    assert contents.metadata["number"].to_pylist() == [0, 2]
+    assert (contents.keys, len(contents.images)) == (["k\ufffd0", "k\ufffd2"], 2)
+    assert [failure.key for failure in contents.failures] == [f"k\ufffd{2**70}"]
+    assert "which int64 cannot hold" in contents.failures[0].reason
+
+
+def test_options_of_parquet_are_refused_elsewhere() -> None:
+    for option in ("split", "image_column"):
+        with pytest.raises(ConfigError, match=f"{option} is given, but the source .* is not Parquet"):
+            open_source(np.zeros((1, 2, 2, 3), np.uint8), **{option: "train"})
 
 
 def test_the_names_of_the_index_are_the_columns_of_its_table() -> None:
@@ -243,9 +262,24 @@ def test_pictures_in_memory_are_described_without_a_file() -> None:
     np.testing.assert_array_equal(np.stack([np.asarray(picture) for picture, _ in batch.pictures]), numbered(3)[[0, 2]])
 
 
-def test_what_goes_wrong_in_a_description_is_raised() -> None:
-    def describe(picture: Image.Image, path: Path | None) -> None:
-        raise ZeroDivisionError
+def test_what_goes_wrong_in_a_description_is_a_failure_of_that_picture() -> None:
+    def describe(picture: Image.Image, path: Path | None) -> str:
+        return str(1 // np.asarray(picture)[0, 0].tolist()[0])
 
-    with pytest.raises(ZeroDivisionError):
-        list(read_batches(counted(3), (2, 2), 3, describe=describe))
+    (batch,) = read_batches(counted(3), (2, 2), 3, describe=describe)
+    assert batch.keys == ["1", "2"]
+    assert [(one.key, "ZeroDivisionError" in one.reason) for one in batch.failures] == [("0", True)]
+
+
+def test_metadata_and_keys_that_cannot_be_stored_are_failures_or_encoded() -> None:
+    values: list[Any] = [1, 2**63, "x", None, [1], 7]
+
+    def images() -> Iterator[RawImage]:
+        for number, value in enumerate(values):
+            yield RawImage(f"{number}\udce9", RED, {"number": value})
+
+    contents = read(OpenSource("array", 6, pa.schema([("number", pa.int64())]), images))
+    assert contents.keys == ["0%E9", "3%E9", "5%E9"]
+    assert contents.metadata.to_pydict() == {"number": [1, None, 7]}
+    assert [one.key for one in contents.failures] == ["1%E9", "2%E9", "4%E9"]
+    assert all(one.reason.startswith("its metadata column 'number' holds") for one in contents.failures)

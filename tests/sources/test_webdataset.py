@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import tarfile
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from nda_index import SourceError
 from nda_index.sources import open_source
-from nda_index.sources.webdataset import read_metadata, split_name
+from nda_index.sources.webdataset import split_name
 from tests.conftest import GREEN, RED, encoded
 from tests.sources.contents import numbered, read, write_shard
 
@@ -58,32 +59,13 @@ def test_columns_take_the_type_that_holds_all_their_values(tmp_path: Path) -> No
     [
         ("a.png", "a", ".png"),
         ("x/y/a.PNG", "x/y/a", ".png"),
-        ("a.seg.png", "a", ".seg.png"),
+        ("a.seg.png", "a.seg", ".png"),
         ("x.1/a.png", "x.1/a", ".png"),
         ("x/a", "x/a", "."),
     ],
 )
-def test_a_name_is_split_at_the_first_dot_of_its_last_part(name: str, key: str, ending: str) -> None:
+def test_a_name_is_split_at_the_last_dot_of_its_last_part(name: str, key: str, ending: str) -> None:
     assert split_name(name) == (key, ending)
-
-
-@pytest.mark.parametrize(
-    ("members", "expected"),
-    [
-        ({".cls": b" 12\n"}, {"cls": 12}),
-        ({".cls": b"-3"}, {"cls": -3}),
-        ({".cls": b"cat"}, {}),
-        ({".txt": "caf\u00e9".encode()}, {"txt": "caf\u00e9"}),
-        ({".txt": b"caf\xe9"}, {"txt": "caf\ufffd"}),
-        ({".json": b"{broken"}, {}),
-        ({".json": b"[1, 2]"}, {}),
-        ({".json": b'{"a": null, "b": [1], "c": {"d": 1}, "e": false}'}, {"e": False}),
-        ({".json": b'{"txt": "json", "cls": 1}', ".txt": b"txt", ".cls": b"2"}, {"txt": "txt", "cls": 2}),
-        ({".png": b"7", ".caption": b"x"}, {}),
-    ],
-)
-def test_metadata_of_a_sample(members: dict[str, bytes], expected: dict[str, Any]) -> None:
-    assert read_metadata(members) == expected
 
 
 def test_several_shards_are_read_in_the_order_they_are_given(tmp_path: Path) -> None:
@@ -159,3 +141,112 @@ def test_what_is_not_a_tar_file_is_refused(tmp_path: Path) -> None:
 def test_shards_without_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="holds no image"):
         open_source(write_shard(tmp_path / "shard.tar", {"a.txt": b"x", "b.json": b"{}"}))
+
+
+def left_out(source: Any) -> dict[str, str]:
+    return {one.key: one.reason for one in open_source(source).left_out}
+
+
+def test_names_with_dots_have_keys_of_their_own(tmp_path: Path) -> None:
+    names = ["22.05.png", "22.06.png", "a.left.png", "a.right.PNG", "d.png", "e.png", "e.jpg"]
+    shard = write_shard(tmp_path / "a.tar", {name: encoded(numbered(9)[i]) for i, name in enumerate(names)})
+    contents = read(shard, (2, 2))
+    assert contents.keys == ["22.05", "22.06", "a.left", "a.right", "d", "e.png", "e.jpg"]
+    assert contents.images[:, 0, 0, 0].tolist() == list(range(7))
+    assert left_out(shard) == {}
+
+
+def test_metadata_belong_to_the_nearest_name_wherever_they_stand(tmp_path: Path) -> None:
+    members = {
+        "a.cls": b"1", "a.left.png": encoded(RED), "a.right.png": encoded(RED), "b.png": encoded(RED),
+        "a.right.json": as_json({"side": "r"}), "b.json": as_json({"side": "b"}), "a.json": as_json({"side": "a"}),
+        "b.png.txt": b"whole name", "b.txt": b"stem", "lost.json": b"{}",
+    }  # fmt: skip
+    shard = write_shard(tmp_path / "a.tar", members)
+    assert read(shard).metadata.to_pydict() == {
+        "cls": [1, 1, None], "side": ["a", "r", "b"], "txt": [None, None, "whole name"],
+    }  # fmt: skip
+    assert left_out(shard) == dict.fromkeys(
+        ("b.txt", "lost.json"), "belongs to no picture of this shard: none has its name"
+    )
+
+
+def test_what_is_no_picture_and_metadata_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    members = {
+        "a.png": encoded(RED), "a.cls": "\u00b2".encode(), "a.json": b"[", "a.wav": b"", "b.svg": b"<svg/>", "c": b"",
+        ".d.png": b"",
+    }  # fmt: skip
+    shards = [write_shard(tmp_path / name, members) for name in ("0.tar", "1.tar")]
+    found = left_out(shards)
+    assert sorted(found) == [f"{n}.tar: {name}" for n in (0, 1) for name in sorted(set(members) - {"a.png"})]
+    assert found["1.tar: a.cls"] == "is not a whole number: '\u00b2'; the picture has no class"
+    assert found["1.tar: b.svg"].startswith("is SVG")
+    assert found["1.tar: c"] == "is not a picture by its name (no ending)"
+
+
+def add_link(path: Path, name: str, target: str, kind: bytes) -> None:
+    with tarfile.open(path, "a") as archive:
+        link = tarfile.TarInfo(name)
+        link.type, link.linkname = kind, target
+        archive.addfile(link)
+
+
+def test_links_lead_to_pictures_of_the_same_shard_or_are_failures(tmp_path: Path) -> None:
+    path = write_shard(tmp_path / "a.tar", {"x/g.png": encoded(GREEN), "r.png": encoded(RED)})
+    links = [
+        ("hard.png", "x/g.png", tarfile.LNKTYPE), ("y/soft.png", "../x/g.png", tarfile.SYMTYPE),
+        ("chain.png", "hard.png", tarfile.SYMTYPE), ("out.png", "/etc/g.png", tarfile.SYMTYPE),
+        ("round.png", "round.png", tarfile.SYMTYPE),
+    ]  # fmt: skip
+    for link in links:
+        add_link(path, *link)
+    contents = read(path)
+    assert contents.keys == ["x/g", "r", "hard", "y/soft", "chain"]
+    for key, image in zip(contents.keys, contents.images, strict=True):
+        np.testing.assert_array_equal(image.transpose(1, 2, 0), RED if key == "r" else GREEN)
+    assert [(one.key, one.reason) for one in contents.failures] == [
+        ("out", "is a link to '/etc/g.png', which is not in this shard; pack it with what it names"),
+        ("round", "is a link in a circle"),
+    ]
+
+
+def test_a_later_member_of_the_same_name_replaces_an_earlier_one(tmp_path: Path) -> None:
+    path = write_shard(tmp_path / "a.tar", {"a.png": encoded(RED), "b.png": encoded(RED)})
+    with tarfile.open(path, "a") as archive:
+        member = tarfile.TarInfo("a.png")
+        member.size = len(encoded(GREEN))
+        archive.addfile(member, io.BytesIO(encoded(GREEN)))
+    contents = read(path)
+    assert contents.keys == ["b", "a"]
+    np.testing.assert_array_equal(contents.images[1].transpose(1, 2, 0), GREEN)
+    assert left_out(path) == {"a.png": "is replaced by a later member of the same name, as when the shard is unpacked"}
+
+
+def test_names_that_are_not_utf8_are_kept_percent_encoded(tmp_path: Path) -> None:
+    assert read(write_shard(tmp_path / "a.tar", {"caf\udce9.png": encoded(RED), "b\udce9.wav": b""})).keys == ["caf%E9"]
+    assert list(left_out(tmp_path / "a.tar")) == ["b%E9.wav"]
+
+
+def test_a_damaged_header_is_no_end_of_a_shard(tmp_path: Path) -> None:
+    path = write_shard(tmp_path / "a.tar", {f"{i}.png": encoded(RED) for i in range(4)})
+    data = bytearray(path.read_bytes())
+    with tarfile.open(path) as archive:
+        header = archive.getmembers()[2].offset
+    data[header + 150] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(
+        SourceError, match=r"a\.tar' cannot be read to its end: the header after byte [\d,]+ is damaged"
+    ):
+        open_source(path)
+
+
+def test_what_comes_after_the_end_of_a_shard_is_named(tmp_path: Path) -> None:
+    path, other = (write_shard(tmp_path / name, {name[0] + ".png": encoded(RED)}) for name in ("a.tar", "b.tar"))
+    whole = path.read_bytes()
+    path.write_bytes(whole + other.read_bytes())  # as cat makes one of two
+    assert read(path).keys == ["a"]
+    assert "the file goes on; unpack it with tar --ignore-zeros" in next(iter(left_out(path).values()))
+    with tarfile.open(other) as archive:
+        end = archive.getmembers()[-1].offset_data + 512
+    other.write_bytes(other.read_bytes()[:end])
+    assert "has no end mark" in next(iter(left_out(other).values()))

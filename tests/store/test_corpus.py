@@ -46,8 +46,11 @@ def test_conditions_and_keys_find_images(corpus: Corpus) -> None:
     assert corpus.matching("year >= 1992").tolist() == [2, 3, 6]
     assert corpus.matching("year IS NULL").tolist() == [0, 4]
     assert corpus.matching("key = '2/2'").tolist() == [6]
+    assert corpus.matching("year > 1991 AND year <= 1992 OR key LIKE '2/%' AND NOT year = 1992").tolist() == [2, 5, 6]
+    with pytest.raises(nda.QueryError, match="';"):
+        corpus.matching("year > 1990; year < 1992")
     assert corpus.with_keys(["2/0", "1/1", "3/0"]).tolist() == [1, 4]
-    with pytest.raises(nda.QueryError, match="colour.*on the columns key, year"):
+    with pytest.raises(nda.QueryError, match="'colour' is not a column; there are key, year"):
         corpus.matching("colour = 1")
 
 

@@ -28,10 +28,19 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: p
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, step, fail)
-    with pytest.raises(nda.StorageError, match="the disk is full; make room"):
+    with pytest.raises(nda.StorageError, match="the disk is full: make room"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["answer.json"]
+
+
+def test_a_write_that_is_not_allowed_speaks_of_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(nda.StorageError, match="cannot be written: Permission denied; check the permissions"):
+        write_atomically(tmp_path / "answer.json", b"new")
 
 
 def test_a_file_and_its_name_are_on_the_disk_before_the_write_returns(

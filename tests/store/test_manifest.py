@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import nda_index as nda
+from nda_index.store import manifest
 from nda_index.store.folder import BUILDING, MANIFEST, READERS, WRITER_LOCK
 from nda_index.store.hashes import hash_files
 from nda_index.store.locks import write_lock
@@ -36,6 +37,15 @@ def files(folder: Path) -> list[Path]:
 def test_an_index_as_built_is_intact_wherever_it_is_moved(copy: Path) -> None:
     assert verify(copy) == []
     assert nda.open_index(copy).manifest.index_hash == read_manifest(copy).index_hash
+
+
+def test_a_file_that_may_not_be_read_needs_permission(index_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(manifest, "hash_ends", refuse)
+    with pytest.raises(nda.CorruptIndexError, match="cannot be read: .*Permission denied; check the permissions"):
+        read_manifest(index_folder)
 
 
 def test_one_flipped_byte_in_any_file_is_found(copy: Path) -> None:

@@ -27,6 +27,28 @@ def test_a_common_horizon_makes_no_near_duplicates() -> None:
     assert (group_duplicates(images) != np.arange(12)).sum() <= 1  # by their thumbnails alone most are alike
 
 
+def test_patterns_of_one_brightness_in_colours_are_told_apart() -> None:
+    rng = np.random.default_rng(0)
+    images = np.zeros((5, 3, 32, 32), np.uint8)
+    for image in images:
+        marks = np.kron(rng.integers(0, 2, (4, 4)), np.ones((8, 8))).astype(bool)
+        image[0][marks], image[2][~marks] = 180, 180
+    images[4] = images[1, :, :, ::-1]
+    assert group_duplicates(images).tolist() == [0, 1, 2, 3, 1]
+    red, grey = photographs(2).astype(np.float32).mean(1), photographs(1)
+    same = np.stack([np.stack([value, value * 0.2, value * 0.2]) for value in red] * 2)
+    same[2:] = same[:2, ::-1]  # the same brightness everywhere, in blue
+    assert group_duplicates(same.astype(np.uint8)).tolist() == [0, 1, 2, 3]
+    assert group_duplicates(np.concatenate([grey, EDITS["recoloured"](grey[0])[None]])).tolist() == [0, 0]
+
+
+def test_pictures_without_structure_are_alike_by_their_hue() -> None:
+    colours = [(180, 0, 0), (0, 0, 180), (60, 60, 60), (200, 200, 203), (120, 0, 0)]
+    flat = np.tile(np.array(colours, np.uint8)[:, :, None, None], (1, 1, 16, 16))
+    assert group_duplicates(flat).tolist() == [0, 1, 2, 2, 0]
+    assert group_duplicates(flat[:, :1]).tolist() == [0] * 5
+
+
 def test_groups_are_transitive_and_named_by_their_first_image() -> None:
     images = photographs(7)
     images[5], images[6] = EDITS["cropped"](images[2]), EDITS["mirrored"](images[2])

@@ -16,6 +16,7 @@ import { headline, leading } from "./verdict.js";
 import { plural } from "./words.js";
 
 const TITLE = document.title;
+const SHOWN = 1024; // pixels of the longer side of an answer's picture
 
 let markReady;
 const ready = new Promise((resolve) => {
@@ -88,10 +89,11 @@ async function ask(next) {
   show(received);
 }
 
-/** Asks about the same picture with other settings. An answer that was opened by its address has its picture. */
+/** Asks about the same picture with other settings. An answer that was opened by its address has its picture, reduced. */
 async function askAgain() {
   if (!settings.check()) return;
-  const { url } = answer.query;
+  if (!source && answer.picture_size) settings.scaleRegion(Math.min(1, SHOWN / Math.max(...answer.picture_size)));
+  const url = answer.picture_size ? `v1/results/${answer.id}/picture.jpg` : answer.query.url;
   const next = source ?? (await runVisibly("Fetching the picture …", (options) => api.blob(url, options), askAgain));
   if (next) ask(next instanceof Blob ? { blob: next } : next);
 }

@@ -1,6 +1,7 @@
 /** Regions of a photograph: where they lie in the picture, and beside each the region of the indexed picture. */
 
 import { byId, element, name } from "./dom.js";
+import { followDrags, showPart } from "./part.js";
 import { count } from "./words.js";
 
 const LIKELY = 3; // regions that are shown where none is strong
@@ -31,6 +32,10 @@ export function showPieces(answer) {
     text.textContent = place + 1;
     whole.append(drawn("rect", { ...frame, class: "halo" }), drawn("rect", { ...frame, class: "box" }), text);
   });
+  const part = drawn("rect", { class: "part" });
+  showPart(part, answer.settings.region ?? null);
+  whole.append(part);
+  followDrags(whole, part, answer.picture_size);
   byId("pieces-whole").replaceChildren(whole);
   byId("pieces-list").replaceChildren(
     ...shown.map((region, place) => piece(region, place + 1, address, width, height)),

@@ -5,7 +5,7 @@ import { Filters } from "./filters.js";
 import { count, timestepWords } from "./words.js";
 
 const STOPS = [5, 10, 20, 35, 50, 75, 100, 150, 200, 300, 400, 600, 800]; // timesteps that the slider offers
-const CONTROLLED = ["recipe", "timestep", "top", "noise", "mode", "mirror", "where"]; // settings with a control below
+const CONTROLLED = ["recipe", "timestep", "top", "noise", "mode", "mirror", "where", "region"]; // settings with a control below
 const OF_TIMESTEPS = ["draws", "temper"]; // settings that a recipe has itself
 const ONE_DEPTH = ""; // value of the choice without a recipe
 const FIRST_STOP = 100;
@@ -72,7 +72,14 @@ export class Settings {
       mode: byId("exact").checked ? "exact" : "ann",
       mirror: byId("mirror").checked,
       where: this.filters.where,
+      region: byId("region").value.replaceAll(" ", "") || null,
     };
+  }
+
+  /** Goes over to a picture of another size. */
+  scaleRegion(factor) {
+    const field = byId("region");
+    if (field.value) field.value = field.value.split(",").map((edge) => Math.round(edge * factor)).join(", ");
   }
 
   /** The timesteps that are looked at where there is no recipe. */
@@ -82,7 +89,7 @@ export class Settings {
 
   /** Takes over the settings of an answer. */
   restore(settings, top) {
-    const { timestep, noise, mode, mirror, where } = settings;
+    const { timestep, noise, mode, mirror, where, region } = settings;
     this.chooseRecipe(settings);
     const carried = this.uncontrolled.filter((name) => (settings[name] ?? null) !== null);
     this.carried = Object.fromEntries(carried.map((name) => [name, settings[name]]));
@@ -92,6 +99,7 @@ export class Settings {
     byId("noise").value = noise ?? "none";
     byId("exact").checked = mode === "exact";
     byId("mirror").checked = mirror;
+    byId("region").value = region?.join(", ") ?? "";
     const offered = [...byId("top").options].map(({ value }) => Number(value));
     byId("top").value = offered.includes(top) ? top : (offered.find((value) => value >= top) ?? offered.at(-1));
     this.filters.restore(where ?? null);
@@ -117,6 +125,7 @@ export class Settings {
   /** Notes that the page shows no answer any more. */
   forget() {
     byId("how").open = true;
+    byId("region").value = "";
     this.carried = {};
     this.shown = null;
     this.changed();

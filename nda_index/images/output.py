@@ -1,0 +1,58 @@
+"""Pixels as floats, and pictures as the bytes of image files."""
+
+from __future__ import annotations
+
+import io
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+@overload
+def to_float(pixels: NDArray[np.uint8]) -> NDArray[np.float32]: ...
+
+
+@overload
+def to_float(pixels: NDArray[np.uint8], dtype: type[np.float64]) -> NDArray[np.float64]: ...
+
+
+def to_float(pixels: NDArray[np.uint8], dtype: type[Any] = np.float32) -> NDArray[Any]:
+    """Return bytes as floats in [-1, 1].
+
+    Args:
+        pixels: uint8, of any shape.
+        dtype: np.float32, or np.float64 where the difference of large sums of them counts.
+
+    Example:
+        >>> to_float(np.array([0, 51, 255], np.uint8)).tolist()
+        [-1.0, -0.6000000238418579, 1.0]
+    """
+    return np.asarray(pixels / dtype(127.5) - dtype(1.0), dtype)
+
+
+def encode_png(image: Image.Image) -> bytes:
+    """Encode an image as a PNG file.
+
+    Example:
+        >>> encode_png(Image.new("L", (2, 2)))[1:4]
+        b'PNG'
+    """
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def encode_jpeg(image: Image.Image, longest: int) -> bytes:
+    """Encode an image as a JPEG file, reduced to a longer side of at most `longest` pixels.
+
+    Example:
+        >>> encode_jpeg(Image.new("RGB", (2000, 1000)), 500)[:3].hex()
+        'ffd8ff'
+    """
+    reduced = image.convert("RGB")
+    reduced.thumbnail((longest, longest), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    buffer = io.BytesIO()
+    reduced.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
