@@ -10,7 +10,6 @@ import typer
 from nda_index.cli.output import (
     Json,
     ValueRangeText,
-    console,
     messages,
     print_build,
     print_edit,

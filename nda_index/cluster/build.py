@@ -95,8 +95,7 @@ def build_shards(
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with write_lock(folder, "a build") as note:
-        report = report_to(report, note)
-        interrupted = (folder / BUILDING).exists()
+        report, interrupted = report_to(report, note), (folder / BUILDING).exists()
         settings = {**request.settings, "shards": shards, FILES: fingerprint_source(request.opened)}
         journal, _ = begin(folder, settings, resume=True)
         cuts = np.linspace(0, request.opened.count, shards + 1).astype(int).tolist()

@@ -97,7 +97,11 @@ class Service:
                 raise Refusal(
                     408, "slow", f"the upload took longer than {self.settings.deadline:g} s; send it faster"
                 ) from None
-            facts = {"who": request.state.owner or "anyone", "request_id": REQUEST_ID.get(), **_name_picture(submission)}
+            facts = {
+                "who": request.state.owner or "anyone",
+                "request_id": REQUEST_ID.get(),
+                **_name_picture(submission),
+            }
             try:
                 identity, answer = await run_until_disconnect(request, self._answer(submission, deadline))
             except (Refusal, NdaIndexError) as error:

@@ -43,8 +43,10 @@ def test_the_dashboard_shows_metrics_that_there_are(served: Served) -> None:
 @pytest.mark.parametrize("name", ["Dockerfile", "nda-index.service", "kubernetes.yaml", "compose.yaml", "Caddyfile"])
 def test_options_and_paths_are_those_of_the_service(served: Served, name: str) -> None:
     text = (DEPLOY / name).read_text()
-    text = "\n".join(line for line in text.splitlines() if not line.startswith(("HEALTHCHECK", "COPY", "RUN", "#", " " * 4 + "&&")))
-    known = {option for each in typer.main.get_command(app).commands["serve"].params for option in each.opts}  # type: ignore[attr-defined]
+    others = ("HEALTHCHECK", "COPY", "RUN", "#", "    &&")
+    text = "\n".join(line for line in text.splitlines() if not line.startswith(others))
+    command = typer.main.get_command(app).commands["serve"]  # type: ignore[attr-defined]
+    known = {option for parameter in command.params for option in parameter.opts}
     if name in ("Dockerfile", "nda-index.service", "kubernetes.yaml"):
         used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
         assert {"--token-file", "--log-json"} <= used

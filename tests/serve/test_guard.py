@@ -163,7 +163,9 @@ def below(below_app: FastAPI) -> Call:
     """Requests to that service."""
 
     async def call(method: str, path: str, **options: Any) -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(below_app), base_url="http://photos.example") as http:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(below_app), base_url="http://photos.example"
+        ) as http:
             return await http.request(method, path, **options)
 
     return lambda *arguments, **options: asyncio.run(call(*arguments, **options))

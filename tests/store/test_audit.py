@@ -16,7 +16,12 @@ def test_events_are_lines_that_only_their_owner_reads(tmp_path: Path) -> None:
     write_event(path, "question", who="Ada\nLovelace")
     write_event(path, "removal", images=2)
     first, second = map(json.loads, path.read_text().splitlines())
-    assert (first["event"], first["who"], second["event"], second["images"]) == ("question", "Ada\nLovelace", "removal", 2)
+    assert (first["event"], first["who"], second["event"], second["images"]) == (
+        "question",
+        "Ada\nLovelace",
+        "removal",
+        2,
+    )
     assert first["time"] <= second["time"] and first["time"].endswith("+00:00")
     assert path.stat().st_mode & 0o777 == 0o600
     assert " on " in whoami()
