@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import nda_index as nda
-from nda_index.serve.results import default_folder, drop_stale_answers
+from nda_index.serve.collection import state
+from nda_index.serve.results import Results, default_folder, drop_stale_answers
 from nda_index.store.corpus import Corpus
 from nda_index.store.manifest import read_manifest
 from nda_index.store.readers import list_readers
@@ -105,8 +106,9 @@ def test_a_question_that_goes_on_keeps_its_files_to_its_end(copy: Path, tmp_path
 
 def test_answers_of_a_service_that_does_not_run_are_deleted_too(copy: Path) -> None:
     wanted, folder = marks(copy), default_folder(copy)
-    with serving(copy, folder) as served:
-        assert served.ask(encoded(scene(REMOVED)), top=2, timestep=50).status_code == 200
+    Results(folder, 1 << 20).bind_to(state(copy)[1])
+    (folder / f"{'0' * 32}.arrow").write_bytes(wanted[0] + wanted[2])
+    drop_stale_answers(copy)
     nda.remove_images(copy, image_ids=[REMOVED])
     nda.compact(copy)
     assert found(wanted, folder) == {0, 2}
