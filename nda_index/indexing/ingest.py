@@ -13,9 +13,9 @@ from nda_index.errors import SourceError
 from nda_index.indexing import plan
 from nda_index.indexing.journal import Journal, record
 from nda_index.indexing.request import Request
-from nda_index.pictures.record import RECORD, make_record
+from nda_index.pictures.record import RECORD, make_record, tell_unfit
 from nda_index.progress import Progress
-from nda_index.sources import ImageBatch, read_batches
+from nda_index.sources import Failure, ImageBatch, read_batches
 from nda_index.store.corpus import append_images, as_rows, table_schema
 
 TABLE = "images"  # the first table of an index; compact makes the next, images-1
@@ -69,4 +69,9 @@ def read_checked(request: Request, start: int = 0, failures: Sequence[Any] = ())
                 f"{failed} images could not be read, {request.max_failures} are allowed (max_failures); "
                 f"the last: {last.key}: {last.reason}"
             )
-        yield batch
+        unfit = [
+            Failure(key, reason)
+            for key, picture in zip(batch.keys, batch.pictures, strict=False)  # none where they are not described
+            if (reason := tell_unfit(picture))
+        ]
+        yield replace(batch, left_out=[*batch.left_out, *unfit])

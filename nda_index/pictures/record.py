@@ -75,6 +75,19 @@ def make_record(picture: Image.Image, path: Path | None) -> dict[str, Any]:
     return record
 
 
+def tell_unfit(record: dict[str, Any]) -> str | None:
+    """Say why regions of a picture cannot be found, where it has no windows.
+
+    Example:
+        >>> tell_unfit(make_record(Image.new("RGB", (2000, 3)), None))
+        'is indexed without regions: its 2000 x 3 pixels have no structure that parts could be found by'
+    """
+    if any(record[f"{kind}_codes"] for kind in KINDS):
+        return None
+    size = f"{record['width']} x {record['height']} pixels"
+    return f"is indexed without regions: its {size} have no structure that parts could be found by"
+
+
 def read_record(record: dict[str, Any]) -> IndexedPicture:
     """Read what `make_record` made.
 

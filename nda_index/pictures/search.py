@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nda_index.answer.region import Box, Colours, Region, choose_leading
+from nda_index.answer.region import Box, Region, choose_leading
 from nda_index.errors import ImageDecodeError
 from nda_index.images import encode_jpeg, open_upright
 from nda_index.pictures.catalogue import Catalogue, read_picture
@@ -59,7 +59,8 @@ def find_regions(
         indexed = read_picture(catalogues, placement.picture)
         percentile = find_percentile(placement.odds, null) if len(null) else float("nan")
         closely = rank < _CLOSELY or percentile >= STRONG
-        fit = _compare(luma, scale, indexed, placement) if closely else take_agreed(placement, picture.size)
+        copy = indexed.open_copy() if closely else None
+        fit = _compare(luma, scale, indexed, copy, placement) if copy else take_agreed(placement, picture.size)
         box = _round_box(fit.box, picture.size)
         source_box = _map_box(box, fit.to_picture, indexed.size, placement.mirrored)
         if any(other.image_id == placement.picture and _overlap(other.box, box) > _SAME for other in regions):
@@ -79,7 +80,9 @@ def find_regions(
                 evidence=placement.odds,
                 percentile=percentile,
                 null_pictures=len(null),
-                colours=_compare_colours(picture, box, indexed, source_box) if closely else None,
+                colours=(
+                    compare_colours(picture.crop(box), _crop_copy(copy, indexed.size, source_box)) if copy else None
+                ),
             )
         )
     return tuple(regions[:REGIONS])
@@ -104,9 +107,11 @@ def _crop_source(region: Region, indexed: IndexedPicture) -> bytes:
     return encode_jpeg(_crop_copy(picture, region.size, region.source_box), _SHOWN)
 
 
-def _compare(luma: NDArray[np.uint8], scale: float, indexed: IndexedPicture, placement: Placement) -> Fit:
+def _compare(
+    luma: NDArray[np.uint8], scale: float, indexed: IndexedPicture, small: Image.Image, placement: Placement
+) -> Fit:
     """Compare at the question's reduced size; the fit is in pixels of the question as it was asked."""
-    copy = np.asarray(indexed.open_copy().convert("L"))
+    copy = np.asarray(small.convert("L"))
     if placement.mirrored:
         copy = np.ascontiguousarray(copy[:, ::-1])
     reduced = Placement(
@@ -116,10 +121,6 @@ def _compare(luma: NDArray[np.uint8], scale: float, indexed: IndexedPicture, pla
     fit = compare(luma, copy, copy.shape[1] / indexed.size[0], reduced)
     left, top, right, bottom = (edge / scale for edge in fit.box)
     return Fit((left, top, right, bottom), fit.to_picture * (scale, scale, 1), fit.correlation, fit.share)
-
-
-def _compare_colours(picture: Image.Image, box: Box, indexed: IndexedPicture, source_box: Box) -> Colours:
-    return compare_colours(picture.crop(box), _crop_copy(indexed.open_copy(), indexed.size, source_box))
 
 
 def _crop_copy(copy: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:

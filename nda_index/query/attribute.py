@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from nda_index.answer.attribution import Attribution
 from nda_index.answer.region import FoundRegions, move_box
@@ -20,7 +19,7 @@ from nda_index.query.conversation import Collection, Conversation, converse
 from nda_index.query.gather import Scored, fetch_rows, score_images
 from nda_index.query.protocol import Rows, ShardQuestion
 from nda_index.query.timing import StageTimer
-from nda_index.question import Query, Question
+from nda_index.question import Query
 from nda_index.trust.coverage import estimate_errors, estimate_mass_covered
 from nda_index.trust.duplicates import group_duplicates
 from nda_index.trust.evidence import measure_evidence
@@ -61,27 +60,26 @@ def attribute(collection: Collection, query: Query) -> Attribution:
         NdaIndexError: as `Index.attribute`; or whatever the query's `progress` raises.
     """
     timer = StageTimer()
-    with timer.stage("decode"):
-        prepared = collection.prepare(query)
-    search = _search(collection, prepared, query.top, timer)
-    with timer.stage("maps"):
-        maps = evidence_maps(
-            prepared.views, search.scored.log_normalisers, search.rows.pixels, query.question.posterior
-        )
-    with timer.stage("coverage"):
-        covered, error = (1.0, 0.0)
-        if search.scored.coverages:
-            covered, error = estimate_mass_covered(prepared.views, search.scored.coverages)
-        score_errors, draw_errors = estimate_errors(
-            prepared.views, search.scored.log_normalisers, search.scored.coverages, to_float(search.rows.pixels),
-            query.question.posterior,
-        )  # fmt: skip
-    with timer.stage("verdict"):
-        judgement = _judge(query.pixels, search.rows.pixels, collection)
-    regions = FoundRegions()
-    if query.picture is not None:
-        with timer.stage("regions"):
-            regions = _find_regions(query.picture, query.question, collection)
+    with ThreadPoolExecutor(1, "regions") as pool:  # neither these nor the rest keep all cores busy
+        finding = pool.submit(_find_regions, query, collection)
+        with timer.stage("decode"):
+            prepared = collection.prepare(query)
+        search = _search(collection, prepared, query.top, timer)
+        with timer.stage("maps"):
+            maps = evidence_maps(
+                prepared.views, search.scored.log_normalisers, search.rows.pixels, query.question.posterior
+            )
+        with timer.stage("coverage"):
+            covered, error = (1.0, 0.0)
+            if search.scored.coverages:
+                covered, error = estimate_mass_covered(prepared.views, search.scored.coverages)
+            score_errors, draw_errors = estimate_errors(
+                prepared.views, search.scored.log_normalisers, search.scored.coverages, to_float(search.rows.pixels),
+                query.question.posterior,
+            )  # fmt: skip
+        with timer.stage("verdict"):
+            judgement = _judge(query.pixels, search.rows.pixels, collection)
+        regions, regions_seconds = finding.result()
     scores = search.scored.scores[search.best]
     return Attribution(
         image_ids=search.scored.image_ids[search.best],
@@ -113,7 +111,7 @@ def attribute(collection: Collection, query: Query) -> Attribution:
         picture_size=query.picture.size if query.picture else None,
         index_hash=collection.index_hash,
         version=__version__,
-        seconds=timer.add({**search.rows.seconds, "decode": query.decode_seconds}),
+        seconds=timer.add({**search.rows.seconds, **regions_seconds, "decode": query.decode_seconds}),
     )
 
 
@@ -148,13 +146,17 @@ def _search(collection: Collection, prepared: ShardQuestion, top: int, timer: St
     return converse(collection, prepared, work)
 
 
-def _find_regions(picture: Image.Image, question: Question, collection: Collection) -> FoundRegions:
-    """Find the regions of a picture, or of the part of it that a question is about; boxes are those of the whole."""
-    part = picture if question.region is None else crop_region(picture, question.region)
-    found = collection.shards.regions(part, question.where, collection.regions_null)
-    left, top = question.region[:2] if question.region else (0, 0)
-    moved = [replace(region, box=move_box(region.box, left, top)) for region in found.regions]
-    return FoundRegions(tuple(moved), found.crops)
+def _find_regions(query: Query, collection: Collection) -> tuple[FoundRegions, dict[str, float]]:
+    """Find the regions of a picture, or of the part of it that a question is about; and the seconds that it takes."""
+    if query.picture is None:
+        return FoundRegions(), {}
+    timer, part = StageTimer(), query.question.region
+    with timer.stage("regions"):
+        picture = query.picture if part is None else crop_region(query.picture, part)
+        found = collection.shards.regions(picture, query.question.where, collection.regions_null)
+        left, top = part[:2] if part else (0, 0)
+        moved = [replace(region, box=move_box(region.box, left, top)) for region in found.regions]
+    return FoundRegions(tuple(moved), found.crops), timer.seconds
 
 
 def _judge(query: NDArray[np.uint8], images: NDArray[np.uint8], collection: Collection) -> _Judgement:

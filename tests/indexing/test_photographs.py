@@ -34,7 +34,7 @@ from nda_index.store.corpus import PICTURE, Corpus
 from nda_index.store.manifest import read_manifest
 from nda_index.store.verify import verify
 from tests.conftest import encoded
-from tests.pictures.scenes import BROKEN, PLAIN, SCENES, overlap, pasted, scene
+from tests.pictures.scenes import BROKEN, PLAIN, POINT, SCENES, overlap, pasted, scene
 
 OPTIONS: dict[str, Any] = {"image_size": 16, "scales": [nda.Scale(5)]}
 CROP = 60, 40, 240, 200
@@ -62,9 +62,12 @@ def test_photographs_are_known_by_their_sizes(photograph_index_folder: Path) -> 
     manifest = read_manifest(photograph_index_folder)
     assert manifest.config.pictures
     assert FEATURE in manifest.features
-    assert manifest.counts == {"images": SCENES + 3, "removed": 0, "failures": 1}
+    assert manifest.counts == {"images": SCENES + 3, "removed": 0, "failures": 1, "left_out": 2}
     failures = pq.read_table(photograph_index_folder / "failures.parquet").to_pylist()
-    assert [failure["key"] for failure in failures] == [BROKEN]
+    assert [(failure["key"], failure["kind"]) for failure in failures] == [
+        (BROKEN, "unreadable"), (PLAIN, "left_out"), (POINT, "left_out"),
+    ]  # fmt: skip
+    assert "without regions: its 1 x 1 pixels have no structure" in failures[2]["reason"]
     assert verify(photograph_index_folder) == []
     with nda.open_index(photograph_index_folder) as index:
         assert index.metadata_schema().names == []  # a record is no metadata
