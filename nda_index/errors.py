@@ -23,7 +23,7 @@
         print(error)
 
 Every message names the thing, its value, the rule that it breaks and the remedy. `exit_code` is what the command
-line exits with.
+line exits with; `OUTCOMES` has the codes of what is no error.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ from __future__ import annotations
 import errno
 
 INTERRUPTED = 130  # what the command line exits with after Ctrl-C, as a shell reports a process that it ended
+WAITING, FOREIGN = 10, 11
+OUTCOMES = {
+    WAITING: "`compact` or `verify` found files that were compacted away but are there still.",
+    FOREIGN: "`verify` found files that do not belong to the index, and no damage.",
+}
 
 
 class NdaIndexError(Exception):

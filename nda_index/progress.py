@@ -17,6 +17,22 @@ def quiet(stage: str, done: int, total: int) -> None:
     """Report nothing."""
 
 
+def report_to(*reports: Progress) -> Progress:
+    """Return a callback that calls each of several.
+
+    Example:
+        >>> report_to(print, print)("build", 1, 2)
+        build 1 2
+        build 1 2
+    """
+
+    def report(stage: str, done: int, total: int) -> None:
+        for each in reports:
+            each(stage, done, total)
+
+    return report
+
+
 @contextmanager
 def progress_bars(messages: Console) -> Iterator[Progress]:
     """Make a progress callback that shows a bar for each stage; it shows nothing where the console is not a terminal.

@@ -19,7 +19,7 @@ from nda_index.cli.indexes import (
 )
 from nda_index.cli.output import messages, print_error
 from nda_index.cli.questions import denoise_command, query_command
-from nda_index.errors import INTERRUPTED, NdaIndexError, StorageError, find_remedy
+from nda_index.errors import INTERRUPTED, OUTCOMES, NdaIndexError, StorageError, find_remedy
 from nda_index.evaluate.commands import evaluate
 from nda_index.serve.commands import serve, token
 from nda_index.version import __version__
@@ -47,6 +47,7 @@ def exit_codes() -> dict[int, str]:
         if isinstance(error, type) and issubclass(error, NdaIndexError) and "exit_code" in vars(error):
             meanings.setdefault(error.exit_code, []).append((error.__doc__ or "").partition("\n")[0])
     meanings[NdaIndexError.exit_code] = ["`verify` found damage, or an error without a code of its own."]
+    meanings |= {code: [meaning] for code, meaning in OUTCOMES.items()}
     meanings[INTERRUPTED] = ["Interrupted."]
     return {code: " ".join(meanings[code]) for code in sorted(meanings)}
 

@@ -10,17 +10,18 @@ import typer
 from nda_index.cli.output import (
     Json,
     ValueRangeText,
-    console,
     messages,
     print_build,
     print_edit,
     print_estimate,
+    print_findings,
     print_manifest,
     print_missing,
-    print_problems,
     print_removal,
     print_tuning,
+    print_waiting,
 )
+from nda_index.errors import WAITING
 from nda_index.progress import progress_bars
 
 if TYPE_CHECKING:
@@ -181,20 +182,33 @@ def remove_command(
     print_removal(index, summary, as_json)
 
 
-def compact_command(index: IndexFolder, as_json: Json = False) -> None:
+def compact_command(
+    index: IndexFolder,
+    wait: Annotated[
+        float,
+        typer.Option(help="Seconds to wait for those who read the earlier state. Services leave it by themselves."),
+    ] = 60.0,
+    as_json: Json = False,
+) -> None:
     """Erase the bytes of removed images. The remaining images get new ids, in the same order.
+
+    Exit code 10 if somebody still reads the earlier state after --wait seconds: run it again, or end that process.
 
     Example:
 
       nda-index compact photos.nda && nda-index verify photos.nda
     """
     from nda_index.indexing.compaction import compact
+    from nda_index.serve.results import drop_stale_answers
 
     with progress_bars(messages) as report:
-        summary = compact(index, progress=report)
+        summary = compact(index, wait=wait, progress=report)
+    drop_stale_answers(index)
     print_edit(index, summary, as_json, f"Erased {summary.changed:,} images")
-    if summary.waiting and not as_json:
-        console.print(f"{summary.waiting} old files wait for open readers; close them and run compact again.")
+    if summary.waiting:
+        if not as_json:
+            print_waiting(summary)
+        raise typer.Exit(WAITING)
 
 
 def tune_command(
@@ -233,28 +247,31 @@ def tune_command(
 
 
 def info_command(index: IndexFolder, as_json: Json = False) -> None:
-    """Say what an index holds.
+    """Say what an index holds, who changes it and who reads it.
 
     Example:
 
       nda-index info photos.nda
     """
     from nda_index.store.manifest import read_manifest
+    from nda_index.store.state import look
 
-    print_manifest(index, read_manifest(index), as_json)
+    print_manifest(index, read_manifest(index), look(index), as_json)
 
 
 def verify_command(index: IndexFolder, as_json: Json = False) -> None:
-    """Hash every file of an index again; exit code 1 if one is changed, missing, truncated or does not belong.
+    """Hash every file of an index again.
+
+    Exit code 1 if a file is changed, missing or truncated; else 10 if old files wait for readers or for compact; else
+    11 if there are files that do not belong to the index.
 
     Example:
 
       nda-index verify photos.nda
     """
-    from nda_index.store.verify import verify
+    from nda_index.store.verify import judge_findings, verify
 
     with progress_bars(messages) as report:
-        problems = verify(index, report)
-    print_problems(index, problems, as_json)
-    if problems:
-        raise typer.Exit(1)
+        findings = verify(index, report)
+    print_findings(index, findings, as_json)
+    raise typer.Exit(judge_findings(findings))

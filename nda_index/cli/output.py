@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from nda_index.indexing.removal import RemovalSummary
     from nda_index.query.many import Summary
     from nda_index.store.manifest import Manifest
+    from nda_index.store.state import State
+    from nda_index.store.verify import Finding
 
 console = Console()
 messages = Console(stderr=True)
@@ -131,7 +133,7 @@ def print_removal(index: Path, summary: RemovalSummary, as_json: bool) -> None:
     print_edit(index, summary, as_json, f"{verb} {summary.changed:,} images")
 
 
-def print_manifest(index: Path, manifest: Manifest, as_json: bool) -> None:
+def print_manifest(index: Path, manifest: Manifest, state: State, as_json: bool) -> None:
     """Print what an index holds."""
     size = sum(entry["size"] for entry in manifest.files.values())
     if as_json:
@@ -139,6 +141,10 @@ def print_manifest(index: Path, manifest: Manifest, as_json: bool) -> None:
             {
                 "index": str(index),
                 "index_hash": manifest.index_hash,
+                "writer": state.writer or None,
+                "readers": [asdict(reader) for reader in state.readers],
+                "earlier_readers": [asdict(reader) for reader in state.earlier],
+                "old_files": state.old_files,
                 "version": manifest.version,
                 "format_version": manifest.format_version,
                 "bytes": size,
@@ -171,22 +177,34 @@ def print_manifest(index: Path, manifest: Manifest, as_json: bool) -> None:
     from nda_index.evaluate.tuning import summarize_tuning
 
     table.add_row("tuning", summarize_tuning(manifest.tuning) if manifest.tuning else "none; see nda-index tune")
+    for sentence in state.describe():
+        table.add_row("state", escape(sentence))
     table.add_row("on disk", f"{size / 2**20:,.1f} MiB in {len(manifest.files)} files")
     table.add_row("written by", f"nda_index {manifest.version}, format {manifest.format_version}")
     table.add_row("index hash", manifest.index_hash)
     console.print(table)
 
 
-def print_problems(index: Path, problems: Sequence[str], as_json: bool) -> None:
+def print_waiting(summary: EditSummary) -> None:
+    """Print who still reads files that are to be erased."""
+    console.print(f"{summary.waiting} old files are there still. The earlier state is read by")
+    for reader in summary.readers:
+        console.print(f"  {escape(reader)}", highlight=False)
+    console.print("A service erases them when the last reader is done; or end the readers and run compact again.")
+
+
+def print_findings(index: Path, findings: Sequence[Finding], as_json: bool) -> None:
     """Print what `verify` found."""
+    damaged = [finding for finding in findings if finding.kind == "damage"]
     if as_json:
-        print_json({"index": str(index), "intact": not problems, "problems": problems})
-    elif problems:
-        for problem in problems:
-            console.print(escape(problem))
-        console.print(f"{len(problems)} problems; restore the index from a copy, or build it again.")
+        print_json({"index": str(index), "intact": not damaged, "findings": [asdict(finding) for finding in findings]})
+        return
+    for finding in findings:
+        console.print(escape(str(finding)))
+    if damaged:
+        console.print(f"{len(damaged)} files are damaged; restore the index from a copy, or build it again.")
     else:
-        console.print("Every file is as it was built.")
+        console.print("Every file of the index is as it was built.")
 
 
 def print_tuning(index: Path, tuning: Tuning, written: dict[str, Any], as_json: bool) -> None:

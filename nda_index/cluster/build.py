@@ -29,7 +29,7 @@ from nda_index.indexing.request import Request, check_request
 from nda_index.pictures.catalogue import FEATURE, FOLDER
 from nda_index.pictures.null import make_null as make_regions_null
 from nda_index.pictures.null import write_null as write_regions_null
-from nda_index.progress import Progress, quiet
+from nda_index.progress import Progress, quiet, report_to
 from nda_index.query.shard import Shard
 from nda_index.sources import Source
 from nda_index.sources.fingerprint import fingerprint_source
@@ -94,8 +94,8 @@ def build_shards(
     ray = connect(address)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with write_lock(folder):
-        interrupted = (folder / BUILDING).exists()
+    with write_lock(folder, "a build") as note:
+        report, interrupted = report_to(report, note), (folder / BUILDING).exists()
         settings = {**request.settings, "shards": shards, FILES: fingerprint_source(request.opened)}
         journal, _ = begin(folder, settings, resume=True)
         cuts = np.linspace(0, request.opened.count, shards + 1).astype(int).tolist()
@@ -195,7 +195,7 @@ def _read_shard(part: _Part) -> int:
     """Read a part of the source; the number of images."""
     path, request = Path(part.folder), part.request()
     path.mkdir(parents=True, exist_ok=True)
-    with write_lock(path, WAIT):
+    with write_lock(path, "a build", WAIT):
         if (path / MANIFEST).exists():
             return int(read_manifest(path).counts["images"])
         journal, _ = begin(path, request.settings, resume=True)
@@ -205,7 +205,7 @@ def _read_shard(part: _Part) -> int:
 def _encode_shard(part: _Part, images: int, trained: str) -> tuple[int, int, list[tuple[str, str]]]:
     """Encode a part that was read, with the cells of all; how much of it is missing, and the first of that."""
     path, request = Path(part.folder), part.request()
-    with write_lock(path, WAIT):
+    with write_lock(path, "a build", WAIT):
         if (path / MANIFEST).exists():
             return _count_missing(path, read_manifest(path))
         journal, _ = begin(path, request.settings, resume=True)

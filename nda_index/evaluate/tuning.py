@@ -101,7 +101,7 @@ def tune(
     best = choose_trial(trials, recall, seconds)
     terms = None if question.recipe is None else str(question.recipe)
     tuning = {**asdict(best), "timestep": timestep, "recipe": terms, "queries": len(pictures)}
-    with write_lock(index.path):
+    with write_lock(index.path, "a tuning"):
         manifest = read_manifest(index.path)
         commit(index.path, replace(manifest, tuning=tuning, index_hash=""), synced=manifest.files)
     return Tuning(best, timestep, terms, len(pictures), tuple(trials))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,29 +14,36 @@ from numpy.typing import NDArray
 
 from nda_index.coarse.cells import Segment
 from nda_index.coarse.storage import is_segment, read_cells, segment_name, segment_names, write_segment
+from nda_index.errors import LockedError
 from nda_index.indexing import plan
-from nda_index.indexing.edits import EditSummary, OpenedIndex, commit_edit, next_segment, open_for_edit
+from nda_index.indexing.edits import EditSummary, OpenedIndex, commit_edit, erase_old, next_segment, open_for_edit
 from nda_index.indexing.ingest import TABLE
 from nda_index.pictures import catalogue
 from nda_index.progress import Progress, quiet
 from nda_index.scales import Scale
+from nda_index.store.audit import audit_path, whoami, write_event
 from nda_index.store.corpus import Corpus, append_images, is_table_file
-from nda_index.store.manifest import Manifest
+from nda_index.store.manifest import Manifest, read_manifest
+from nda_index.store.readers import Reader
 from nda_index.store.tombstones import FEATURE
 
+POLL = 0.2  # seconds between looks at who reads
 
-def compact(path: str | PathLike[str], *, progress: Progress | None = None) -> EditSummary:
+
+def compact(path: str | PathLike[str], *, wait: float = 0.0, progress: Progress | None = None) -> EditSummary:
     """Erase the bytes of removed images, and merge small segments. The remaining images are numbered again.
 
-    Files that readers have open are erased as soon as they are closed and `compact` is called again; until then
-    `verify` names them. Cells and the null stay as they are.
+    Files of the earlier state are erased as soon as nobody has it open. A service opens the new state by itself, within
+    seconds; another process closes its `Index`. Where that takes longer than `wait`, a service erases them when the
+    last reader is done; or call `compact` again. Cells and the null stay as they are.
 
     Args:
         path: of the index.
+        wait: seconds to wait for those who have the earlier state open.
         progress: is called with (stage, done, total).
 
     Returns:
-        How many images were erased, and how many files wait for readers.
+        How many images were erased, how many files are left, and who reads them.
 
     Raises:
         LockedError, StorageError, NotAnIndexError, VersionError, CorruptIndexError: as `add_images`.
@@ -45,14 +55,38 @@ def compact(path: str | PathLike[str], *, progress: Progress | None = None) -> E
         >>> nda.build_index(images, path, image_size=16, scales=[nda.Scale(5)], null=0).close()
         >>> _ = nda.remove_images(path, image_ids=[7])
         >>> nda.compact(path)
-        EditSummary(images=19, changed=1, failures=0, waiting=0, notes=(), left_out=0, missing=())
+        EditSummary(images=19, changed=1, failures=0, waiting=0, readers=(), notes=(), left_out=0, missing=())
     """
     report = progress or quiet
-    with open_for_edit(path) as opened:
+    images, changed = _rewrite(path, report)
+    waiting, readers = _erase_in_time(path, wait, report)
+    facts = {"who": whoami(), "index_hash": read_manifest(Path(path), check_files=False).index_hash}
+    write_event(audit_path(Path(path)), "erasure", **facts, images=changed, waiting=len(waiting))
+    return EditSummary(images, changed, waiting=len(waiting), readers=tuple(map(str, readers)))
+
+
+def _erase_in_time(path: str | PathLike[str], wait: float, report: Progress) -> tuple[Sequence[str], Sequence[Reader]]:
+    """Erase old files as soon as nobody needs them; what is left after `wait` seconds, and who reads it."""
+    start = time.monotonic()
+    while True:
+        waited = time.monotonic() - start
+        try:
+            waiting, readers = erase_old(path)
+            if not waiting or waited >= wait:
+                return waiting, readers
+        except LockedError:  # a service that has just let go of the files erases them, or another edit has begun
+            if waited >= wait:
+                raise
+        report("wait for readers", round(waited), round(wait))
+        time.sleep(min(POLL, wait))
+
+
+def _rewrite(path: str | PathLike[str], report: Progress) -> tuple[int, int]:
+    """Write what is kept, and make it visible; the number of images that are kept, and of those that are not."""
+    with open_for_edit(path, "a compaction") as opened:
         manifest = opened.manifest
         if len(opened.removed) == 0 and not any(_can_merge(manifest, scale) for scale in opened.scales):
-            waiting = commit_edit(opened, manifest) if manifest.obsolete else 0
-            return EditSummary(opened.corpus.count, 0, waiting=waiting)
+            return opened.corpus.count, 0
         kept = np.setdiff1d(np.arange(opened.corpus.count), opened.removed, assume_unique=True)
         table = manifest.table
         if len(opened.removed):
@@ -76,8 +110,8 @@ def compact(path: str | PathLike[str], *, progress: Progress | None = None) -> E
             features=[feature for feature in manifest.features if feature != FEATURE],
             counts={**manifest.counts, "images": len(kept), "removed": 0},
         )
-        waiting = commit_edit(opened, manifest, old)
-        return EditSummary(len(kept), len(opened.removed), waiting=waiting)
+        commit_edit(opened, manifest, old)
+        return len(kept), len(opened.removed)
 
 
 def _can_merge(manifest: Manifest, scale: Scale) -> bool:

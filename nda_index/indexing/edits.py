@@ -2,7 +2,7 @@
 
 Nothing that a manifest names is changed. An edit writes new files, and one rename of the manifest makes it visible:
 readers that are open go on with what they opened, new ones see all of the edit, and an edit that was interrupted leaves
-the index as it was. `compact` alone deletes files, and only those that no reader needs.
+the index as it was. Files are deleted by `erase_old` alone, and only those that no reader needs.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from nda_index.scales import Scale
 from nda_index.store.corpus import Corpus
 from nda_index.store.folder import sweep
 from nda_index.store.hashes import hash_files
-from nda_index.store.locks import without_readers, write_lock
+from nda_index.store.locks import write_lock
 from nda_index.store.manifest import Manifest, commit, read_manifest
+from nda_index.store.readers import Reader, forget_gone, list_readers
 from nda_index.store.tombstones import read_removed
 
 
@@ -36,6 +37,7 @@ class EditSummary:
         changed: number of images that were added, removed or erased.
         failures: images that could not be read.
         waiting: files that hold erased images still, because readers are open.
+        readers: who these are: process, host, and since when it reads.
         notes: what was changed or left out of a source's columns.
         left_out: what else of a source is not in the index.
         missing: key and reason of the first of what could not be read or was left out.
@@ -45,6 +47,7 @@ class EditSummary:
     changed: int
     failures: int = 0
     waiting: int = 0
+    readers: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     left_out: int = 0
     missing: tuple[tuple[str, str], ...] = ()
@@ -66,8 +69,12 @@ class OpenedIndex:
 
 
 @contextmanager
-def open_for_edit(path: str | PathLike[str]) -> Iterator[OpenedIndex]:
+def open_for_edit(path: str | PathLike[str], doing: str = "an edit") -> Iterator[OpenedIndex]:
     """Open an index for its only writer, and clear away what an interrupted writer left.
+
+    Args:
+        path: of the index.
+        doing: what is done, for others to read.
 
     Raises:
         ConfigError: the index is in shards.
@@ -77,7 +84,7 @@ def open_for_edit(path: str | PathLike[str]) -> Iterator[OpenedIndex]:
     folder = Path(path)
     manifest = read_manifest(folder)  # raises where there is no index, before a lock is put there
     check_not_sharded(folder, manifest)
-    with write_lock(folder):
+    with write_lock(folder, doing):
         manifest = read_manifest(folder)
         sweep(folder, {*manifest.files, *manifest.obsolete})
         corpus = Corpus(folder, manifest.config.shape, manifest.table)
@@ -93,29 +100,54 @@ def check_not_sharded(folder: Path, manifest: Manifest) -> None:
         )
 
 
-def commit_edit(opened: OpenedIndex, manifest: Manifest, old: Sequence[str] = ()) -> int:
-    """Make an edit visible, and delete old files unless there are readers.
+def commit_edit(opened: OpenedIndex, manifest: Manifest, old: Sequence[str] = ()) -> None:
+    """Make an edit visible, and delete old files unless somebody reads them.
 
     Args:
         opened: the index before the edit.
         manifest: after it; `files` and `obsolete` are filled in.
         old: files that are no part of it any more.
-
-    Returns:
-        The number of files that wait for readers.
     """
-    obsolete = [*opened.manifest.obsolete, *old]
+    obsolete = [*list_old(opened.folder, opened.manifest), *old]
     known = opened.manifest.files
     files = hash_files(opened.folder, known, but=obsolete)
     committed = commit(opened.folder, replace(manifest, files=files, obsolete=obsolete, index_hash=""), synced=known)
-    if not obsolete:
-        return 0
-    with without_readers(opened.folder) as alone:
-        if not alone:
-            return len(obsolete)
-        sweep(opened.folder, committed.files)
-        commit(opened.folder, replace(committed, obsolete=[], index_hash=""), synced=committed.files)
-    return 0
+    _erase_unread(opened.folder, committed)
+
+
+def list_old(folder: Path, manifest: Manifest) -> list[str]:
+    """List the files that are no part of an index any more, but were, and are there still."""
+    return [name for name in manifest.obsolete if (folder / name).exists()]
+
+
+def erase_old(path: str | PathLike[str]) -> tuple[list[str], list[Reader]]:
+    """Erase the files that are no part of an index any more, unless somebody has it open as it was with them.
+
+    Any process may call this, any number of times: the manifest stays as it is.
+
+    Returns:
+        The files that are left, and the readers that they wait for.
+
+    Raises:
+        LockedError, StorageError: another process writes to the index, or files cannot be deleted.
+        NotAnIndexError, VersionError, CorruptIndexError: as `open_index`.
+    """
+    folder = Path(path)
+    if not list_old(folder, read_manifest(folder, check_files=False)):
+        return [], []
+    with write_lock(folder, "erasing old files"):
+        return _erase_unread(folder, read_manifest(folder, check_files=False))
+
+
+def _erase_unread(folder: Path, manifest: Manifest) -> tuple[list[str], list[Reader]]:
+    old = list_old(folder, manifest)
+    earlier = [reader for reader in list_readers(folder) if reader.index_hash != manifest.index_hash]
+    if old and earlier:
+        return old, earlier
+    if old:
+        sweep(folder, manifest.files)
+    forget_gone(folder, manifest.index_hash)
+    return [], []
 
 
 def next_segment(opened: OpenedIndex, scale: Scale) -> int:

@@ -30,7 +30,7 @@ from nda_index.pictures.null import NULL as REGIONS_NULL
 from nda_index.pictures.null import make_null as make_regions_null
 from nda_index.pictures.null import write_null as write_regions_null
 from nda_index.pictures.windows import KINDS
-from nda_index.progress import Progress, quiet
+from nda_index.progress import Progress, quiet, report_to
 from nda_index.sources import Failure, Source
 from nda_index.sources.fingerprint import fingerprint_source
 from nda_index.store.corpus import Corpus, Images
@@ -97,7 +97,8 @@ def build(
         raise ConfigError(f"the output folder {str(folder)!r} is a file; choose another")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with write_lock(folder):
+    with write_lock(folder, "a build") as note:
+        report = report_to(report, note)
         settings = {**request.settings, FILES: fingerprint_source(request.opened)}
         journal, started_over = begin(folder, settings, resume)
         resumed = journal.images

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nda_index.errors import ConfigError, QueryError
 from nda_index.indexing.edits import EditSummary, OpenedIndex, check_not_sharded, commit_edit, open_for_edit
+from nda_index.store.audit import audit_path, check_writable, whoami, write_event
 from nda_index.store.corpus import Corpus
 from nda_index.store.manifest import read_manifest
 from nda_index.store.names import check_ids, check_keys, missing_key
@@ -81,7 +82,10 @@ def remove_images(
         return _choose(_look_at(Path(path)), image_ids, keys, where, dry_run=True)
     with open_for_edit(path) as opened:
         summary = _choose(opened, image_ids, keys, where, dry_run=False)
-        removed = np.union1d(opened.removed, np.array(summary.image_ids))
+        chosen = np.array(summary.image_ids)
+        audit, hashes = audit_path(opened.folder), opened.corpus.hashes(chosen)
+        check_writable(audit)  # before anything is removed
+        removed = np.union1d(opened.removed, chosen)
         taken = [*opened.manifest.files, *opened.manifest.obsolete]
         manifest = replace(
             opened.manifest,
@@ -90,6 +94,8 @@ def remove_images(
             counts={**opened.manifest.counts, "removed": len(removed)},
         )
         commit_edit(opened, manifest, [opened.manifest.removed] if opened.manifest.removed else [])
+        facts = {"who": whoami(), "index_hash": opened.manifest.index_hash, "images": summary.changed}
+        write_event(audit, "removal", **facts, pictures=hashes)
         return summary
 
 

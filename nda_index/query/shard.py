@@ -21,8 +21,8 @@ from nda_index.images import to_float
 from nda_index.pictures.catalogue import Catalogue, open_catalogue
 from nda_index.query.timing import StageTimer
 from nda_index.store.corpus import Corpus
-from nda_index.store.locks import ReadLease
-from nda_index.store.manifest import read_manifest
+from nda_index.store.manifest import Manifest, read_manifest
+from nda_index.store.readers import ReadLease
 from nda_index.store.tombstones import read_removed
 
 BLOCK = 1024  # images that are read and scored at a time: 12 MiB of floats at 32 x 32
@@ -44,8 +44,7 @@ class Shard:
 
     def __init__(self, folder: Path, device: str) -> None:
         """Open an index's folder; `open_index` has the errors."""
-        self._lease = ReadLease(folder)
-        self.manifest = read_manifest(folder)
+        self._lease, self.manifest = _lease_manifest(folder)
         self.scales = self.manifest.config.scales
         self.corpus = Corpus(folder, self.manifest.config.shape, self.manifest.table)
         self.coarse = open_coarse(folder, self.manifest)
@@ -114,6 +113,16 @@ class Shard:
                 yield pixels
 
         return read
+
+
+def _lease_manifest(folder: Path) -> tuple[ReadLease, Manifest]:
+    """Read a manifest whose files are kept as long as the lease is held."""
+    while True:
+        lease = ReadLease(folder)
+        manifest = read_manifest(folder)
+        if lease.cover(manifest.index_hash):
+            return lease, manifest
+        lease.release()
 
 
 def mask_of(image_ids: NDArray[np.int64], count: int) -> NDArray[np.bool_]:

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
 
 from nda_index.answer.arrow import MEDIA_TYPE, answer_bytes
@@ -37,6 +38,9 @@ MEDIA_TYPES = {
     "parquet": "application/vnd.apache.parquet",
     "png": "image/png",
 }
+
+COMPRESSED = 1_000  # bytes of a response above which it is compressed
+GZIP_LEVEL = 5  # of 9: higher ones take much longer for little
 
 Check = Callable[[], None]
 Identity = Annotated[str, Path(pattern=f"^{ID}$", description="Name of an answer.")]
@@ -81,6 +85,8 @@ def create_app(index: Index, settings: ServeSettings, reopen: Callable[[FilePath
         redoc_url=None,
         responses=openapi.REFUSALS,
     )
+    app.state.service = service
+    app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED, compresslevel=GZIP_LEVEL)
     app.add_middleware(Guard, settings=settings, metrics=service.metrics)
     _add_error_handlers(app)
     _add_operation_routes(app, service)
@@ -114,7 +120,7 @@ def _add_operation_routes(app: FastAPI, service: Service) -> None:
     @app.get("/readyz", response_model=bodies.Health)
     async def readyz() -> Response:
         """Answer as soon as questions are answered."""
-        service.check_ready()
+        service.check_healthy()
         return _json_response(bodies.Health(status="ready"))
 
     @app.get("/metrics", response_class=Response, responses=openapi.describe_content("text/plain"))
@@ -123,13 +129,15 @@ def _add_operation_routes(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/v1/index", response_model=bodies.IndexDescription)
-    async def index() -> Response:
+    async def index(request: Request) -> Response:
         """Describe the index, and the bounds of a question."""
         service.check_ready()
-        return _json_response(service.describe())
+        return _cacheable(request, bodies.json_text(service.describe()).encode())
 
 
 def _add_answer_routes(app: FastAPI, service: Service) -> None:
+    root = service.settings.root_path
+
     @app.post("/v1/attribute", response_model=bodies.Result, openapi_extra=openapi.QUESTION)
     async def attribute(request: Request) -> Response:
         """Find which images a picture is made of.
@@ -138,11 +146,11 @@ def _add_answer_routes(app: FastAPI, service: Service) -> None:
         """
         identity, answer = await service.attribute(request)
         time_render = service.metrics.time_render
-        headers = {"Location": f"/v1/results/{identity}", "Cache-Control": "no-store"}
+        headers = {"Location": f"{root}/v1/results/{identity}", "Cache-Control": "no-store"}
         if MEDIA_TYPE in request.headers.get("accept", ""):
             data = await service.run_in_files(time_render, answer_bytes, answer)
             return Response(data, media_type=MEDIA_TYPE, headers=headers)
-        text = await service.run_in_files(time_render, _result_text, answer, identity)
+        text = await service.run_in_files(time_render, _result_text, answer, identity, root)
         return Response(text, media_type="application/json", headers=headers)
 
     @app.get(
@@ -159,7 +167,7 @@ def _add_answer_routes(app: FastAPI, service: Service) -> None:
 
         def work(answer: Attribution, check: Check) -> Response:
             if format is None:
-                return _cacheable(request, service.metrics.time_render(_result_text, answer, identity).encode())
+                return _cacheable(request, service.metrics.time_render(_result_text, answer, identity, root).encode())
             name = f'attachment; filename="nda-index-{identity[:8]}.{format}"'
             data = service.metrics.time_render(FORMS[format], answer)
             return _cacheable(request, data, MEDIA_TYPES[format], {"Content-Disposition": name})
@@ -265,8 +273,14 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def send_http_error(request: Request, error: HTTPException) -> Response:
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            methods = {*headers.get("Allow", "GET").replace(" ", "").split(","), "OPTIONS"}
+            headers["Allow"] = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+            if request.method == "OPTIONS":
+                return Response(status_code=204, headers=headers)
         message = f"{request.method} {request.url.path[:100]} is not served: {error.detail}; see /openapi.json"
-        return Refusal(error.status_code, "request", message, dict(error.headers or {})).response()
+        return Refusal(error.status_code, "request", message, headers).response()
 
 
 def _check_part(answer: Attribution, rank: int, scale: str | None) -> None:
@@ -281,11 +295,14 @@ def _check_part(answer: Attribution, rank: int, scale: str | None) -> None:
 def _cacheable(
     request: Request, data: bytes, media_type: str = "application/json", headers: dict[str, str] | None = None
 ) -> Response:
-    """Return a response that a browser may keep but must check before it shows it again: images can be removed."""
-    tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
+    """Return a response that a browser may keep but must check before it shows it again: images can be removed.
+
+    The tag is a weak one, as the same content may be sent compressed.
+    """
+    tag = f'W/"{hashlib.sha256(data).hexdigest()[:32]}"'
     headers = {**(headers or {}), "ETag": tag, "Cache-Control": "private, no-cache"}
     wanted = request.headers.get("if-none-match", "")
-    if tag in (part.strip().removeprefix("W/") for part in wanted.split(",")):
+    if tag.removeprefix("W/") in (part.strip().removeprefix("W/") for part in wanted.split(",")):
         return Response(status_code=304, headers=headers)
     return Response(data, media_type=media_type, headers=headers)
 
@@ -294,5 +311,5 @@ def _json_response(body: bodies.Body) -> Response:
     return Response(bodies.json_text(body), media_type="application/json")
 
 
-def _result_text(answer: Attribution, identity: str) -> str:
-    return bodies.json_text(bodies.describe_result(answer, identity))
+def _result_text(answer: Attribution, identity: str, root: str) -> str:
+    return bodies.json_text(bodies.describe_result(answer, identity, root))

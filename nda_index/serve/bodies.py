@@ -37,6 +37,7 @@ class ErrorDetail(Body):
 
     code: str
     message: str
+    request_id: str
 
 
 class ErrorBody(Body):
@@ -266,20 +267,21 @@ def describe_index(index: Index, columns: Mapping[str, ColumnKind], settings: Se
     )
 
 
-def describe_result(answer: Attribution, identity: str) -> Result:
+def describe_result(answer: Attribution, identity: str, root: str = "") -> Result:
     """Return what `POST /v1/attribute` and `GET /v1/results/{id}` answer.
 
     Args:
         answer: the answer.
         identity: its name.
+        root: path of the service, which addresses begin with.
     """
-    place = f"/v1/results/{identity}"
+    place = f"{root}/v1/results/{identity}"
     values = answer.to_dict()
     metadata = answer.metadata.to_pylist() or [{}] * len(answer)
     for rank, image in enumerate(values["images"]):
         maps = f"{place}/maps/{rank + 1}"
         image |= {
-            "url": f"/v1/images/{image['image_id']}",
+            "url": f"{root}/v1/images/{image['image_id']}",
             "verdict": _describe_verdict(answer, rank),
             "metadata": metadata[rank],
             "query_map": f"{maps}/query.png",

@@ -13,47 +13,64 @@ import typer
 
 from nda_index.errors import MissingDependencyError
 from nda_index.serve.settings import ServeSettings
-from nda_index.serve.tokens import VARIABLE, new_token, read_hashes
+from nda_index.serve.tokens import VARIABLE, new_token, read_tokens
+from nda_index.store.audit import audit_path
 
 if TYPE_CHECKING:
     from nda_index.index import Index
+
+Results = Annotated[
+    Path | None, typer.Option(help="Folder of the stored answers; by default INDEX.results, next to the index.")
+]
+ResultsMib = Annotated[
+    int, typer.Option(help="Size of that folder; above it the least recently used answers are deleted.")
+]
+WithoutTokens = Annotated[
+    bool, typer.Option("--without-tokens", help="Let everyone who reaches the address send questions.")
+]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(help="Another host name by which a proxy on this machine calls the service; may be repeated."),
+]
+Queue = Annotated[
+    int, typer.Option(help="Questions in flight at most; more are refused. More means longer waits under load.")
+]
+Batch = Annotated[
+    int, typer.Option(help="Questions answered at once. More gives more throughput, and later first answers.")
+]
+Deadline = Annotated[float, typer.Option(help="Seconds from a question to its answer, after which it is given up.")]
+UploadMib = Annotated[
+    int, typer.Option(help="Size of a picture's file at most. Each question in flight may hold that much memory.")
+]
+Drain = Annotated[float, typer.Option(help="Seconds that running questions have after SIGTERM. More delays a restart.")]
+RootPath = Annotated[str, typer.Option(help="Path at which a proxy shows the service, such as /photos.")]
+LogJson = Annotated[
+    bool, typer.Option("--log-json", help="Log JSON, with a line for each request: route, status, time, owner.")
+]
+Ray = Annotated[
+    str | None, typer.Option(help="Open the shards on the Ray cluster at this address; auto: this machine's.")
+]
 
 
 def serve(
     index: Annotated[Path, typer.Argument(help="Index folder.")],
     host: Annotated[str, typer.Option(help="Address to listen on; other machines reach 0.0.0.0.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0: a free one.")] = 8000,
-    results: Annotated[
-        Path | None, typer.Option(help="Folder of the stored answers; by default INDEX.results, next to the index.")
-    ] = None,
-    results_mib: Annotated[
-        int, typer.Option(help="Size of that folder; above it the least recently used answers are deleted.")
-    ] = ServeSettings.results_bytes >> 20,
+    results: Results = None,
+    results_mib: ResultsMib = ServeSettings.results_bytes >> 20,
     token_file: Annotated[Path | None, typer.Option(help="Hashes of bearer tokens, one a line.")] = None,
-    without_tokens: Annotated[
-        bool, typer.Option("--without-tokens", help="Let everyone who reaches the address send questions.")
-    ] = False,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(help="Another host name by which a proxy on this machine calls the service; may be repeated."),
-    ] = None,
-    queue: Annotated[
-        int, typer.Option(help="Questions in flight at most; more are refused. More means longer waits under load.")
-    ] = ServeSettings.queue,
-    batch: Annotated[
-        int, typer.Option(help="Questions answered at once. More gives more throughput, and later first answers.")
-    ] = ServeSettings.batch,
-    deadline: Annotated[
-        float, typer.Option(help="Seconds from a question to its answer, after which it is given up.")
-    ] = ServeSettings.deadline,
-    upload_mib: Annotated[
-        int, typer.Option(help="Size of a picture's file at most. Each question in flight may hold that much memory.")
-    ] = ServeSettings.upload_bytes >> 20,
+    without_tokens: WithoutTokens = False,
+    allow_host: AllowHost = None,
+    queue: Queue = ServeSettings.queue,
+    batch: Batch = ServeSettings.batch,
+    deadline: Deadline = ServeSettings.deadline,
+    upload_mib: UploadMib = ServeSettings.upload_bytes >> 20,
+    drain: Drain = ServeSettings.deadline,
+    root_path: RootPath = ServeSettings.root_path,
+    log_json: LogJson = False,
     threads: Annotated[int | None, typer.Option(help="Threads of computation; one for each core by default.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    ray: Annotated[
-        str | None, typer.Option(help="Open the shards on the Ray cluster at this address; auto: this machine's.")
-    ] = None,
+    ray: Ray = None,
 ) -> None:
     """Serve an index over HTTP, with a page. Hashes of tokens may also be in the variable NDA_INDEX_TOKENS.
 
@@ -66,15 +83,19 @@ def serve(
     _check_installed()
     from nda_index.serve.app import create_app
     from nda_index.serve.guard import LOCAL_HOSTS
+    from nda_index.serve.results import default_folder
     from nda_index.serve.server import check_bind, is_loopback, listen, run
 
-    tokens = read_hashes(token_file, os.environ.get(VARIABLE, ""))
+    tokens = read_tokens(token_file, os.environ.get(VARIABLE, ""))
     check_bind(host, bool(tokens), without_tokens)
     name = f"[{host}]" if ":" in host else host  # as it is in a URL
     settings = ServeSettings(
-        results=results or index.resolve().with_name(f"{index.resolve().name}.results"),
+        results=results or default_folder(index),
         results_bytes=results_mib << 20,
-        tokens=tokens,
+        tokens=frozenset(tokens),
+        quotas=tokens,
+        root_path=root_path,
+        audit=audit_path(index),
         hosts=LOCAL_HOSTS | {name, *(allow_host or [])} if is_loopback(host) else None,
         queue=queue,
         batch=batch,
@@ -85,8 +106,10 @@ def serve(
     reopen = _opener(device, ray)
     opened = reopen(index)
     with listen(host, port) as listening:
-        print(f"Serving {index} at http://{name}:{listening.getsockname()[1]}/", file=sys.stderr, flush=True)
-        run(create_app(opened, settings, reopen), listening, deadline)
+        address = f"http://{name}:{listening.getsockname()[1]}{root_path}/"
+        app = create_app(opened, settings, reopen)
+        app.state.service.announce = lambda: print(f"Serving {index} at {address}", file=sys.stderr, flush=True)
+        run(app, listening, drain, log_json)
 
 
 def _check_installed() -> None:

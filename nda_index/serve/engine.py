@@ -108,24 +108,27 @@ class Engine:
 
     async def run(self) -> None:
         """Answer questions until cancelled."""
-        loop = asyncio.get_running_loop()
         while True:
             await self._work.wait()
-            batch = self._next_batch()
-            if not batch:
-                self._work.clear()
-                continue
-            self._metrics.batches.observe(len(batch))
-            start = time.monotonic()
-            with batch[0].snapshot.hold() as index:
-                await loop.run_in_executor(self._thread, self._answer_batch, index, batch, loop)
-            self._pace += PACE_WEIGHT * ((time.monotonic() - start) / len(batch) - self._pace)
+            await self._answer_next()
 
     def close(self) -> None:
         """End the thread after its current batch, whose questions end at their next report."""
         for job in self._jobs.values():
             job.waiters = 0
         self._thread.shutdown(wait=True, cancel_futures=True)
+
+    async def _answer_next(self) -> None:
+        """Answer the next batch. Its own function, so that nothing keeps an index that is replaced in memory."""
+        batch, loop = self._next_batch(), asyncio.get_running_loop()
+        if not batch:
+            self._work.clear()
+            return
+        self._metrics.batches.observe(len(batch))
+        start = time.monotonic()
+        with batch[0].snapshot.hold() as index:
+            await loop.run_in_executor(self._thread, self._answer_batch, index, batch, loop)
+        self._pace += PACE_WEIGHT * ((time.monotonic() - start) / len(batch) - self._pace)
 
     def _next_batch(self) -> list[_Job]:
         """Take the first questions of the queue that are for the same snapshot."""

@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nda_index.serve.forms import refuse_large_body
+from nda_index.serve.logs import REQUEST_ID, REQUESTS, choose_request_id
 from nda_index.serve.metrics import Metrics
+from nda_index.serve.quotas import Quotas
 from nda_index.serve.refusal import Refusal
 from nda_index.serve.settings import TEXT_BYTES, ServeSettings
-from nda_index.serve.tokens import is_accepted
+from nda_index.serve.tokens import find_token
 
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -30,6 +33,7 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 PROTECTED = ("/v1", "/metrics")  # paths that need a token
+QUESTIONS = "/v1/attribute"
 DRAINED = (
     8  # times the longest accepted body: the rest of a refused body is read up to this, then the client is cut off
 )
@@ -46,6 +50,7 @@ class Guard:
         self._app = app
         self._settings = settings
         self._metrics = metrics
+        self._quotas = Quotas(settings.quotas)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request, serve it and count it."""
@@ -53,24 +58,36 @@ class Guard:
             await self._app(scope, receive, send)
             return
         start = time.monotonic()
+        request_id = choose_request_id(Headers(scope=scope).get("x-request-id", ""))
+        REQUEST_ID.set(request_id)  # of this request's task
+        method, scope = scope["method"], _routed(scope, self._settings.root_path)
+        status = 0
         body = _Body(receive, _length(scope), self._body_bytes, self._settings)
         started = False
 
         async def send_guarded(message: Message) -> None:
-            nonlocal started
+            nonlocal started, status
+            if message["type"] == "http.response.body" and method == "HEAD":
+                if message.get("more_body"):
+                    return
+                message = {"type": "http.response.body"}
             if message["type"] == "http.response.start":
-                started = True
+                started, status = True, message["status"]
                 headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
                 for name, value in HEADERS.items():
                     headers[name] = value
                 if body.endless:  # hang up on a client that sends more than anybody reads
                     headers["Connection"] = "close"
-                route = getattr(scope.get("route"), "path", "other")
+                route = _route(scope)
                 self._metrics.requests.labels(route, str(message["status"])).inc()
                 self._metrics.seconds.labels(route).observe(time.monotonic() - start)
             await send(message)
 
         try:
+            if scope["path"] == self._settings.root_path:  # the page's own addresses are below it
+                await RedirectResponse(f"{scope['path']}/", 308)(scope, receive, send_guarded)
+                return
             self._check(scope)
             await self._app(scope, body.receive, send_guarded)
         except Refusal as refusal:
@@ -80,9 +97,14 @@ class Guard:
             if started:
                 raise  # the server cuts the connection, so that no client takes half a response for a whole one
             await FAILURE.response()(scope, receive, send_guarded)
+        finally:
+            facts = {"method": method, "route": _route(scope), "status": status, "owner": scope["state"]["owner"]}
+            REQUESTS.info("request", extra={"facts": {**facts, "seconds": round(time.monotonic() - start, 4)}})
 
     def _check(self, scope: Scope) -> None:
-        headers, path = Headers(scope=scope), scope["path"]
+        """Raise `Refusal` where a request is not served, and note whose token it brings, where one is needed."""
+        headers = Headers(scope=scope)
+        path = scope["path"].removeprefix(self._settings.root_path)
         host = headers.get("host", "")
         if self._settings.hosts is not None and _without_port(host) not in self._settings.hosts:
             raise Refusal(
@@ -97,7 +119,8 @@ class Guard:
             raise Refusal(403, "origin", "the request comes from another site; open the page of this service itself")
         if self._settings.tokens and _under(path, PROTECTED):
             sent = headers.get("authorization", "")
-            if not is_accepted(sent, self._settings.tokens):
+            digest = find_token(sent, self._settings.tokens)
+            if digest is None:
                 problem = "the bearer token is not known" if sent else "there is no bearer token"
                 raise Refusal(
                     401,
@@ -105,6 +128,9 @@ class Guard:
                     f"{problem}; send the header Authorization: Bearer TOKEN",
                     {"WWW-Authenticate": "Bearer"},
                 )
+            scope["state"]["owner"] = self._quotas.owner(digest)
+            if (scope["method"], path) == ("POST", QUESTIONS):
+                self._quotas.take(digest)
         if (_length(scope) or 0) > self._body_bytes:
             raise refuse_large_body(self._settings)
 
@@ -137,6 +163,23 @@ class _Body:
         if self._received > self._limit:
             raise refuse_large_body(self._settings)
         return message
+
+
+def _routed(scope: Scope, root: str) -> Scope:
+    """Return the request as it is routed: HEAD as GET, its path below the root path, also if a proxy has cut that."""
+    inside = scope["path"] == root or scope["path"].startswith(f"{root}/")
+    method = "GET" if scope["method"] == "HEAD" else scope["method"]
+    return {
+        **scope,
+        "method": method,
+        "state": {**scope.get("state", {}), "owner": ""},
+        "root_path": root,
+        "path": scope["path"] if inside else root + scope["path"],
+    }
+
+
+def _route(scope: Scope) -> str:
+    return str(getattr(scope.get("route"), "path", "other"))
 
 
 def _length(scope: Scope) -> int | None:

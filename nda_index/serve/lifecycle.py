@@ -33,6 +33,7 @@ async def _warm_up_and_follow(service: Service) -> None:
         try:
             await _warm_up(service, service.reloader.current)
             service.ready = True
+            service.announce()
         except Exception:  # whatever it is, clients are told to try again, and the next attempt may succeed
             LOG.exception("the index does not answer")
             await _look_again(service)  # it may have been repaired
@@ -46,11 +47,16 @@ async def _look_again(service: Service) -> None:
     async def prepare(fresh: Snapshot) -> None:
         if fresh.collection == service.reloader.current.collection:
             await _warm_up(service, fresh)  # behind the queued questions; the old index is as good until then
-        await service.run_in_files(service.results.bind_to, fresh.collection)  # at once: removed images must disappear
+        await forget(fresh.collection)
+
+    async def forget(collection: str) -> None:  # at once: removed images must disappear
+        await service.run_in_files(service.results.bind_to, collection)
 
     await asyncio.sleep(service.settings.reload_seconds)
+    await service.look_at_disk()
     try:
-        await service.reloader.follow(prepare)
+        await service.reloader.follow(prepare, forget)
+        await service.reloader.erase_old()
     except Exception:
         LOG.exception("the index on disk cannot be read")
 

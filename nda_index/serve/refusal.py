@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.responses import JSONResponse
 
 from nda_index.errors import ConfigError, ImageDecodeError, NdaIndexError, QueryError
+from nda_index.serve.logs import REQUEST_ID
 
 
 class Refusal(Exception):
@@ -18,7 +19,7 @@ class Refusal(Exception):
 
     def response(self) -> JSONResponse:
         """Return the response that is sent."""
-        content = {"error": {"code": self.code, "message": str(self)}}
+        content = {"error": {"code": self.code, "message": str(self), "request_id": REQUEST_ID.get()}}
         return JSONResponse(content, self.status, {"Cache-Control": "no-store", **self.headers})
 
 

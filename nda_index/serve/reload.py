@@ -3,51 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from nda_index.errors import LockedError, StorageError
 from nda_index.index import Index
+from nda_index.indexing.edits import erase_old
+from nda_index.serve.collection import Stamp, stamp, state
 from nda_index.serve.metrics import Metrics
 from nda_index.store.conditions import ColumnKind, column_kinds
-from nda_index.store.folder import MANIFEST
-from nda_index.store.manifest import merge_manifests, read_manifest
 
 LOG = logging.getLogger(__name__)
-Stamp = tuple[tuple[int, int, int], ...]
-
-
-def stamp(folder: Path) -> Stamp:
-    """Return a value that changes whenever a new manifest is committed, in the folder or in one of its shards.
-
-    It reads no file, only their inode, time and size, so it is cheap enough to call every second.
-    """
-    paths = [folder / MANIFEST, *sorted(folder.glob(f"shards/*/{MANIFEST}"))]
-    statuses = (path.stat() for path in paths if path.exists())
-    return tuple((status.st_ino, status.st_mtime_ns, status.st_size) for status in statuses)
-
-
-def state(folder: Path) -> tuple[str, str]:
-    """Return the hash of the index on disk, and its collection.
-
-    The collection is a text that changes when images are removed, but not when images are added.
-
-    Raises:
-        NdaIndexError: as `open_index`.
-    """
-    manifest = read_manifest(folder)
-    parts = [read_manifest(folder / name) for name in manifest.shards]
-    whole = merge_manifests(folder, parts) if parts else manifest
-    facts = [
-        (part.config.to_json(), part.table.get("name"), part.files.get(part.removed, {}).get("sha256"))
-        for part in (parts or [manifest])
-    ]
-    return whole.index_hash, hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(eq=False)
@@ -99,29 +69,46 @@ class Reloader:
         self._metrics = metrics
         self._stamp = stamp(index.path)
         self._failed: Stamp | None = None  # of an index that did not open, so that it is logged once
+        self._may_have_old = True  # files that `compact` left for their readers
         self._thread = ThreadPoolExecutor(1, "open")
         self.current = _first_snapshot(index, reopen)
 
-    async def follow(self, prepare: Callable[[Snapshot], Awaitable[None]]) -> None:
+    async def follow(
+        self, prepare: Callable[[Snapshot], Awaitable[None]], forget: Callable[[str], Awaitable[None]]
+    ) -> None:
         """Open the index again if it has changed; earlier questions are still answered by the old one.
 
         A failure is logged once and tried again at the next call.
 
         Args:
             prepare: is called with the new snapshot before it becomes the current one; if it raises, the old one stays.
+            forget: is called with the collection on disk before it is opened: what is not of it must go.
         """
         loop, path = asyncio.get_running_loop(), self.current.index.path
         now = await loop.run_in_executor(self._thread, stamp, path)
         if now == self._stamp:
             return
         try:
-            await self._replace(await loop.run_in_executor(self._thread, _open_snapshot, path, self._reopen), prepare)
+            index_hash, collection = await loop.run_in_executor(self._thread, state, path)
+            await forget(collection)
+            if index_hash != self.current.index.manifest.index_hash:
+                await self._replace(
+                    await loop.run_in_executor(self._thread, _open_snapshot, path, self._reopen), prepare
+                )
             self._stamp = now  # taken before opening: later changes open the index again
         except Exception:  # whatever it is, the index that is open goes on answering
             if now != self._failed:
                 LOG.exception("the index cannot be opened again; it is tried until it can")
                 self._metrics.reloads.labels("failed").inc()
             self._failed = now
+
+    async def erase_old(self) -> None:
+        """Erase the files of earlier states that nobody reads any more, so that what is removed leaves the disk."""
+        if self._may_have_old:
+            index = self.current.index
+            folders = [index.path / name for name in index.manifest.shards or [""]]
+            loop = asyncio.get_running_loop()
+            self._may_have_old = await loop.run_in_executor(self._thread, _leave_old, folders)
 
     def close(self) -> None:
         """Close the index when its last user is done."""
@@ -137,8 +124,19 @@ class Reloader:
             raise
         old, self.current = self.current, fresh
         old.retire()
+        self._may_have_old = True
         self._metrics.reloads.labels("done").inc()
         LOG.info("serving %s images, index %s", len(fresh.index), fresh.index.manifest.index_hash[:12])
+
+
+def _leave_old(folders: Sequence[Path]) -> bool:
+    """Erase old files where nobody reads them; return whether to try again."""
+    try:
+        return any([erase_old(folder)[0] for folder in folders])
+    except LockedError:
+        return True
+    except StorageError:  # this process may only read: whoever compacts erases them
+        return False
 
 
 def _first_snapshot(index: Index, reopen: Callable[[Path], Index]) -> Snapshot:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -14,9 +15,11 @@ from pathlib import Path
 
 from nda_index.answer.arrow import answer_bytes
 from nda_index.answer.attribution import Attribution, read_answer
-from nda_index.errors import AnswerFormatError, VersionError
+from nda_index.errors import AnswerFormatError, StorageError, VersionError
 from nda_index.question import Query
+from nda_index.serve.collection import state
 from nda_index.store.files import write_atomically, writing
+from nda_index.store.folder import whole_index
 from nda_index.version import __version__
 
 ID = "[0-9a-f]{32}"
@@ -38,6 +41,32 @@ def result_id(query: Query, index_hash: str) -> str:
     question = {"shape": query.pixels.shape, "top": query.top, "settings": query.question.as_settings()}
     facts = json.dumps([question, index_hash, __version__], sort_keys=True)
     return hashlib.sha256(facts.encode() + query.pixels.tobytes()).hexdigest()[:32]
+
+
+def default_folder(index: Path) -> Path:
+    """Return where a service of an index stores its answers, if it is not told otherwise.
+
+    Example:
+        >>> default_folder(Path("/data/photos.nda"))
+        PosixPath('/data/photos.nda.results')
+    """
+    index = index.resolve()
+    return index.with_name(f"{index.name}.results")
+
+
+def drop_stale_answers(index: Path) -> None:
+    """Delete the answers beside an index if images were removed since: the service may not run and do it.
+
+    Args:
+        index: folder of an index, or of one of its shards.
+
+    Raises:
+        StorageError: the folder cannot be written.
+        NotAnIndexError, VersionError, CorruptIndexError: as `open_index`.
+    """
+    folder = default_folder(whole_index(index))
+    if (folder / _COLLECTION).exists():
+        Results(folder, sys.maxsize).bind_to(state(whole_index(index))[1])
 
 
 class Results:
@@ -68,6 +97,12 @@ class Results:
         """Size of the answers on disk."""
         return self._bytes
 
+    def check_writable(self) -> None:
+        """Raise `StorageError` where answers cannot be stored."""
+        path = self._folder / ".writable"
+        write_atomically(path, b"\0" * 4096)
+        path.unlink(missing_ok=True)
+
     def bind_to(self, collection: str) -> None:
         """Delete all answers if images were removed since they were stored, as they may hold copies of these.
 
@@ -78,8 +113,8 @@ class Results:
             if self._collection() == collection:
                 return
             self._set_collection(None)  # if this is interrupted, or another process looks, no answer is valid
-            for path, _, _ in self._files():
-                path.unlink(missing_ok=True)
+            for path in [*self._folder.glob(f"*{_SUFFIX}"), *self._folder.glob(f".*{_SUFFIX}.*.part")]:
+                path.unlink(missing_ok=True)  # parts too: another process that writes one meanwhile fails to store it
             self._bytes = 0
             self._set_collection(collection)
 
@@ -92,9 +127,11 @@ class Results:
             collection: of the index that answered, as for `bind_to`.
 
         Raises:
-            StorageError: the disk is full or cannot be written.
+            StorageError: the disk is full or cannot be written, or the folder is gone.
         """
         path, data = self._path(identity), answer_bytes(answer)
+        if not self._folder.is_dir():
+            raise StorageError(f"the folder of the stored answers, {str(self._folder)!r}, is gone; make it again")
         with self._lock:
             if path.exists() or self._collection() != collection:
                 return

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
-import logging
+import signal
 import socket
+import time
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
 from nda_index.errors import ConfigError
+from nda_index.serve.logs import configure_logs
 
 CONNECTIONS = (
     1000  # open at once, above which uvicorn answers 503: far more than --queue, and below usual limits of files
@@ -71,12 +75,36 @@ def make_config(app: FastAPI, grace: float) -> uvicorn.Config:
         proxy_headers=False,  # a client could claim another address
         server_header=False,  # it would tell an attacker what to try
         access_log=False,  # requests are counted; clients' addresses are nobody's business
+        log_config=None,  # what configure_logs says holds for uvicorn too
         log_level="info",
     )
 
 
-def run(app: FastAPI, listening: socket.socket, grace: float) -> None:
-    """Serve until the process is told to end; arguments as `make_config`."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s:     %(message)s")
-    logging.getLogger("nda_index").setLevel(logging.INFO)
-    uvicorn.Server(make_config(app, grace)).run([listening])
+class DrainingServer(uvicorn.Server):
+    """A server that first turns unready and answers its questions when it is told to end (SIGTERM)."""
+
+    _ending: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain; a second signal, or another one, ends at once."""
+        if sig == signal.SIGTERM and self._ending is None and self.started:
+            asyncio.get_running_loop().call_soon_threadsafe(self._begin, sig, frame)
+        else:
+            super().handle_exit(sig, frame)
+
+    def _begin(self, sig: int, frame: FrameType | None) -> None:
+        self._ending = asyncio.ensure_future(self._drain(sig, frame))
+
+    async def _drain(self, sig: int, frame: FrameType | None) -> None:
+        app = self.config.app
+        assert isinstance(app, FastAPI)
+        allowed, start = self.config.timeout_graceful_shutdown or 0, time.monotonic()
+        await app.state.service.drain(allowed)
+        self.config.timeout_graceful_shutdown = max(1, round(allowed - (time.monotonic() - start)))  # for what is left
+        super().handle_exit(sig, frame)
+
+
+def run(app: FastAPI, listening: socket.socket, grace: float, log_json: bool = False) -> None:
+    """Serve until the process is told to end; arguments as `make_config`, and whether the log is JSON."""
+    configure_logs(log_json)
+    DrainingServer(make_config(app, grace)).run([listening])

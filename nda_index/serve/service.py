@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from starlette.requests import Request
 
 from nda_index.answer.attribution import Attribution
-from nda_index.errors import QueryError, StorageError, VersionError
+from nda_index.errors import NdaIndexError, QueryError, StorageError, VersionError
 from nda_index.index import Index
 from nda_index.question import Query
 from nda_index.serve.bodies import IndexDescription, describe_index
 from nda_index.serve.engine import Engine
 from nda_index.serve.forms import Submission, read_submission
+from nda_index.serve.logs import REQUEST_ID
 from nda_index.serve.metrics import Metrics
 from nda_index.serve.parts import Parts
 from nda_index.serve.pictures import read_pixels
@@ -30,9 +33,11 @@ from nda_index.serve.reload import Reloader
 from nda_index.serve.results import Results, result_id
 from nda_index.serve.settings import CONDITION_CHARACTERS, ServeSettings
 from nda_index.serve.uploads import open_picture
+from nda_index.store.audit import check_writable, write_event
 from nda_index.store.conditions import parse_condition
 
 LOG = logging.getLogger(__name__)
+DRAIN_LOOK = 0.05  # seconds between looks at whether the last question has ended
 Result = TypeVar("Result")
 
 
@@ -43,6 +48,7 @@ class Service:
         settings: its settings.
         metrics: its counters.
         ready: whether the warm-up query was answered.
+        announce: is called when it is.
         results: the stored answers.
         reloader: the open index.
         engine: computes answers.
@@ -54,6 +60,9 @@ class Service:
         self.settings = settings
         self.metrics = Metrics()
         self.ready = False
+        self.announce: Callable[[], None] = lambda: None
+        self._draining = False
+        self._unwritable = ""  # why answers, or the audit log, cannot be written
         self.results = Results(settings.results, settings.results_bytes)
         self.reloader = Reloader(index, reopen, self.metrics)
         self.results.bind_to(self.reloader.current.collection)
@@ -69,7 +78,7 @@ class Service:
         watch("nda_index_links", "Requests for links in flight.", lambda: len(self.parts.links))
         watch("nda_index_results_bytes", "Bytes of the stored answers.", lambda: self.results.bytes)
         watch("nda_index_images", "Images of the index.", lambda: len(self.reloader.current.index))
-        watch("nda_index_ready", "1 after the warm-up query, else 0.", lambda: self.ready)
+        watch("nda_index_ready", "1 if /readyz says that questions are answered and stored, else 0.", self._is_healthy)
 
     async def attribute(self, request: Request) -> tuple[str, Attribution]:
         """Answer the question of a request: return the answer's name and the answer.
@@ -78,6 +87,8 @@ class Service:
             Refusal, NdaIndexError: the question is not answered.
         """
         self.check_ready()
+        if self._draining:
+            raise _refuse_to_begin()
         with self._admit():
             deadline = time.monotonic() + self.settings.deadline
             try:
@@ -86,7 +97,19 @@ class Service:
                 raise Refusal(
                     408, "slow", f"the upload took longer than {self.settings.deadline:g} s; send it faster"
                 ) from None
-            return await run_until_disconnect(request, self._answer(submission, deadline))
+            facts = {
+                "who": request.state.owner or "anyone",
+                "request_id": REQUEST_ID.get(),
+                **_name_picture(submission),
+            }
+            try:
+                identity, answer = await run_until_disconnect(request, self._answer(submission, deadline))
+            except (Refusal, NdaIndexError) as error:
+                facts |= {"index_hash": self.reloader.current.index.manifest.index_hash}
+                await self._audit(**facts, outcome=getattr(error, "code", type(error).__name__))
+                raise
+            await self._audit(**facts, index_hash=answer.index_hash, outcome="answered", answer=identity)
+            return identity, answer
 
     def describe(self) -> IndexDescription:
         """Return what `GET /v1/index` answers."""
@@ -97,6 +120,31 @@ class Service:
         """Raise `Refusal` until the warm-up query was answered."""
         if not self.ready:
             raise refuse_for_now(503, "not_ready", "the index is being warmed up; try again in a moment", 1)
+
+    def check_healthy(self) -> None:
+        """Raise `Refusal` where a proxy should send questions elsewhere, though this service would answer them."""
+        self.check_ready()
+        if self._draining:
+            raise _refuse_to_begin()
+        if self._unwritable:
+            raise refuse_for_now(503, "storage", f"what is to be kept cannot be stored: {self._unwritable}", 10)
+
+    async def drain(self, seconds: float) -> None:
+        """Take no more questions, and return when those in flight have ended, after some seconds at most."""
+        self._draining = True
+        end = time.monotonic() + seconds
+        while self._in_flight and time.monotonic() < end:
+            await asyncio.sleep(DRAIN_LOOK)
+
+    async def look_at_disk(self) -> None:
+        """Find out whether a disk that refused to store an answer takes it again."""
+        if self._unwritable:
+            try:
+                await self.run_in_files(self.results.check_writable)
+                await self.run_in_files(check_writable, self.settings.audit)
+                self._unwritable = ""
+            except StorageError as error:
+                self._unwritable = str(error)
 
     async def decode(self, index: Index, submission: Submission) -> Query:
         """Decode the picture of a question, off the event loop.
@@ -118,6 +166,20 @@ class Service:
             executor.shutdown(wait=True, cancel_futures=True)
         self.parts.close()
         self.reloader.close()
+
+    async def _audit(self, **facts: Any) -> None:
+        try:
+            await self.run_in_files(partial(write_event, self.settings.audit, "question", **facts))
+        except StorageError as error:  # the client gets the answer all the same
+            self._unwritable = str(error)
+            LOG.error("the audit log cannot be written: %s", error)
+
+    def _is_healthy(self) -> bool:
+        try:
+            self.check_healthy()
+        except Refusal:
+            return False
+        return True
 
     @contextmanager
     def _admit(self) -> Iterator[None]:
@@ -153,6 +215,7 @@ class Service:
             try:
                 await self.run_in_files(self.results.put, identity, answer, snapshot.collection)
             except StorageError as error:  # the client gets the answer all the same
+                self._unwritable = str(error)
                 LOG.error("an answer cannot be stored: %s", error)
             return identity, answer
 
@@ -164,6 +227,17 @@ class Service:
             return query, identity, await self.run_in_files(self.results.get, identity)
         except VersionError:
             return query, identity, None
+
+
+def _name_picture(submission: Submission) -> dict[str, Any]:
+    """Name a picture for the audit log: by its hash, or by its id where it is one of the index."""
+    if submission.image_id is not None:
+        return {"image_id": submission.image_id}
+    return {"picture": hashlib.sha256(submission.upload or b"").hexdigest()}
+
+
+def _refuse_to_begin() -> Refusal:
+    return refuse_for_now(503, "draining", "the service is about to end; send the question again, to another", 1)
 
 
 def _check_condition(submission: Submission, columns: Mapping[str, str]) -> Submission:

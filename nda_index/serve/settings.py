@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nda_index.errors import ConfigError
+from nda_index.serve.tokens import Quota
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # of uploads: what browsers show, no format with a parser of its own
 TIMESTEPS, DRAWS = 8, 64  # of a question; timesteps times draws is at most DRAWS too: time grows with the product
@@ -15,6 +18,7 @@ TEMPERS, WEIGHTS = (0.01, 100.0), (1e-6, 1e6)  # of a question, and of a term of
 RECIPE_CHARACTERS = 500  # of `recipe`
 CONDITION_CHARACTERS = 3600  # of `where`, as sent and as rewritten; an answer shows it, and it can be sent again
 PNG_SIDES = (32, 512)  # shorter side of pictures in responses, smallest and largest
+ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 TEXT_BYTES = 1 << 16  # of a question without its picture
 
 
@@ -27,6 +31,9 @@ class ServeSettings:
         results_bytes: size of that folder. Above it the least recently used answers are deleted; more keeps more of
             them from being computed again.
         tokens: sha256, in hexadecimal, of each accepted bearer token; empty: the service is open to everyone.
+        quotas: by hash of a token, how many questions its owner may send; without one, any number.
+        root_path: path at which a proxy shows the service, as "/photos"; the proxy may take it away or leave it.
+        audit: file of the audit log, to which a line is added for each question; None: there is none.
         hosts: host names by which a browser may call the service; None: any.
         queue: questions in flight at most, from upload to answer; more are refused. More means longer waits under load,
             and a decoded picture in memory for each.
@@ -43,12 +50,15 @@ class ServeSettings:
         threads: threads of computation; by default one for each core.
 
     Raises:
-        ConfigError: a number is below its least value.
+        ConfigError: a number is below its least value, or the root path is none.
     """
 
     results: Path
     results_bytes: int = 1 << 30
     tokens: frozenset[str] = frozenset()
+    quotas: Mapping[str, Quota] = field(default_factory=dict)
+    root_path: str = ""
+    audit: Path | None = None
     hosts: frozenset[str] | None = None
     queue: int = 64
     batch: int = 8
@@ -65,6 +75,8 @@ class ServeSettings:
         for name in ("results_bytes", "queue", "batch", "upload_bytes", "pixels", "top", "reads", "links", "threads"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.root_path and not ROOT_PATH.fullmatch(self.root_path):
+            raise ConfigError(f"root_path is {self.root_path!r}; it must begin with / and not end with one: /photos")
         for name in ("deadline", "reload_seconds"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0 seconds")

@@ -94,6 +94,10 @@ class Corpus:
                 )
         return tuple(keys), metadata
 
+    def hashes(self, image_ids: NDArray[np.int64]) -> list[str]:
+        """Read the sha256 of the pixels of some images, in hexadecimal, in the order of their ids."""
+        return [digest.hex() for digest in self._take(image_ids, ["image_id", "sha256"])["sha256"].to_pylist()]
+
     def matching(self, where: str) -> NDArray[np.int64]:
         """Find the images whose metadata fulfil a condition: ids, ascending.
 

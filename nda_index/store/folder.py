@@ -10,14 +10,15 @@ from nda_index.store.files import writing
 MANIFEST = "manifest.json"
 BUILDING = "building.json"  # is there while a build goes on, or was interrupted
 SHARDS = "shards"  # folder of the indexes that a collection is divided into
-WRITER_LOCK, READERS_LOCK = "writer.lock", "readers.lock"
+READERS = "readers"  # folder of a file for each reader
+WRITER_LOCK, READERS_LOCK = "writer.lock", "readers.lock"  # the latter: of readers of version 0.1.0
 _LANCE_HINT = "latest_version_hint.json"  # a shortcut that Lance makes again
 
 _NO_CONTENT = (MANIFEST, BUILDING, WRITER_LOCK, READERS_LOCK, _LANCE_HINT)
 
 
 def sweep(folder: Path, keep: Container[str]) -> None:
-    """Delete every file that is not to be kept, and empty folders; those of shards are left alone.
+    """Delete every file that is not to be kept, and empty folders; those of shards and readers are left alone.
 
     Args:
         folder: of an index. The caller holds its write lock.
@@ -30,7 +31,7 @@ def sweep(folder: Path, keep: Container[str]) -> None:
     with writing(folder):
         for name in stray:
             (folder / name).unlink(missing_ok=True)
-        inside = [path for path in folder.rglob("*") if path.relative_to(folder).parts[0] != SHARDS]
+        inside = [path for path in folder.rglob("*") if path.relative_to(folder).parts[0] not in (SHARDS, READERS)]
         for path in inside:
             if path.name == _LANCE_HINT:
                 path.unlink()
@@ -39,9 +40,19 @@ def sweep(folder: Path, keep: Container[str]) -> None:
                 path.rmdir()
 
 
+def whole_index(folder: Path) -> Path:
+    """Return the absolute folder of the index that a folder is, or is a shard of.
+
+    Example:
+        >>> whole_index(Path("/a.nda/shards/00003")), whole_index(Path("/a.nda"))
+        (PosixPath('/a.nda'), PosixPath('/a.nda'))
+    """
+    folder = folder.resolve()
+    return folder.parents[1] if folder.parent.name == SHARDS else folder
+
+
 def list_files(folder: Path) -> list[str]:
     """List the files that make up an index, by relative path with "/": no locks, no manifest, no shards."""
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-    return sorted(
-        name for name in names if name.rpartition("/")[2] not in _NO_CONTENT and not name.startswith(f"{SHARDS}/")
-    )
+    apart = (f"{SHARDS}/", f"{READERS}/")
+    return sorted(name for name in names if name.rpartition("/")[2] not in _NO_CONTENT and not name.startswith(apart))

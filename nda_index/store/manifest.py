@@ -18,6 +18,8 @@ from nda_index.store.config import IndexConfig
 from nda_index.store.files import sync, write_atomically, writing
 from nda_index.store.folder import BUILDING, MANIFEST
 from nda_index.store.hashes import hash_ends, size_problem
+from nda_index.store.locks import find_writer
+from nda_index.store.readers import prepare_lease
 
 FORMAT_VERSION = 1
 FEATURES = (
@@ -83,12 +85,13 @@ def commit(folder: Path, manifest: Manifest, synced: Container[str] = ()) -> Man
         for name in manifest.files:
             if name not in synced:
                 sync(folder / name)
+    prepare_lease(folder, hashlib.sha256(data).hexdigest())
     write_atomically(folder / MANIFEST, data)
     (folder / BUILDING).unlink(missing_ok=True)
     return read_manifest(folder)
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path, *, check_files: bool = True) -> Manifest:
     """Read a folder's manifest, and check that its files are there, with their sizes and ends.
 
     Raises:
@@ -104,7 +107,7 @@ def read_manifest(folder: Path) -> Manifest:
     values.pop(_SELF_HASH)
     config = IndexConfig.from_json(values.pop("config"))
     manifest = Manifest(config, **values, index_hash=hashlib.sha256(data).hexdigest())
-    for name, expected in manifest.files.items():
+    for name, expected in manifest.files.items() if check_files else ():
         try:
             problem = size_problem(folder, name, expected)
             if problem is None and hash_ends(folder / name) != expected.get("ends"):
@@ -151,6 +154,13 @@ def manifest_bytes(folder: Path) -> bytes:
     try:
         return (folder / MANIFEST).read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
+        writer = find_writer(folder)
+        if (folder / MANIFEST).exists():  # the build has just ended
+            return manifest_bytes(folder)
+        if writer:
+            raise NotAnIndexError(
+                f"{str(folder)!r} is not an index yet: it is being built by {writer}; wait for it"
+            ) from error
         if (folder / BUILDING).exists():
             raise NotAnIndexError(
                 f"{str(folder)!r} is not an index yet: its build was interrupted; run the same build with --resume"

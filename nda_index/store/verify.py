@@ -2,50 +2,117 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
-from nda_index.progress import Progress
+from nda_index.errors import FOREIGN, WAITING, NdaIndexError
+from nda_index.progress import Progress, quiet
 from nda_index.store.folder import MANIFEST, list_files
 from nda_index.store.hashes import hash_content, size_problem
+from nda_index.store.locks import find_writer
 from nda_index.store.manifest import check_version, manifest_bytes, parse_manifest
+from nda_index.store.readers import ReadLease, list_readers
+
+Kind = Literal["damage", "waiting", "foreign", "writing"]
 
 
-def verify(folder: Path, progress: Progress | None = None) -> list[str]:
-    """Hash every file again and compare, those of shards too.
+@dataclass(frozen=True)
+class Finding:
+    """What `verify` found of one file.
+
+    Attributes:
+        kind: "damage": it is changed, missing or truncated; "waiting": the index does not need it any more, and it is
+            erased when the readers that may need it are done; "foreign": it does not belong there; "writing": an edit
+            that goes on is writing it.
+        file: its path in the index.
+        text: one sentence.
+    """
+
+    kind: Kind
+    file: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def verify(folder: Path, progress: Progress | None = None) -> list[Finding]:
+    """Hash every file again and compare, those of shards too. Edits may go on meanwhile.
 
     Args:
         folder: an index.
         progress: is called with ("verify", bytes done, bytes in all).
 
     Returns:
-        One line for each file that is changed, missing, truncated or does not belong there; none if all is well.
+        A finding for each file that is not as the manifest says; none if all is well.
 
     Raises:
-        NotAnIndexError, VersionError: as `read_manifest`. A damaged manifest is the one line of the result.
+        NotAnIndexError, VersionError: as `read_manifest`. A damaged manifest is the one finding of the result.
     """
-    values = parse_manifest(manifest_bytes(folder))
-    if values is None:
-        return [f"{MANIFEST} was changed after the build; the other files cannot be checked without it"]
-    check_version(folder, values)
-    manifest_files, problems = values["files"], []
-    total = sum(int(entry["size"]) for entry in manifest_files.values())
-    done = 0
-    for name, expected in sorted(manifest_files.items()):
+    lease, data = _lease_bytes(folder)  # what the manifest names is not erased meanwhile
+    try:
+        values = parse_manifest(data)
+        if values is None:
+            text = f"{MANIFEST} was changed after the build; the other files cannot be checked without it"
+            return [Finding("damage", MANIFEST, text)]
+        check_version(folder, values)
+        index_hash = hashlib.sha256(data).hexdigest()
+        findings = [*_find_others(folder, values, index_hash)]
+        findings += _find_damage(folder, values["files"], progress or quiet)
+    finally:
+        lease.release()
+    for shard in values["shards"]:
+        findings += [
+            replace(finding, file=f"{shard}/{finding.file}", text=f"{shard}: {finding}")
+            for finding in verify(folder / shard, progress)
+        ]
+    return findings
+
+
+def judge_findings(findings: Sequence[Finding]) -> int:
+    """Return the exit code for what `verify` found: that of the worst finding."""
+    codes = {"damage": NdaIndexError.exit_code, "waiting": WAITING, "foreign": FOREIGN}
+    kinds = {finding.kind for finding in findings}
+    return next((code for kind, code in codes.items() if kind in kinds), 0)
+
+
+def _lease_bytes(folder: Path) -> tuple[ReadLease, bytes]:
+    while True:
+        lease = ReadLease(folder)
+        data = manifest_bytes(folder)
+        if lease.cover(hashlib.sha256(data).hexdigest()):
+            return lease, data
+        lease.release()
+
+
+def _find_damage(folder: Path, files: dict[str, dict[str, Any]], report: Progress) -> Iterator[Finding]:
+    total, done = sum(int(entry["size"]) for entry in files.values()), 0
+    for name, expected in sorted(files.items()):
         problem = size_problem(folder, name, expected)
         if problem is None and hash_content(folder / name) != expected["sha256"]:
             problem = f"{name} was changed: its sha256 is not the one of the build"
         if problem:
-            problems.append(problem)
+            yield Finding("damage", name, problem)
         done += int(expected["size"])
-        if progress:
-            progress("verify", done, total)
-    for shard in values["shards"]:
-        problems += [f"{shard}: {problem}" for problem in verify(folder / shard, progress)]
-    for name in list_files(folder):
+        report("verify", done, total)
+
+
+def _find_others(folder: Path, values: dict[str, Any], index_hash: str) -> Iterator[Finding]:
+    """Find what the index does not need."""
+    others = [name for name in list_files(folder) if name not in values["files"]]
+    if not others:
+        return
+    writer = find_writer(folder)
+    earlier = [str(reader) for reader in list_readers(folder) if reader.index_hash != index_hash]
+    who = f"it waits for {', '.join(earlier)}" if earlier else "`nda-index compact` erases it"
+    for name in others:
         if name in values["obsolete"]:
-            problems.append(
-                f"{name} holds what was compacted away; close the readers and run `nda-index compact` again"
-            )
-        elif name not in manifest_files:
-            problems.append(f"{name} does not belong to the index; the next add, remove or compact deletes it")
-    return problems
+            yield Finding("waiting", name, f"{name} is no part of the index any more; {who}")
+        elif writer:
+            yield Finding("writing", name, f"{name} is being written by {writer}")
+        else:
+            text = f"{name} does not belong to the index; the next add, remove or compact deletes it"
+            yield Finding("foreign", name, text)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import nda_index as nda
 from nda_index.cluster import shards as cluster
 from nda_index.cluster.build import build_shards
-from nda_index.serve.reload import stamp, state
+from nda_index.serve.collection import stamp, state
 from nda_index.store.manifest import read_manifest
 from nda_index.store.verify import verify
 from nda_index.trust import coverage

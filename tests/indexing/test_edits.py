@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -93,7 +95,8 @@ def test_removed_images_are_never_named_and_weigh_nothing(
 def test_compacting_erases_the_bytes(folder: Path, tmp_path: Path, pictures: NDArray[np.uint8]) -> None:
     noise = np.random.default_rng(5).integers(0, 256, (24, 24, 20, 3), np.uint8)
     nda.add_images(folder, source(tmp_path, noise, "noise", year=np.full(24, 2020)))
-    secret = nda.open_index(folder).pixels(np.array([110]))[0].tobytes()
+    secret, gone = nda.open_index(folder).pixels(np.array([110, 3]))
+    secret = secret.tobytes()
     assert occurs(secret, folder)
     nda.remove_images(folder, image_ids=[110, 3])
     assert occurs(secret, folder)
@@ -103,6 +106,10 @@ def test_compacting_erases_the_bytes(folder: Path, tmp_path: Path, pictures: NDA
     done = nda.compact(folder)
     assert (done.images, done.changed, done.waiting) == (122, 2, 0)
     assert not occurs(secret, folder)
+    removal, erasure = map(json.loads, folder.with_name("x.nda.audit.jsonl").read_text().splitlines())
+    hashes = [hashlib.sha256(gone.tobytes()).hexdigest(), hashlib.sha256(secret).hexdigest()]
+    assert (removal["event"], removal["images"], removal["pictures"]) == ("removal", 2, hashes)
+    assert (erasure["event"], erasure["images"], erasure["waiting"]) == ("erasure", 2, 0)
     assert verify(folder) == []
     index = nda.open_index(folder)
     assert index.image_ids.tolist() == list(range(122))
@@ -121,7 +128,7 @@ def test_files_wait_for_readers_and_verify_says_so(folder: Path) -> None:
     assert waiting > 0
     problems = verify(folder)
     assert len(problems) == waiting
-    assert all("close the readers" in problem for problem in problems)
+    assert {problem.kind for problem in problems} == {"waiting"}
     index.close()
     assert nda.compact(folder).waiting == 0
     assert verify(folder) == []
@@ -168,6 +175,13 @@ def test_removals_that_cannot_be_are_refused(folder: Path, options: dict[str, An
     assert nda.remove_images(folder, image_ids=[4]).changed == 1
     with pytest.raises(nda.QueryError, match="image_ids has 4"):
         nda.remove_images(folder, image_ids=[4])
+
+
+def test_nothing_is_removed_where_the_audit_log_cannot_be_written(folder: Path) -> None:
+    folder.with_name("x.nda.audit.jsonl").mkdir()
+    with pytest.raises(nda.StorageError, match="audit.jsonl"):
+        nda.remove_images(folder, image_ids=[4])
+    assert len(nda.open_index(folder)) == 100
 
 
 def test_a_dry_run_tells_what_would_be_removed(folder: Path) -> None:
@@ -235,7 +249,7 @@ def test_what_an_interrupted_edit_left_is_swept_away(folder: Path, tmp_path: Pat
         with pytest.raises(Killed):
             nda.add_images(folder, more, progress=stop)
         assert len(nda.open_index(folder)) == 100
-    assert any("does not belong" in problem for problem in verify(folder))
+    assert {finding.kind for finding in verify(folder)} == {"foreign"}
     nda.add_images(folder, more)
     assert verify(folder) == []
     assert len(nda.open_index(folder)) == 140

@@ -240,7 +240,7 @@ def test_a_damaged_file_of_pictures_is_noticed(folder: Path) -> None:
     for path in sorted((folder / "pictures").iterdir()):
         data = path.read_bytes()
         path.write_bytes(data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :])
-        assert [problem.split()[0] for problem in verify(folder)] == [f"pictures/{path.name}"]
+        assert [finding.file for finding in verify(folder)] == [f"pictures/{path.name}"]
         path.unlink()
         with pytest.raises(nda.CorruptIndexError, match="is missing"):
             nda.open_index(folder)

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 from numpy.typing import NDArray
 
 import nda_index as nda
 from nda_index.question import Query
 from nda_index.serve.app import create_app
 from nda_index.serve.guard import LOCAL_HOSTS
-from nda_index.serve.server import listen, make_config
+from nda_index.serve.server import DrainingServer, listen, make_config
 from nda_index.serve.settings import ServeSettings
 from tests.conftest import encoded
 
@@ -35,6 +37,7 @@ class Served:
     url: str
     http: httpx.Client
     results: Path
+    terminate: Callable[[], object] = lambda: None
 
     def ask(self, picture: bytes, **options: Any) -> httpx.Response:
         """`POST /v1/attribute` as a form."""
@@ -61,8 +64,13 @@ def serving(folder: Path, results: Path, *, ready: bool = True, **settings: Any)
     settings = {"hosts": LOCAL_HOSTS, "reload_seconds": 0.05, "threads": 1, "deadline": PATIENCE, **settings}
     app = create_app(nda.open_index(folder), ServeSettings(results, **settings))
     with listen("127.0.0.1", 0) as listening:
-        server = uvicorn.Server(make_config(app, GRACE))
-        thread = threading.Thread(target=server.run, args=([listening],))
+        server, loops = DrainingServer(make_config(app, GRACE)), list[asyncio.AbstractEventLoop]()
+
+        async def serve() -> None:
+            loops.append(asyncio.get_running_loop())
+            await server.serve([listening])
+
+        thread = threading.Thread(target=asyncio.run, args=(serve(),))
         thread.start()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         try:
@@ -70,7 +78,8 @@ def serving(folder: Path, results: Path, *, ready: bool = True, **settings: Any)
                 until(lambda: server.started)
                 if ready:
                     until(lambda: http.get("/readyz").status_code == 200)
-                yield Served(url, http, results)
+                terminate = partial(loops[0].call_soon_threadsafe, server.handle_exit, signal.SIGTERM, None)
+                yield Served(url, http, results, terminate)
         finally:
             server.should_exit = True
             thread.join()

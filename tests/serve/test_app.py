@@ -310,7 +310,7 @@ def test_unknown_addresses_are_not_found(served: Served) -> None:
     ):
         response = served.http.get(path)
         assert response.status_code == 404
-        assert set(response.json()["error"]) == {"code", "message"}
+        assert set(response.json()["error"]) == {"code", "message", "request_id"}
     assert served.http.get("/v1/attribute").status_code == 405
     assert served.http.get("/healthz").json() == {"status": "ok"}
 

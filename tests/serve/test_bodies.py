@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import nda_index as nda
+from nda_index.answer.region import Colours, Region
 from nda_index.serve import bodies
 
 IDENTITY = "0" * 32
@@ -28,6 +29,14 @@ def test_a_saved_answer_has_the_fields_of_its_model(answer: nda.Attribution) -> 
     assert columns == {"label", "year"}
     assert set(values["images"][0]) == set(bodies.SavedMatch.model_fields) | columns
     assert bodies.SavedAnswer.model_validate(values).model_dump() == values
+
+
+def test_regions_have_the_fields_of_their_model() -> None:
+    colours = Colours(1.0, 2.0, 3.0, (4.0, 5.0))
+    region = Region(7, "a.jpg", None, (0, 0, 7, 7), (0, 0, 9, 9), (40, 30), False, 0.8, 0, 0.9, 0.1, 0.5, 199, colours)
+    for each in (region, replace(region, colours=None)):
+        values = json.loads(json.dumps(each.as_json()))
+        assert bodies.RegionBody.model_validate(values).model_dump() == values
 
 
 def test_a_field_without_a_model_is_an_error(answer: nda.Attribution) -> None:

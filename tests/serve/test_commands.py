@@ -11,7 +11,7 @@ import pytest
 
 from nda_index.serve.commands import serve
 from nda_index.serve.settings import ServeSettings
-from nda_index.serve.tokens import is_accepted
+from nda_index.serve.tokens import find_token
 from tests.cli.running import run
 
 WEB = {"fastapi", "starlette", "uvicorn", "prometheus_client"}  # not pydantic, which LanceDB imports
@@ -59,7 +59,7 @@ def test_wrong_options_are_one_line(
 def test_a_token_and_its_hash_are_made(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, err = run(capsys, monkeypatch, "token")
     assert code == 0
-    assert is_accepted(f"Bearer {err.split()[-1]}", [out.strip()])
+    assert find_token(f"Bearer {err.split()[-1]}", [out.strip()])
 
 
 def test_a_missing_fastapi_names_the_remedy(

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 import nda_index as nda
 from nda_index.serve.server import check_bind, is_loopback, make_config
 from tests.conftest import encoded
-from tests.serve.conftest import PATIENCE, until
+from tests.serve.conftest import PATIENCE, Gate, serving, until
 
 
 @contextmanager
@@ -32,8 +34,12 @@ def process(index: Path, *options: object, **environment: str) -> Iterator[tuple
     )
     assert server.stderr is not None
     try:
-        line = server.stderr.readline()
-        assert " at http://" in line, line + server.stderr.read()
+        lines: list[str] = []
+        while not lines or " at http://" not in lines[-1]:
+            lines.append(server.stderr.readline())
+            assert lines[-1], "".join(lines)
+        line = lines[-1]
+        threading.Thread(target=server.stderr.read, daemon=True).start()  # a full pipe would stop the service
         yield server, line.split(" at ")[1].strip().rstrip("/")
     finally:
         server.kill()
@@ -83,6 +89,63 @@ def test_answers_survive_a_kill_under_load(index_folder: Path, tmp_path: Path, p
             assert httpx.get(place, headers={"Authorization": "Bearer token"}).text == text
         server.send_signal(signal.SIGTERM)
         assert server.wait(PATIENCE) in (0, -signal.SIGTERM)
+
+
+def test_a_service_that_is_told_to_end_answers_what_it_has_begun(
+    index_folder: Path, tmp_path: Path, gate: Gate, upload: bytes
+) -> None:
+    with serving(index_folder, tmp_path / "results") as served, ThreadPoolExecutor(1) as pool:
+        gate.opened.clear()
+        begun = len(gate.begun)
+        question = pool.submit(served.ask, upload, top=1)
+        until(lambda: len(gate.begun) > begun)
+        served.terminate()
+        until(lambda: served.http.get("/readyz").status_code == 503)
+        assert served.http.get("/readyz").json()["error"]["code"] == "draining"
+        assert served.http.get("/healthz").status_code == 200
+        assert served.metric("nda_index_ready") == 0
+        refused = served.ask(upload, top=2)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
+        gate.opened.set()
+        assert question.result().status_code == 200
+        until(lambda: not ready(served.url))
+
+
+def test_a_service_that_cannot_store_answers_is_not_ready_until_it_can(
+    index_folder: Path, tmp_path: Path, upload: bytes
+) -> None:
+    with serving(index_folder, tmp_path / "results") as served:
+        served.results.rename(tmp_path / "away")
+        assert served.ask(upload, top=1, timestep=50).status_code == 200
+        refused = served.http.get("/readyz")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "storage")
+        (tmp_path / "away").rename(served.results)
+        until(lambda: ready(served.url))
+
+
+def test_each_question_is_a_line_of_the_audit_log(index_folder: Path, tmp_path: Path, upload: bytes) -> None:
+    audit = tmp_path / "audit.jsonl"
+    with serving(index_folder, tmp_path / "results", audit=audit) as served:
+        asked = served.ask(upload, top=1, timestep=50).json()
+        assert served.ask(upload, top=1, timestep=50).status_code == 200
+        assert served.http.post("/v1/attribute", json={"image_id": 300}).status_code == 404
+        assert served.ask(b"no picture").status_code == 415
+        assert served.http.get("/v1/index").status_code == 200
+        events = [json.loads(line) for line in audit.read_text().splitlines()]
+        assert [event["outcome"] for event in events] == ["answered", "answered", "image_id", "image"]
+        assert {(event["event"], event["who"], event["index_hash"]) for event in events} == {
+            ("question", "anyone", asked["index_hash"])
+        }
+        digest = hashlib.sha256(upload).hexdigest()
+        assert [event.get("picture") for event in events[:3]] == [digest, digest, None]
+        assert [event.get("answer") for event in events] == [asked["id"], asked["id"], None, None]
+        assert events[2]["image_id"] == 300
+        audit.unlink()
+        audit.mkdir()
+        assert served.ask(upload, top=1, timestep=50).status_code == 200
+        assert served.http.get("/readyz").json()["error"]["code"] == "storage"
+        audit.rmdir()
+        until(lambda: ready(served.url))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])

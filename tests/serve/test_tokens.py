@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 
 import nda_index as nda
-from nda_index.serve.tokens import is_accepted, new_token, read_hashes
+from nda_index.serve.tokens import Quota, find_token, new_token, read_tokens
 
 
 def test_hashes_come_from_lines_and_from_the_environment(tmp_path: Path) -> None:
     (one, first), (two, second), (three, third) = new_token(), new_token(), new_token()
     path = tmp_path / "tokens.txt"
-    path.write_text(f"# people\n\n{first}  Ada\n  {second.upper()}\n")
-    hashes = read_hashes(path, f" {third} ")
-    assert hashes == {first, second, third}
-    assert all(is_accepted(f"Bearer {token}", hashes) for token in (one, two, three))
-    assert not is_accepted(f"Bearer {one[:-1]}", hashes)
-    assert read_hashes(None, "") == frozenset()
+    path.write_text(f"# people\n\n{first}  per-day=20 Ada L. per-minute=2\n  {second.upper()}\n")
+    hashes = read_tokens(path, f" {third} ")
+    assert hashes == {first: Quota("Ada L.", 2, 20), second: Quota(), third: Quota()}
+    assert [find_token(f"Bearer {token}", hashes) for token in (one, two, three)] == [first, second, third]
+    assert not find_token(f"Bearer {one[:-1]}", hashes)
+    assert read_tokens(None, "") == {}
     assert hashlib.sha256(one.encode()).hexdigest() == first
 
 
@@ -26,12 +26,19 @@ def test_what_is_no_hash_is_refused_without_being_shown(tmp_path: Path, line: st
     path = tmp_path / "tokens.txt"
     path.write_text(line)
     with pytest.raises(nda.ConfigError, match="entry 1 of the tokens is not the sha256") as refused:
-        read_hashes(path, "")
+        read_tokens(path, "")
     assert line not in str(refused.value)
     path.write_text("# nobody yet\n")
     with pytest.raises(nda.ConfigError, match="tokens.txt' holds no hash"):
-        read_hashes(path, "")
+        read_tokens(path, "")
     with pytest.raises(nda.ConfigError, match="NDA_INDEX_TOKENS holds no hash"):
-        read_hashes(None, " ")
+        read_tokens(None, " ")
     with pytest.raises(nda.ConfigError, match="cannot be read"):
-        read_hashes(tmp_path / "absent", "")
+        read_tokens(tmp_path / "absent", "")
+
+
+@pytest.mark.parametrize("limit", ["per-minute=0", "per-day=many", "per-day=", "per-minute=1.5"])
+def test_a_limit_that_is_no_number_is_refused(tmp_path: Path, limit: str) -> None:
+    (tmp_path / "tokens.txt").write_text(f"{'a' * 64} {limit} Ada")
+    with pytest.raises(nda.ConfigError, match=f"entry 1 of the tokens has {limit}; it must be a whole number"):
+        read_tokens(tmp_path / "tokens.txt", "")

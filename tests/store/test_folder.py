@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nda_index.store.folder import BUILDING, MANIFEST, READERS_LOCK, SHARDS, WRITER_LOCK, list_files, sweep
+from nda_index.store.folder import BUILDING, MANIFEST, READERS, SHARDS, WRITER_LOCK, list_files, sweep
 
 
 def fill(folder: Path, *names: str) -> None:
@@ -13,7 +13,14 @@ def fill(folder: Path, *names: str) -> None:
 
 def test_an_index_is_its_files_without_locks_manifest_and_shards(tmp_path: Path) -> None:
     fill(tmp_path, "null.arrow", "scales/p7r1/lists-00000.arrow", f"{SHARDS}/00000/null.arrow")
-    fill(tmp_path, MANIFEST, BUILDING, READERS_LOCK, WRITER_LOCK, "images.lance/_versions/latest_version_hint.json")
+    fill(
+        tmp_path,
+        MANIFEST,
+        BUILDING,
+        f"{READERS}/1.lock",
+        WRITER_LOCK,
+        "images.lance/_versions/latest_version_hint.json",
+    )
     assert list_files(tmp_path) == ["null.arrow", "scales/p7r1/lists-00000.arrow"]
 
 

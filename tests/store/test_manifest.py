@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,11 @@ import pytest
 
 import nda_index as nda
 from nda_index.store import manifest
-from nda_index.store.folder import MANIFEST, READERS_LOCK, WRITER_LOCK
+from nda_index.store.folder import BUILDING, MANIFEST, READERS, WRITER_LOCK
 from nda_index.store.hashes import hash_files
+from nda_index.store.locks import write_lock
 from nda_index.store.manifest import commit, read_manifest
+from nda_index.store.state import look
 from nda_index.store.verify import verify
 
 
@@ -23,8 +26,12 @@ def copy(index_folder: Path, tmp_path: Path) -> Path:
 
 def files(folder: Path) -> list[Path]:
     """All files but those that hold nothing of the index: locks, and what Lance remembers of its own."""
-    unimportant = (WRITER_LOCK, READERS_LOCK, "latest_version_hint.json")
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in unimportant)
+    unimportant = (WRITER_LOCK, "latest_version_hint.json")
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in unimportant and path.parent.name != READERS
+    )
 
 
 def test_an_index_as_built_is_intact_wherever_it_is_moved(copy: Path) -> None:
@@ -49,7 +56,8 @@ def test_one_flipped_byte_in_any_file_is_found(copy: Path) -> None:
             path.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
             problems = verify(copy)
             assert len(problems) == 1, path
-            assert path.relative_to(copy).as_posix() in problems[0]
+            assert problems[0].kind == "damage"
+            assert path.relative_to(copy).as_posix() in str(problems[0])
         path.write_bytes(data)
     assert verify(copy) == []
 
@@ -61,16 +69,16 @@ def test_missing_truncated_and_extra_files_are_found_and_not_opened(copy: Path) 
         data = path.read_bytes()
         name = path.relative_to(copy).as_posix()
         path.write_bytes(data[:-1])
-        assert [problem.split()[0] for problem in verify(copy)] == [name]
+        assert [finding.file for finding in verify(copy)] == [name]
         with pytest.raises(nda.CorruptIndexError, match="is damaged"):
             nda.open_index(copy)
         path.unlink()
-        assert verify(copy) == [f"{name} is missing"]
+        assert [str(finding) for finding in verify(copy)] == [f"{name} is missing"]
         with pytest.raises(nda.CorruptIndexError, match="is missing"):
             nda.open_index(copy)
         path.write_bytes(data)
     (copy / "scales" / "stray.txt").write_text("?")
-    assert verify(copy) == ["scales/stray.txt does not belong to the index; the next add, remove or compact deletes it"]
+    assert [(finding.kind, finding.file) for finding in verify(copy)] == [("foreign", "scales/stray.txt")]
 
 
 def test_changed_pixels_are_noticed_when_they_are_read(copy: Path, pictures: object) -> None:
@@ -101,6 +109,17 @@ def test_a_folder_that_is_no_index_says_so(tmp_path: Path) -> None:
         nda.open_index(tmp_path)
     (tmp_path / MANIFEST).write_text(json.dumps([1]))
     with pytest.raises(nda.CorruptIndexError, match="was changed after the build"):
+        nda.open_index(tmp_path)
+
+
+def test_a_build_that_goes_on_is_told_from_one_that_was_interrupted(tmp_path: Path) -> None:
+    (tmp_path / BUILDING).write_text("{}")
+    with write_lock(tmp_path, "a build") as note:
+        note("encode p5r1", 100, 3_000)
+        for look_at in (nda.open_index, verify, look):
+            with pytest.raises(nda.NotAnIndexError, match=rf"being built by process {os.getpid()} .* 100 of 3,000"):
+                look_at(tmp_path)
+    with pytest.raises(nda.NotAnIndexError, match=r"its build was interrupted; run the same build with --resume"):
         nda.open_index(tmp_path)
 
 

@@ -35,11 +35,11 @@ export class Api {
   }
 
   index(options) {
-    return this.json("/v1/index", options);
+    return this.json("v1/index", options);
   }
 
   result(id, options) {
-    return this.json(`/v1/results/${encodeURIComponent(id)}`, options);
+    return this.json(`v1/results/${encodeURIComponent(id)}`, options);
   }
 
   /** Asks the server where a picture comes from. `source` holds a `blob` or an `imageId`. */
@@ -50,7 +50,7 @@ export class Api {
     for (const [field, value] of Object.entries(settings)) {
       if (value !== null) form.append(field, String(value));
     }
-    return this.json("/v1/attribute", { ...options, method: "POST", body: form });
+    return this.json("v1/attribute", { ...options, method: "POST", body: form });
   }
 
   async json(path, options) {

@@ -27,7 +27,7 @@ export class QueryInput {
     const buttons = examples.map((imageId) => {
       const image = element("img", { alt: "", class: "pixels", width: shape[2], height: shape[1] });
       enlarge(image);
-      show(this.api, image, `/v1/images/${imageId}`);
+      show(this.api, image, `v1/images/${imageId}`);
       const ask = () => this.onSource({ imageId });
       return element(
         "li",
@@ -44,7 +44,7 @@ export class QueryInput {
   /** Shows the picture of the question. */
   showSource(source) {
     if (source.blob) showBlob(this.preview, source.blob);
-    else show(this.api, this.preview, `/v1/images/${source.imageId}`);
+    else show(this.api, this.preview, `v1/images/${source.imageId}`);
     this.preview.hidden = false;
   }
 

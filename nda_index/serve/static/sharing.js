@@ -15,7 +15,7 @@ export class Sharing {
   /** Offers the files of an answer. */
   show({ id }) {
     const links = Object.entries(FORMS).map(([form, words]) => {
-      const href = `/v1/results/${encodeURIComponent(id)}?format=${form}`;
+      const href = `v1/results/${encodeURIComponent(id)}?format=${form}`;
       const file = `nda-${id.slice(0, 12)}.${form}`;
       return element("a", { href, download: file, onclick: (event) => this.download(event, href, file) }, words);
     });

@@ -1,0 +1,47 @@
+"""How many questions the owner of a token may send."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from nda_index.serve.refusal import refuse_for_now
+from nda_index.serve.tokens import Quota
+
+MINUTE, DAY = 60, 86_400  # seconds
+
+
+class Quotas:
+    """Counts questions by token, in this process: a restart forgets them."""
+
+    def __init__(self, quotas: Mapping[str, Quota], clock: Callable[[], float] = time.time) -> None:
+        """Start all counts at zero; quotas by hash of the token."""
+        self._quotas = quotas
+        self._clock = clock
+        self._counts: dict[tuple[str, int], tuple[int, int]] = {}  # of a token and a length: which window, how many
+
+    def owner(self, digest: str) -> str:
+        """Return whose a token is; without a note the first digits of its hash."""
+        return (self._quotas.get(digest) or Quota()).owner or digest[:8]
+
+    def take(self, digest: str) -> None:
+        """Count a question.
+
+        Raises:
+            Refusal: it is one too many; `Retry-After` says when the next may come.
+        """
+        quota = self._quotas.get(digest) or Quota()
+        limits = {MINUTE: (quota.per_minute, "minute"), DAY: (quota.per_day, "day")}
+        now = self._clock()
+        taken = {}
+        for seconds, (limit, name) in limits.items():
+            window = int(now // seconds)
+            known, count = self._counts.get((digest, seconds), (window, 0))
+            count = count if known == window else 0
+            if limit is not None and count >= limit:
+                raise refuse_for_now(
+                    429, "quota", f"this token may send {limit:,} questions a {name}; wait for the next",
+                    (window + 1) * seconds - now,
+                )  # fmt: skip
+            taken[digest, seconds] = window, count + 1
+        self._counts |= taken
