@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -16,6 +15,7 @@ from nda_index.errors import ConfigError, ImageDecodeError
 from nda_index.images.colour import flatten
 from nda_index.images.encodings import explain_contents, read_head
 from nda_index.images.forms import describe_input, open_picture, unwrap
+from nda_index.images.quiet import no_warnings
 from nda_index.images.truncation import is_truncated
 from nda_index.images.values import UnfitValues, ValueRange, parse_value_range
 
@@ -146,15 +146,13 @@ def read_upright(image: Any, value_range: ValueRange | None) -> Picture:
     """
     name = describe_input(image)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            warnings.simplefilter("ignore", UserWarning)  # odd EXIF or palette data of pictures that decode well
+        with no_warnings():
             return _decode(open_picture(image, value_range), value_range, own=not isinstance(image, Image.Image))
     except UnfitValues as error:
         raise ImageDecodeError(f"{name} {error}") from error
     except FileNotFoundError as error:
         raise ImageDecodeError(f"there is no image at {name}; check the path") from error
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
         raise ImageDecodeError(f"{name} has too many pixels: {error}; make it smaller first") from error
     except Exception as error:  # decoders of damaged files raise almost anything
         raise ImageDecodeError(f"{name} {_explain(image, error)}") from error
@@ -163,6 +161,9 @@ def read_upright(image: Any, value_range: ValueRange | None) -> Picture:
 def _decode(opened: Image.Image, value_range: ValueRange | None, own: bool) -> Picture:
     """Decode an opened picture; one that is our own is closed: files of several frames stay open otherwise."""
     try:
+        most = Image.MAX_IMAGE_PIXELS
+        if own and most is not None and opened.width * opened.height > most:  # where Pillow warns
+            raise Image.DecompressionBombError(f"{opened.width:,} x {opened.height:,}, at most {most:,} are read")
         picture = flatten(opened, value_range)
         picture.load()
         return Picture(picture, _count_frames(opened))

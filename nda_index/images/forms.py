@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from os import PathLike, fspath
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nda_index.images.encodings import open_file, read_head
+from nda_index.images.quiet import no_warnings
 from nda_index.images.values import UnfitValues, ValueRange, as_bytes
 
 FORMS = (
@@ -119,8 +119,7 @@ def arrange_axes(array: NDArray[Any], axes: int, channels_first: bool = False) -
 def measure_side(thing: Any) -> int:
     """Return the shorter side of a picture in pixels, by its header; 0 where it cannot be read."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with no_warnings():
             held = unwrap(thing)
             if isinstance(held, Image.Image | bytes | str | PathLike):
                 picture = open_picture(held, None)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-import warnings
 
 from PIL import Image
 
+from nda_index.images.quiet import no_warnings
 from nda_index.serve.refusal import Refusal
 from nda_index.serve.settings import FORMATS
 
@@ -22,8 +22,7 @@ def open_picture(data: bytes, pixels: int) -> Image.Image:
         Refusal: it is not a picture of these formats, or too large.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns at another number of pixels; ours is checked below
+        with no_warnings():  # Pillow warns at another number of pixels; ours is checked below
             picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise Refusal(413, "pixels", f"the picture has too many pixels; send at most {pixels:,} in all") from error
