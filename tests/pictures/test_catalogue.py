@@ -99,6 +99,7 @@ def test_records_are_read_some_at_a_time_in_the_order_that_is_asked(
     assert [Path(picture.path or "").name[:2] for _, picture in found] == ["06", "00", "91", "03", "01"]
 
 
+@pytest.mark.filterwarnings("ignore:3 other things were left out")
 def test_pictures_that_have_no_structure_make_an_index(tmp_path: Path) -> None:
     images = np.stack([np.full((150, 140, 3), level, np.uint8) for level in (0, 90, 200)])
     with nda.build_index(images, tmp_path / "x.nda", image_size=16, scales=[nda.Scale(5)], null=3) as index:

@@ -35,7 +35,7 @@ def test_a_table_has_a_line_for_each_question(index: nda.Index, questions: Quest
     rows = {row["question"]: row for row in table.to_pylist()}
     assert set(rows) == {name for name, _ in questions}
     assert [rows[f"{number}.png"]["image_id"] for number in (7, 3, 200)] == [7, 3, 200]
-    assert "cannot be read" in rows["broken.png"]["error"] and rows["broken.png"]["key"] is None
+    assert "is no picture" in rows["broken.png"]["error"] and rows["broken.png"]["key"] is None
     assert table.schema.metadata[b"nda_index.a"] == b"1"
     assert ask(index, questions, tmp_path / "out.csv") == (4, 1, 0)
     read = pyarrow.csv.read_csv(tmp_path / "out.csv")
