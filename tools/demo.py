@@ -92,7 +92,7 @@ def main() -> int:
 def explain_own(images: Path, query: Path, output: Path) -> int:
     """Index a folder and explain one picture."""
     index = build(images, output)
-    answer = index.attribute(query, top=min(TOP, len(index)))
+    answer = index.attribute(query, top=TOP)
     write_report(answer, output)
     for region in answer.leading_regions:
         console.print(region.tell(), markup=False)

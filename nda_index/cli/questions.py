@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -160,12 +159,7 @@ def _ask_many(
 
     if table is None:
         raise ConfigError(f"{str(source)!r} is a folder; give one picture, or --table FILE to ask about all of them")
-    if source.is_dir() or source.suffix.lower() in (".parquet", ".tar", ".npz", ".npy"):
-        opened = open_source(source, value_range=value_range)
-        questions: Iterable[tuple[str, Any]] = ((raw.key, raw.data) for raw in opened.read())
-        count = opened.count
-    else:
-        questions, count = [(source.name, source)], 1
+    opened = open_source(source, value_range=value_range)
 
     def prepare(picture: Any) -> Query:
         if isinstance(picture, Unreadable):
@@ -175,8 +169,8 @@ def _ask_many(
     settings = as_question(timestep, **options).as_settings() | {"index_hash": index.manifest.index_hash}
     settings |= {"source": str(source), "version": __version__}
     asked = ask_many(
-        questions, table, settings, prepare, index.attribute_batch,
-        lambda done: report("questions", done, count),
+        ((raw.key, raw.data) for raw in opened.read()), table, settings, prepare, index.attribute_batch,
+        lambda done: report("questions", done, opened.count),
     )  # fmt: skip
     print_table(table, asked, as_json)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 from nda_index.answer.attribution import Attribution
 from nda_index.answer.rows import SCHEMA, Row, rows_of, rows_of_error
 from nda_index.question import Query
-from nda_index.store.files import ending_of, writing
+from nda_index.store.files import ending_of, write_atomically, writing
 
 TABLES = ("csv", "parquet")  # endings
 TOGETHER = 16  # questions that are asked at a time, and kept
@@ -58,25 +59,25 @@ def ask_many(
     form, part = ending_of(path, TABLES), path.with_name(f"{path.name}.part")
     known = _read_part(part, settings)
     names, kept = {name for name, _ in known}, len(known)
-    with writing(path):
-        part.write_text("".join(line + "\n" for line in [_line(settings), *map(_line, known)]))
+    write_atomically(part, "".join(json.dumps(line) + "\n" for line in [settings, *known]).encode())
     waiting = ((name, picture) for name, picture in questions if name not in names)
     report(len(known))
     with writing(path), part.open("a") as file:
         while some := list(islice(waiting, TOGETHER)):
             for answered in _answer(some, prepare, ask):
                 known.append(answered)
-                file.write(_line(answered) + "\n")
+                file.write(json.dumps(answered) + "\n")
                 file.flush()
                 report(len(known))
     rows = [row for _, rows in known for row in rows]
-    table = pa.Table.from_pylist(rows, SCHEMA)
-    with writing(path):
-        if form == "csv":
-            pa.csv.write_csv(table, path)
-        else:
-            facts = {f"nda_index.{name}": json.dumps(value) for name, value in settings.items()}
-            pq.write_table(table.replace_schema_metadata(facts), path)
+    table, buffer = pa.Table.from_pylist(rows, SCHEMA), io.BytesIO()
+    if form == "csv":
+        pa.csv.write_csv(table, buffer)
+    else:
+        facts = {f"nda_index.{name}": json.dumps(value) for name, value in settings.items()}
+        pq.write_table(table.replace_schema_metadata(facts), buffer)
+    write_atomically(path, buffer.getvalue())
+    with writing(part):
         part.unlink()
     return Summary(len(known), sum("error" in row for row in rows), kept)
 
@@ -105,10 +106,6 @@ def _read_part(part: Path, settings: Mapping[str, Any]) -> list[Answered]:
     if not part.is_file():
         return []
     first, *lines = part.read_text().split("\n")
-    if first != _line(settings):
+    if first != json.dumps(settings):
         return []
     return [(name, rows) for name, rows in map(json.loads, lines[:-1])]
-
-
-def _line(value: Any) -> str:
-    return json.dumps(value)

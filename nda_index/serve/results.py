@@ -39,8 +39,9 @@ def result_id(query: Query, index_hash: str) -> str:
         index_hash: of the index that answers.
     """
     question = {"shape": query.pixels.shape, "top": query.top, "settings": query.question.as_settings()}
-    facts = json.dumps([question, index_hash, __version__], sort_keys=True)
-    return hashlib.sha256(facts.encode() + query.pixels.tobytes()).hexdigest()[:32]
+    facts = json.dumps([question, index_hash, __version__, query.picture and query.picture.size], sort_keys=True)
+    whole = query.picture.tobytes() if query.picture else b""  # two pictures may be one when they are made small
+    return hashlib.sha256(facts.encode() + query.pixels.tobytes() + whole).hexdigest()[:32]
 
 
 def default_folder(index: Path) -> Path:

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 import nda_index as nda
 from nda_index.answer.arrow import answer_bytes
-from nda_index.serve.results import Results
+from nda_index.question import Query, as_question
+from nda_index.serve.results import Results, result_id
 from tests.answer.test_arrow import resealed
 from tests.serve.conftest import Served, serving
 
@@ -156,3 +158,12 @@ def test_an_answer_that_cannot_be_stored_is_given_all_the_same(
         response = full.ask(upload, top=2)
         assert response.status_code == 200
         assert full.http.get(response.headers["location"]).status_code == 404
+
+
+def test_pictures_that_are_one_when_made_small_have_answers_of_their_own() -> None:
+    pixels = np.zeros((3, 8, 8), np.uint8)
+    pictures = [Image.new("RGB", size) for size in ((40, 40), (40, 40), (80, 20), (80, 80))]
+    pictures[1].putpixel((39, 39), (1, 0, 0))
+    names = [result_id(Query(pixels, as_question(), 3, picture=each), "0") for each in (None, *pictures)]
+    assert len(set(names)) == 5
+    assert result_id(Query(pixels, as_question(), 3, picture=pictures[0].copy()), "0") == names[1]
