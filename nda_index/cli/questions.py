@@ -167,7 +167,7 @@ def _ask_many(
         return index.query(_read_floats(picture, value_range), timestep, 1, **options)
 
     settings = as_question(timestep, **options).as_settings() | {"index_hash": index.manifest.index_hash}
-    settings |= {"source": str(source), "version": __version__}
+    settings |= {"source": str(source), "value_range": value_range, "version": __version__}
     asked = ask_many(
         ((raw.key, raw.data) for raw in opened.read()), table, settings, prepare, index.attribute_batch,
         lambda done: report("questions", done, opened.count),
