@@ -20,6 +20,7 @@ from nda_index.images import crop_region, fit_pixels, read_upright
 from nda_index.indexing.missing import read_missing, warn_of_missing
 from nda_index.indexing.pipeline import build
 from nda_index.indexing.request import DEFAULT_MEMORY, DEFAULT_SCALES
+from nda_index.paths import as_path
 from nda_index.pictures.null import read_null as read_regions_null
 from nda_index.progress import Progress
 from nda_index.query.attribute import attribute, attribute_batch
@@ -375,7 +376,7 @@ def open_index(path: str | PathLike[str], device: str = "auto") -> Index:
         ConfigError: an unknown device, or "cuda" where there is none.
     """
     check_device(device)
-    folder = Path(path)
+    folder = as_path(path, "the index")
     parts = read_manifest(folder).shards
     shards = [Shard(folder / name, device) for name in parts or [""]]
     manifest = merge_manifests(folder, [shard.manifest for shard in shards]) if parts else shards[0].manifest

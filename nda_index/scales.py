@@ -104,7 +104,7 @@ class Scale:
         if self.patch > min(height, width):
             raise ConfigError(
                 f"a patch of {self.patch} pixels does not fit an image of {height} x {width}; "
-                f"take a patch of at most {min(height, width)}, or a larger image_size"
+                f"take an image_size of {self.patch} or more, or a patch of at most {min(height, width)}"
             )
 
 

@@ -21,7 +21,7 @@ from nda_index.cluster.shards import RayShards
 from nda_index.errors import ConfigError, ShardLostError
 from nda_index.index import Index
 from nda_index.indexing.ingest import ingest_images
-from nda_index.indexing.journal import begin, read_journal
+from nda_index.indexing.journal import begin, check_output, read_journal
 from nda_index.indexing.missing import SHOWN, read_missing
 from nda_index.indexing.pipeline import FILES, BuildSummary, finish_build, train_missing
 from nda_index.indexing.plan import describe_plan
@@ -88,7 +88,7 @@ def build_shards(
     """
     _check_source(source)
     report = progress or quiet
-    request, folder = check_request(source, **options), Path(path)
+    folder, request = check_output(path, source), check_request(source, **options)
     if not 1 <= shards <= request.opened.count:
         raise ConfigError(f"shards is {shards}; it must be from 1 to the number of images, {request.opened.count}")
     ray = connect(address)

@@ -26,6 +26,7 @@ from nda_index.cluster.connection import connect
 from nda_index.coarse.cells import Census, merge_census
 from nda_index.errors import ConfigError, ShardLostError
 from nda_index.index import Index
+from nda_index.paths import as_path
 from nda_index.query.local import LocalShards
 from nda_index.query.protocol import (
     Floats,
@@ -67,7 +68,7 @@ def open_cluster(path: str | PathLike[str], address: str | None = None, *, parti
         ShardLostError: a shard cannot be opened.
         NotAnIndexError, VersionError, CorruptIndexError, MismatchError: as `open_index`.
     """
-    folder = Path(path)
+    folder = as_path(path, "the index")
     names = read_manifest(folder).shards
     if not names:
         raise ConfigError(f"the index {str(folder)!r} is not in shards; build it with `build_shards`, or open_index it")

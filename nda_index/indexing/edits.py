@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from nda_index.coarse.storage import segment_names
 from nda_index.errors import ConfigError
+from nda_index.paths import as_path
 from nda_index.scales import Scale
 from nda_index.store.corpus import Corpus
 from nda_index.store.folder import sweep
@@ -81,7 +82,7 @@ def open_for_edit(path: str | PathLike[str], doing: str = "an edit") -> Iterator
         LockedError: another process writes to it.
         NotAnIndexError, VersionError, CorruptIndexError: as `open_index`.
     """
-    folder = Path(path)
+    folder = as_path(path, "the index")
     manifest = read_manifest(folder)  # raises where there is no index, before a lock is put there
     check_not_sharded(folder, manifest)
     with write_lock(folder, doing):
@@ -132,7 +133,7 @@ def erase_old(path: str | PathLike[str]) -> tuple[list[str], list[Reader]]:
         LockedError, StorageError: another process writes to the index, or files cannot be deleted.
         NotAnIndexError, VersionError, CorruptIndexError: as `open_index`.
     """
-    folder = Path(path)
+    folder = as_path(path, "the index")
     if not list_old(folder, read_manifest(folder, check_files=False)):
         return [], []
     with write_lock(folder, "erasing old files"):

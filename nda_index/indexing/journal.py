@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from nda_index.coarse.storage import is_segment
 from nda_index.errors import ConfigError
+from nda_index.paths import as_path
 from nda_index.store.corpus import is_table_file
 from nda_index.store.files import write_atomically, writing
 from nda_index.store.folder import BUILDING, MANIFEST, sweep
@@ -38,6 +40,26 @@ class Journal:
     failures: list[list[str]] = field(default_factory=list)
     left_out: list[list[str]] = field(default_factory=list)
     complete: bool = False
+
+
+def check_output(path: str | PathLike[str], source: Any) -> Path:
+    """Return the folder that a build is to write, before anything is written there.
+
+    Args:
+        path: of the folder.
+        source: of the build; the folder must be another.
+
+    Raises:
+        ConfigError: it is no folder, or holds something else than a build that was interrupted.
+    """
+    folder = as_path(path, "the output folder")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"the output folder {str(folder)!r} is a file; choose another")
+    if isinstance(source, str | PathLike) and source and folder.exists() and folder.resolve() == Path(source).resolve():
+        raise ConfigError(f"the output folder {str(folder)!r} is the source too; choose another for the index")
+    if folder.exists() and _interrupted(folder) is None:
+        _check_empty(folder)
+    return folder
 
 
 def begin(folder: Path, settings: dict[str, Any], resume: bool) -> tuple[Journal, bool]:
@@ -91,8 +113,8 @@ def _intact_part(folder: Path, journal: Journal, settings: dict[str, Any]) -> Jo
     differing = sorted(name for name in settings if journal.settings.get(name) != settings[name])
     if differing:
         raise ConfigError(
-            f"the build in {str(folder)!r} was begun with another {', '.join(differing)}; give the same settings to "
-            f"resume it, or start over without resume or in another folder"
+            f"the build in {str(folder)!r} was begun with other settings ({', '.join(differing)}); resume it with the "
+            f"same, start over without resume, or choose another folder"
         )
     damaged = {name for name, expected in journal.files.items() if not is_intact(folder, name, expected)}
     if any(is_table_file(name) for name in damaged):
@@ -116,6 +138,13 @@ def is_unimportant(name: str) -> bool:
 def _check_empty(folder: Path) -> None:
     with writing(folder):
         strange = [path for path in folder.iterdir() if not is_unimportant(path.name)]
+    if (folder / MANIFEST).exists():
+        raise ConfigError(
+            f"the output folder {str(folder)!r} is an index already; add to it with `nda-index add`, choose another "
+            f"folder, or delete it first"
+        )
     if strange:
-        what = "an index" if (folder / MANIFEST).exists() else "not empty"
-        raise ConfigError(f"the output folder {str(folder)!r} exists and is {what}; choose another, or delete it first")
+        raise ConfigError(
+            f"the output folder {str(folder)!r} holds other files ({strange[0].name!r}); choose a folder that is new "
+            f"or empty"
+        )

@@ -21,7 +21,7 @@ from nda_index.errors import ConfigError
 from nda_index.images import decode_image
 from nda_index.indexing.encoding import encode_segment, train_scale
 from nda_index.indexing.ingest import ingest_images
-from nda_index.indexing.journal import Journal, begin, record
+from nda_index.indexing.journal import Journal, begin, check_output, record
 from nda_index.indexing.missing import list_first, write_failures
 from nda_index.indexing.plan import ScalePlan, describe_plan
 from nda_index.indexing.request import Request, check_request
@@ -86,15 +86,13 @@ def build(
     **options: Any,
 ) -> BuildSummary:
     """Index a collection of images; `nda_index.build_index` has the arguments."""
-    folder = Path(path)
-    if isinstance(null, int) and null < 0:
-        raise ConfigError(f"null is {null}; it must be a number of pictures, 0 or more, or the pictures")
+    folder = check_output(path, source)
+    if isinstance(null, str | float) or (isinstance(null, int) and null < 0):
+        raise ConfigError(f"null is {null!r}; it must be a whole number of pictures, 0 or more, or a list of pictures")
     request = check_request(source, **options)
     if not isinstance(null, int):  # one that cannot be read is known before the build, not near its end
         null = [decode_image(picture, request.size, request.channels).transpose(1, 2, 0) for picture in null]
     report = progress or quiet
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"the output folder {str(folder)!r} is a file; choose another")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with write_lock(folder, "a build") as note:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nda_index.errors import ConfigError, QueryError
 from nda_index.indexing.edits import EditSummary, OpenedIndex, check_not_sharded, commit_edit, open_for_edit
+from nda_index.paths import as_path
 from nda_index.store.audit import audit_path, check_writable, whoami, write_event
 from nda_index.store.corpus import Corpus
 from nda_index.store.manifest import read_manifest
@@ -79,7 +80,7 @@ def remove_images(
     if isinstance(image_ids, Sized) and len(image_ids) == 0 and len(keys) == 0 and where is None:
         raise ConfigError("neither image_ids nor keys nor where is given; say which images to remove")
     if dry_run:
-        return _choose(_look_at(Path(path)), image_ids, keys, where, dry_run=True)
+        return _choose(_look_at(as_path(path, "the index")), image_ids, keys, where, dry_run=True)
     with open_for_edit(path) as opened:
         summary = _choose(opened, image_ids, keys, where, dry_run=False)
         chosen = np.array(summary.image_ids)

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from nda_index.coarse.trainer import check_faiss
 from nda_index.errors import ConfigError
 from nda_index.images import ValueRange, measure_side
@@ -89,15 +91,16 @@ def check_request(
     height, width = _check_size(image_size)
     if channels not in (1, 3):
         raise ConfigError(f"channels is {channels}; it must be 3 (colour) or 1 (grey)")
-    if not scales:
-        raise ConfigError("scales is empty; give at least one, such as Scale(patch=7)")
+    if isinstance(scales, str | Scale) or not scales or not all(isinstance(scale, Scale) for scale in scales):
+        raise ConfigError(f"scales is {scales!r}; it must be a list of one or more, as [Scale(patch=7)]")
     names = [scale.name for scale in scales]
     if len(set(names)) < len(names):
         raise ConfigError(f"scales are {', '.join(names)}; no two may have the same patch and downscale")
     for scale in scales:
         scale.check_fits(height, width)
-    if coarse_stride is not None and coarse_stride < 1:
-        raise ConfigError(f"coarse_stride is {coarse_stride}; it must be 1 or more")
+    _check_count("coarse_stride", coarse_stride, 1)
+    _check_count("max_failures", max_failures, 0)
+    _check_count("memory", memory, 1)
     check_faiss()  # before anything is written: without it nothing can be built
     opened = open_source(source, columns=columns, image_column=image_column, split=split, value_range=value_range)
     if pictures is None:
@@ -156,7 +159,15 @@ def estimate_build(source: Source, *, null: int | Sequence[Any] = DEFAULT_PICTUR
 
 
 def _check_size(image_size: int | tuple[int, int]) -> tuple[int, int]:
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    if len(size) != 2 or any(not isinstance(side, int) or side < 1 for side in size):
-        raise ConfigError(f"image_size is {image_size!r}; it must be a number of pixels, or (height, width)")
-    return size[0], size[1]
+    size = image_size if isinstance(image_size, tuple | list) else (image_size, image_size)
+    whole = [side for side in size if isinstance(side, int | np.integer) and not isinstance(side, bool)]
+    if len(size) != 2 or len(whole) != 2 or min(whole) < 1:
+        raise ConfigError(
+            f"image_size is {image_size!r}; it must be a whole number of pixels above 0, as 32, or (height, width)"
+        )
+    return int(whole[0]), int(whole[1])
+
+
+def _check_count(name: str, value: int | None, least: int) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least):
+        raise ConfigError(f"{name} is {value!r}; it must be a whole number, {least} or more")

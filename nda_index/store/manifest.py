@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nda_index.errors import CorruptIndexError, MismatchError, NotAnIndexError, VersionError, find_remedy
+from nda_index.paths import is_address
 from nda_index.store.config import IndexConfig
 from nda_index.store.files import sync, write_atomically, writing
 from nda_index.store.folder import BUILDING, MANIFEST
@@ -149,6 +150,8 @@ def merge_manifests(folder: Path, parts: Sequence[Manifest]) -> Manifest:
 
 def manifest_bytes(folder: Path) -> bytes:
     """Read the manifest's file, or raise `NotAnIndexError`."""
+    if is_address(folder):
+        raise NotAnIndexError(f"{str(folder)!r} is an address; an index is a folder on this machine")
     if not folder.exists():
         raise NotAnIndexError(f"there is no index at {str(folder)!r}; build one with `nda-index build SOURCE {folder}`")
     try:
@@ -165,9 +168,8 @@ def manifest_bytes(folder: Path) -> bytes:
             raise NotAnIndexError(
                 f"{str(folder)!r} is not an index yet: its build was interrupted; run the same build with --resume"
             ) from error
-        raise NotAnIndexError(
-            f"{str(folder)!r} is not an index: it has no {MANIFEST}; give the folder that `nda-index build` wrote"
-        ) from error
+        what = "a folder without an index in it" if folder.is_dir() else "a file, not an index"
+        raise NotAnIndexError(f"{str(folder)!r} is {what}; give the folder that `nda-index build` wrote") from error
     except OSError as error:
         raise NotAnIndexError(f"{folder / MANIFEST} cannot be read: {error.strerror}; check its permissions") from error
 

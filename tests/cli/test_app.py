@@ -69,7 +69,7 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
         (["verify", "FOLDER"], 4, "is not an index"),
         (["build", "nowhere", "NEW"], 3, "nothing at 'nowhere'"),
         (["build", "EMPTY", "NEW"], 3, "holds no image"),
-        (["build", "FOLDER", "INDEX"], 2, "exists and is an index"),
+        (["build", "FOLDER", "INDEX"], 2, "is an index already; add to it with"),
         (["build", "FOLDER", "NEW", "--scale", "7/2"], 2, "cannot be cut into blocks"),
         (["build", "FOLDER", "NEW", "--image-size", "6"], 2, "does not fit an image"),
     ],

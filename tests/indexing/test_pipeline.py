@@ -94,7 +94,7 @@ def test_a_resumed_build_ends_as_one_that_was_never_interrupted(
     whole = build(source, tmp_path / "whole.nda", **options)
     with pytest.raises(Killed):
         build(source, tmp_path / "parts.nda", progress=stop, **options)
-    with pytest.raises(nda.ConfigError, match=r"begun with another image_size, scales"):
+    with pytest.raises(nda.ConfigError, match=r"begun with other settings \(image_size, scales"):
         build(source, tmp_path / "parts.nda", resume=True, image_size=14, scales=[nda.Scale(5)])
     done = []
     resumed = build(
@@ -156,7 +156,7 @@ def test_a_changed_source_does_not_go_on_with_a_build(tmp_path: Path, monkeypatc
     with pytest.raises(Killed):
         build(tmp_path / "source", tmp_path / "x.nda", progress=stop, **options)
     (tmp_path / "source" / "00.png").rename(tmp_path / "source" / "99.png")
-    with pytest.raises(nda.ConfigError, match="begun with another names, sizes or order of the source's files"):
+    with pytest.raises(nda.ConfigError, match=r"begun with other settings \(names, sizes or order of"):
         build(tmp_path / "source", tmp_path / "x.nda", resume=True, **options)
     (tmp_path / "source" / "99.png").rename(tmp_path / "source" / "00.png")
     assert build(tmp_path / "source", tmp_path / "x.nda", resume=True, **options).resumed >= 8
@@ -181,10 +181,13 @@ def test_a_build_that_was_killed_as_it_began_is_begun_again(tmp_path: Path, pict
 def test_an_output_folder_in_use_is_left_alone(tmp_path: Path, pictures: NDArray[np.uint8], index_folder: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(nda.ConfigError, match="exists and is not empty"):
+    with pytest.raises(nda.ConfigError, match=r"holds other files \('thesis.txt'\); choose a folder that is new"):
         nda.build_index(pictures, tmp_path / "mine")
+    with pytest.raises(nda.ConfigError, match="is the source too; choose another"):
+        nda.build_index(tmp_path / "mine", tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]  # and no lock
     assert (tmp_path / "mine" / "thesis.txt").exists()
-    with pytest.raises(nda.ConfigError, match="exists and is an index"):
+    with pytest.raises(nda.ConfigError, match="is an index already"):
         nda.build_index(pictures, index_folder)
 
 
@@ -193,12 +196,21 @@ def test_an_output_folder_in_use_is_left_alone(tmp_path: Path, pictures: NDArray
     [
         ({"image_size": 0}, "image_size is 0"),
         ({"image_size": (16, 16, 3)}, "image_size is"),
+        ({"image_size": 32.0}, r"image_size is 32.0; it must be a whole number of pixels above 0, as 32, or \(height"),
+        ({"image_size": "32"}, "image_size is '32'; it must be a whole number"),
+        ({"scales": "7"}, r"scales is '7'; it must be a list of one or more, as \[Scale"),
+        ({"scales": [7]}, r"scales is \[7\]; it must be a list"),
+        ({"max_failures": -1}, "max_failures is -1; it must be a whole number, 0 or more"),
+        ({"max_failures": 0.5}, "max_failures is 0.5"),
+        ({"coarse_stride": "2"}, "coarse_stride is '2'"),
+        ({"memory": 1000}, "allow more memory"),
+        ({"memory": 0}, "memory is 0; it must be a whole number, 1 or more"),
+        ({"null": "many"}, "null is 'many'; it must be a whole number of pictures"),
         ({"channels": 2}, "channels is 2"),
-        ({"scales": []}, "scales is empty"),
+        ({"scales": []}, r"scales is \[\]; it must be a list"),
         ({"scales": [nda.Scale(5), nda.Scale(5, weight=2.0)]}, "no two may have the same"),
         ({"image_size": 6, "scales": [nda.Scale(7)]}, "does not fit an image of 6 x 6"),
         ({"coarse_stride": 0}, "coarse_stride is 0"),
-        ({"memory": 1000}, "allow more memory"),
     ],
 )
 def test_wrong_options_are_refused(
@@ -206,6 +218,22 @@ def test_wrong_options_are_refused(
 ) -> None:
     with pytest.raises(nda.ConfigError, match=message):
         nda.build_index(pictures[:20], tmp_path / "x.nda", **options)
+
+
+@pytest.mark.parametrize("folder", [None, 5, b"x.nda", "", "http://example.org/x.nda", Path("s3://bucket/x.nda")])
+def test_what_is_no_folder_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: NDArray[np.uint8], folder: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for work in (
+        lambda: nda.build_index(pictures, folder), lambda: nda.add_images(folder, pictures),
+        lambda: nda.remove_images(folder, keys=["a"]), lambda: nda.open_index(folder),
+    ):  # fmt: skip
+        with pytest.raises(
+            nda.ConfigError, match=r"the (output folder|index) is .*(must be a path|no path|an address)"
+        ):
+            work()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_source_that_fails_while_read_keeps_its_own_error(
