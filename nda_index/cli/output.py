@@ -78,16 +78,22 @@ def print_missing(failures: int, left_out: int, first: Sequence[tuple[str, str]]
 
     if not first:
         return
-    for key, reason in first:
-        console.print(f"  {escape(key)}: {escape(reason)}", highlight=False, soft_wrap=True)
-    rest = failures + left_out - len(first)
-    if rest:
-        console.print(f"  and {rest:,} more")
+    print_first(first, failures + left_out)
     console.print(f"{count_missing(failures, left_out)}; failures.parquet lists all, with reasons.", soft_wrap=True)
 
 
+def print_first(first: Sequence[tuple[str, str]], count: int) -> None:
+    """Print the first of what is missing, with their reasons, and how many more there are."""
+    for key, reason in first:
+        console.print(f"  {escape(key)}: {escape(reason)}", highlight=False, soft_wrap=True)
+    if count > len(first):
+        console.print(f"  and {count - len(first):,} more")
+
+
 def print_estimate(estimate: Estimate, as_json: bool) -> None:
-    """Print what a build will need."""
+    """Print what a build will need, and what an index would lack."""
+    from nda_index.indexing.missing import count_missing
+
     if as_json:
         print_json(asdict(estimate))
         return
@@ -103,6 +109,11 @@ def print_estimate(estimate: Estimate, as_json: bool) -> None:
         table.add_row(f"scale {name}", description)
     console.print(table)
     print_notes(estimate.notes)
+    print_first(estimate.missing, estimate.failures + estimate.left_out)
+    if estimate.missing:
+        of = "" if estimate.sampled == estimate.images else f", of the first {estimate.sampled:,} that were tried"
+        said = count_missing(estimate.failures, estimate.left_out)
+        console.print(f"{said}{of}. A build writes all of them to failures.parquet.", soft_wrap=True)
 
 
 def print_edit(index: Path, summary: EditSummary, as_json: bool, change: str) -> None:
@@ -230,8 +241,14 @@ def print_table(table: Path, asked: Summary, as_json: bool) -> None:
     earlier = f", {asked.kept:,} of them by an earlier run" if asked.kept else ""
     count = "1 question" if asked.questions == 1 else f"{asked.questions:,} questions"
     console.print(f"Wrote {escape(str(table))}: {count}{earlier}.")
+    print_first(asked.missing, asked.failed + asked.left_out)
     if asked.failed:
-        console.print(f"{asked.failed:,} have no answer; the column error says why.")
+        console.print(
+            f"{asked.failed:,} {'has' if asked.failed == 1 else 'have'} no answer; the column error says why."
+        )
+    if asked.left_out:
+        were = "thing of the source was" if asked.left_out == 1 else "things of the source were"
+        console.print(f"{asked.left_out:,} other {were} left out; these are no questions.")
 
 
 def print_answer(answer: Attribution) -> None:

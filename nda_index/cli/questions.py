@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -153,13 +154,22 @@ def _ask_many(
     as_json: bool,
 ) -> None:
     """Ask about every picture of a source, write a table, and print what became of it."""
-    from nda_index.query.many import ask_many
+    from nda_index.query.many import SHOWN, ask_many
     from nda_index.question import as_question
-    from nda_index.sources import Unreadable, open_source
+    from nda_index.sources import Absent, Unreadable, open_source
 
     if table is None:
         raise ConfigError(f"{str(source)!r} is a folder; give one picture, or --table FILE to ask about all of them")
     opened = open_source(source, value_range=value_range)
+
+    left_out = [(one.key, one.reason) for one in opened.left_out]
+
+    def pictures() -> Iterator[tuple[str, Any]]:
+        for raw in opened.read():
+            if isinstance(raw.data, Absent):
+                left_out.append((raw.key, raw.data.reason))
+            else:
+                yield raw.key, raw.data
 
     def prepare(picture: Any) -> Query:
         if isinstance(picture, Unreadable):
@@ -169,10 +179,11 @@ def _ask_many(
     settings = as_question(timestep, **options).as_settings() | {"index_hash": index.manifest.index_hash}
     settings |= {"source": str(source), "value_range": value_range, "version": __version__}
     asked = ask_many(
-        ((raw.key, raw.data) for raw in opened.read()), table, settings, prepare, index.attribute_batch,
+        pictures(), table, settings, prepare, index.attribute_batch,
         lambda done: report("questions", done, opened.count),
     )  # fmt: skip
-    print_table(table, asked, as_json)
+    some = (*asked.missing, *left_out)[:SHOWN]
+    print_table(table, asked._replace(left_out=len(left_out), missing=some), as_json)
 
 
 def denoise_command(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nda_index.errors import ConfigError, ImageDecodeError
 from nda_index.images.colour import flatten
@@ -18,6 +18,7 @@ from nda_index.images.forms import describe_input, open_picture, unwrap
 from nda_index.images.quiet import no_warnings
 from nda_index.images.truncation import is_truncated
 from nda_index.images.values import UnfitValues, ValueRange, parse_value_range
+from nda_index.paths import is_address
 
 _CUT_SHORT = ("truncated", "not enough image data")  # what Pillow says of such files
 
@@ -151,7 +152,11 @@ def read_upright(image: Any, value_range: ValueRange | None) -> Picture:
     except UnfitValues as error:
         raise ImageDecodeError(f"{name} {error}") from error
     except FileNotFoundError as error:
+        if is_address(image):
+            raise ImageDecodeError(f"{name} is an address, which is not read; download the picture first") from error
         raise ImageDecodeError(f"there is no image at {name}; check the path") from error
+    except IsADirectoryError as error:
+        raise ImageDecodeError(f"{name} is a folder; give the file of one picture") from error
     except Image.DecompressionBombError as error:
         raise ImageDecodeError(f"{name} has too many pixels: {error}; make it smaller first") from error
     except Exception as error:  # decoders of damaged files raise almost anything
@@ -193,7 +198,9 @@ def _explain(image: Any, error: Exception) -> str:
             return f"cannot be opened: {unreadable.strerror or unreadable}; check its permissions"
     else:
         known = explain_contents(read_head(held)) if isinstance(held, bytes) else None
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    unknown = isinstance(error, UnidentifiedImageError)  # its text has the file's name again, or an address in memory
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    reason = "it is of no known encoding" if unknown else said
     if known:
         return known
     if isinstance(held, bytes) and (is_truncated(held) or any(word in reason.lower() for word in _CUT_SHORT)):

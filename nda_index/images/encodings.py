@@ -48,6 +48,8 @@ _CONTENTS = (
     (b"#?RADIANCE", _OTHERS[".hdr"]),
     (b"PK\x03\x04", _OTHERS[".zip"]),
     (b"\x1f\x8b", _OTHERS[".gz"]),
+    (b"PAR1", "is a Parquet table; give one picture, or ask about all of its with --table"),
+    (b"\x1aE\xdf\xa3", _OTHERS[".mkv"]),
     (b"<html", "is a web page, perhaps an error in place of the picture; fetch it again"),
     (b"<!DOCTYPE html", "is a web page, perhaps an error in place of the picture; fetch it again"),
 )
@@ -100,6 +102,8 @@ def explain_contents(head: bytes) -> str | None:
         return _NEED_HEIF
     if head[4:8] == b"ftyp" and b"avif" in head[:32] and not features.check("avif"):
         return _NEED_AVIF
+    if head[4:8] == b"ftyp" and not _is_heif(head) and b"avif" not in head[:32]:
+        return _OTHERS[".mp4"]
     text = head.lstrip(b"\xef\xbb\xbf \r\n\t")
     text = text[text.find(b"<svg") :] if text.startswith(b"<?xml") and b"<svg" in text else text
     return next((reason for begin, reason in _CONTENTS if text.lower().startswith(begin.lower())), None)

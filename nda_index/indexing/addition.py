@@ -17,7 +17,7 @@ from nda_index.errors import ConfigError, SourceError
 from nda_index.indexing import plan
 from nda_index.indexing.edits import EditSummary, OpenedIndex, commit_edit, next_segment, open_for_edit
 from nda_index.indexing.encoding import encode_segment
-from nda_index.indexing.ingest import read_checked
+from nda_index.indexing.ingest import read_checked, refuse_all
 from nda_index.indexing.missing import list_first, write_failures
 from nda_index.indexing.plan import images_per_segment
 from nda_index.indexing.request import Request, check_request
@@ -163,10 +163,11 @@ def _append(
     rows: list[pa.Table] = []
     failures: list[Failure] = []
     left_out = list(request.opened.left_out)
-    table, count, start = opened.manifest.table, opened.corpus.count, opened.corpus.count
+    table, count, start, read = opened.manifest.table, opened.corpus.count, opened.corpus.count, 0
     for batch in read_checked(request):
         failures += batch.failures
-        left_out += batch.left_out
+        left_out += [*batch.absent, *batch.left_out]
+        read += batch.read
         if len(batch.images):
             rows.append(as_rows(batch, count, opened.corpus.schema))
             if there is not None:
@@ -174,14 +175,11 @@ def _append(
             count += len(batch.images)
         if sum(part.nbytes for part in rows) >= plan.CHUNK_BYTES:
             table, rows = append_images(opened.folder, table["name"], rows), []
-        report("read", count - start + len(failures), request.opened.count)
+        report("read", read, request.opened.count)
     if rows:
         table = append_images(opened.folder, table["name"], rows)
     if count == start:
-        raise SourceError(
-            f"none of the {request.opened.count} images could be read; the first: {failures[0].key}: "
-            f"{failures[0].reason}"
-        )
+        raise refuse_all(request.opened.count, [*failures, *left_out])
     return table, failures, left_out
 
 

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from nda_index.coarse.embedding import embed, fit_embedding
 from nda_index.coarse.ivf import POINTS_PER_LIST, list_count
 from nda_index.coarse.trainer import KMEANS_ITERATIONS, time_assignment
+from nda_index.indexing.missing import list_first
 from nda_index.indexing.plan import EMBEDDED_DIMENSIONS, SEGMENT_BYTES, ScalePlan, describe_plan
 from nda_index.pictures.null import WAYS
 from nda_index.pictures.record import RECORD
-from nda_index.sources import Describe, OpenSource, read_batches
+from nda_index.sources import Describe, Failure, OpenSource, read_batches
 from nda_index.trust.duplicates import find_best_unrelated
 from nda_index.trust.null import BEST, choose_evidence_scales
 
@@ -43,6 +44,10 @@ class Estimate:
         seconds: time of the build, from a sample that was timed on this machine.
         scales: for each scale, how patches are taken and kept.
         notes: columns that are kept under another name, or not at all.
+        sampled: images that were read to find this.
+        failures: images among these that could not be read.
+        left_out: number of other things of the source that an index of it would lack, as far as that is known.
+        missing: key and reason of the first of both.
     """
 
     images: int
@@ -53,6 +58,10 @@ class Estimate:
     seconds: float
     scales: dict[str, str]
     notes: tuple[str, ...] = ()
+    sampled: int = 0
+    failures: int = 0
+    left_out: int = 0
+    missing: tuple[tuple[str, str], ...] = ()
 
 
 class _Sample(NamedTuple):
@@ -62,11 +71,16 @@ class _Sample(NamedTuple):
         images: uint8 [n, C, H, W].
         seconds: that one takes.
         record_bytes: of one, where pictures are described.
+        read: number of images, whatever became of them.
+        failures, left_out: what an index would lack.
     """
 
     images: NDArray[np.uint8]
     seconds: float
     record_bytes: float
+    read: int
+    failures: list[Failure]
+    left_out: list[Failure]
 
 
 def estimate_need(
@@ -97,6 +111,7 @@ def estimate_need(
             lambda: find_best_unrelated(sample.images[0], sample.images[:BEST], judged_at)
         )
         seconds += sum(_encoding_seconds(sample.images, plan, opened.count) for plan in plans)
+    left_out = [*opened.left_out, *sample.left_out]
     records = round(opened.count * sample.record_bytes)
     lists = [list_count(plan.per_image * opened.count) for plan in plans]
     training = max(POINTS_PER_LIST * count * EMBEDDED_DIMENSIONS * 8 for count in lists)
@@ -110,19 +125,26 @@ def estimate_need(
         seconds=seconds,
         scales={plan.scale.name: describe_plan(plan, opened.count) for plan in plans},
         notes=opened.notes,
+        sampled=sample.read,
+        failures=len(sample.failures),
+        left_out=len(left_out),
+        missing=list_first(sample.failures, left_out),
     )
 
 
 def _read_sample(opened: OpenSource, size: tuple[int, int], channels: int, describe: Describe | None) -> _Sample:
     start = time.perf_counter()
     images, records = [np.zeros((0, channels, *size), np.uint8)], []
+    failures, left_out = list[Failure](), list[Failure]()
     read, marks = 0, []
     batches = read_batches(opened, size, channels, SAMPLE if describe is None else SAMPLE_PICTURES, describe=describe)
     with closing(batches):
         for batch in batches:
             images.append(batch.images)
             records += batch.pictures
-            read += len(batch.images) + len(batch.failures)
+            failures += batch.failures
+            left_out += [*batch.absent, *batch.left_out]
+            read += batch.read
             marks.append((read, time.perf_counter() - start))
             if read >= SAMPLE or marks[-1][1] > SAMPLE_SECONDS:
                 break
@@ -130,7 +152,7 @@ def _read_sample(opened: OpenSource, size: tuple[int, int], channels: int, descr
     before, since = marks[0] if read < opened.count and len(marks) > 1 else (0, 0.0)
     seconds = (marks[-1][1] - since) / (read - before)
     record_bytes = pa.array(records, RECORD).nbytes / len(records) if records else 0.0
-    return _Sample(np.concatenate(images), seconds, record_bytes)
+    return _Sample(np.concatenate(images), seconds, record_bytes, read, failures, left_out)
 
 
 def _time(work: Callable[[], object]) -> float:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from nda_index.errors import SourceError
 from nda_index.indexing import plan
 from nda_index.indexing.journal import Journal, record
+from nda_index.indexing.missing import count_missing
 from nda_index.indexing.request import Request
 from nda_index.pictures.record import RECORD, make_record, tell_unfit
 from nda_index.progress import Progress
@@ -36,9 +37,9 @@ def ingest_images(folder: Path, request: Request, journal: Journal, report: Prog
         waiting = replace(
             waiting,
             images=waiting.images + len(batch.images),
-            position=waiting.position + len(batch.images) + len(batch.failures),
+            position=waiting.position + batch.read,
             failures=[*waiting.failures, *([failure.key, failure.reason] for failure in batch.failures)],
-            left_out=[*waiting.left_out, *([one.key, one.reason] for one in batch.left_out)],
+            left_out=[*waiting.left_out, *([one.key, one.reason] for one in [*batch.absent, *batch.left_out])],
         )
         if sum(table.nbytes for table in rows) >= plan.CHUNK_BYTES:
             waiting = record(folder, replace(waiting, table=append_images(folder, TABLE, rows)))
@@ -47,9 +48,14 @@ def ingest_images(folder: Path, request: Request, journal: Journal, report: Prog
     if rows:
         waiting = replace(waiting, table=append_images(folder, TABLE, rows))
     if waiting.images == 0:
-        key, reason = waiting.failures[0]
-        raise SourceError(f"none of the {total} images could be read; the first: {key}: {reason}")
+        raise refuse_all(total, [Failure(*one) for one in [*waiting.failures, *waiting.left_out]])
     return record(folder, replace(waiting, complete=True))
+
+
+def refuse_all(total: int, reasons: Sequence[Failure]) -> SourceError:
+    """Return the error of a source of which no image can be read, with the reason of the first."""
+    first = reasons[0]
+    return SourceError(f"none of the {total:,} images could be read; the first: {first.key}: {first.reason}")
 
 
 def read_checked(request: Request, start: int = 0, failures: Sequence[Any] = ()) -> Iterator[ImageBatch]:
@@ -64,9 +70,9 @@ def read_checked(request: Request, start: int = 0, failures: Sequence[Any] = ())
     for batch in read_batches(request.opened, request.size, request.channels, size, start, describe):
         failed += len(batch.failures)
         if failed > request.max_failures:
-            last = batch.failures[-1]
+            last = batch.failures[-1] if batch.failures else Failure(*failures[-1])  # of the part that is resumed
             raise SourceError(
-                f"{failed} images could not be read, {request.max_failures} are allowed (max_failures); "
+                f"{count_missing(failed, 0)}, {request.max_failures:,} may be (max_failures, --max-failures); "
                 f"the last: {last.key}: {last.reason}"
             )
         unfit = [

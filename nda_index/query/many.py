@@ -19,6 +19,7 @@ from nda_index.question import Query
 from nda_index.store.files import ending_of, write_atomically, writing
 
 TABLES = ("csv", "parquet")  # endings
+SHOWN = 10  # of what has no answer, in a summary
 TOGETHER = 16  # questions that are asked at a time, and kept
 
 Prepare = Callable[[Any], Query]  # may raise for a picture that cannot be read
@@ -26,11 +27,21 @@ Ask = Callable[[Sequence[Query]], Iterator["Attribution | Exception"]]
 
 
 class Summary(NamedTuple):
-    """What became of many questions: how many there were, had no answer, and had one from an earlier run."""
+    """What became of many questions.
+
+    Attributes:
+        questions: how many there were.
+        failed: how many have no answer.
+        kept: how many have one from an earlier run.
+        left_out: how many other things of the source are no questions.
+        missing: name and reason of the first of those without an answer, and of what was left out.
+    """
 
     questions: int
     failed: int
     kept: int
+    left_out: int = 0
+    missing: tuple[tuple[str, str], ...] = ()
 
 
 def ask_many(
@@ -79,7 +90,8 @@ def ask_many(
     write_atomically(path, buffer.getvalue())
     with writing(part):
         part.unlink()
-    return Summary(len(known), sum("error" in row for row in rows), kept)
+    failed = [(str(row["question"]), str(row["error"])) for row in rows if "error" in row]
+    return Summary(len(known), len(failed), kept, missing=tuple(failed[:SHOWN]))
 
 
 Answered = tuple[str, list[Row]]  # the name of a question, and its rows

@@ -37,6 +37,11 @@ def open_array(array: NDArray[Any], value_range: ValueRange | None = None, chann
         '00000000'
     """
     try:
+        if array.ndim == 3 and array.shape[-1] in (3, 4) and min(array.shape[:2]) > array.shape[-1]:
+            raise UnfitValues(
+                f"has shape {list(array.shape)}, that of one picture [H, W, C]; give array[None] to index it, or "
+                f"array[..., None] where it is {len(array):,} grey pictures of {array.shape[-1]} pixels width"
+            )
         check_values(array.dtype, value_range)
         images = arrange_axes(array, 4, channels_first)
     except UnfitValues as error:

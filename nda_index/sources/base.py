@@ -39,13 +39,20 @@ class Unreadable:
 
 
 @dataclass(frozen=True)
+class Absent:
+    """Stands for an image that a source lists and never had, as a row of a download that failed."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class RawImage:
     """One image before it is decoded.
 
     Attributes:
         key: the image's name in the source.
         data: bytes of an image file, the path of one, a PIL image, numbers [H, W, C] or what else `decode_image` takes;
-            `Unreadable`; or None where the source holds nothing for it.
+            `Unreadable`; `Absent`; or None where the source holds nothing for it.
         metadata: values by column.
     """
 
@@ -65,6 +72,7 @@ class ImageBatch:
         failures: images of this stretch of the source that could not be read; they have no row.
         pictures: what a `Describe` said of each image; empty where none was given.
         left_out: parts of these images that are not in the index, such as later frames of an animation.
+        absent: what this stretch of the source lists and never had; they have no row.
     """
 
     images: NDArray[np.uint8]
@@ -73,6 +81,12 @@ class ImageBatch:
     failures: list[Failure]
     pictures: list[Any] = field(default_factory=list)
     left_out: list[Failure] = field(default_factory=list)
+    absent: list[Failure] = field(default_factory=list)
+
+    @property
+    def read(self) -> int:
+        """How many images of the source this stretch has, whatever became of them."""
+        return len(self.images) + len(self.failures) + len(self.absent)
 
 
 @dataclass(frozen=True)

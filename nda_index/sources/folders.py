@@ -17,6 +17,7 @@ from nda_index.sources.parquet import list_image_columns, open_parquet
 from nda_index.sources.webdataset import open_webdataset
 
 _INDEX_FILES = frozenset(["writer.lock"])  # of an index or of a build: never a source
+_INDEX_NOTES = ("manifest.json", "building.json")
 _HIDDEN = "is hidden: its name begins with a dot; rename it if it belongs to the collection"
 
 
@@ -53,6 +54,11 @@ def open_folder(folder: Path, open_tables: Callable[[list[Path]], OpenSource] = 
         >>> [image.key for image in opened.read()], [one.key for one in opened.left_out]
         (['a.png'], ['notes.txt'])
     """
+    if any((folder / lock).exists() and (folder / name).exists() for lock in _INDEX_FILES for name in _INDEX_NOTES):
+        raise SourceError(
+            f"the source {to_text(folder)!r} is an index of nda-index, or the beginning of one; give the folder of its "
+            f"pictures (to ask it: nda-index query)"
+        )
     listing = list_files(folder)
     left_out = list(listing.left_out)
     images, tables, shards = list[Path](), list[Path](), list[Path]()

@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nda_index.errors import ConfigError, SourceError, find_remedy
-from nda_index.sources.base import CHUNK, OpenSource, RawImage, Unreadable, to_text
-from nda_index.sources.metadata import read_values, stored_type
+from nda_index.sources.base import CHUNK, Absent, OpenSource, RawImage, Unreadable, to_text
+from nda_index.sources.metadata import clean_text, read_values, stored_type
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")  # of several, the first of these
 KEY_COLUMNS = ("key", "path", "id", "file_name", "filename", "uuid", "image_id")  # of several, the first of these
+NOTE_COLUMNS = ("error_message", "status")  # of rows whose download failed, as img2dataset writes them
 _UUID_BYTES = 16
 
 
@@ -85,7 +86,8 @@ def open_tables(kind: str, image: str, count: int, schema: pa.Schema, read_files
     }
 
     def read() -> Iterator[RawImage]:
-        wanted = dict.fromkeys([image, *metadata, *([key] if key else [])])
+        notes = [name for name in NOTE_COLUMNS if name in schema.names]
+        wanted = dict.fromkeys([image, *metadata, *([key] if key else []), *notes])
         for prefix, parts in read_files(list(wanted)):
             number = 0
             for part in parts:
@@ -96,8 +98,10 @@ def open_tables(kind: str, image: str, count: int, schema: pa.Schema, read_files
                     continue
                 values = {name: read_values(part[name], kind) for name, kind in metadata.items()}
                 keys = [None] * len(part) if key is None else [_key_text(value) for value in part[key]]
+                why = _why_absent(part)
                 for place, value in enumerate(part[image]):
                     data, name = _split_image(value)
+                    data = why(place) if data is None and name is None else data
                     own = keys[place] or name if key == "key" else name or keys[place]
                     row = {column: kept[place] for column, kept in values.items()}
                     yield RawImage(own or f"{prefix}{number:08d}", data, row)
@@ -122,12 +126,16 @@ def choose_image_column(schema: pa.Schema, wanted: str | None, path: Path) -> st
     if wanted is not None:
         if wanted not in found:
             known = f"the columns with images are {', '.join(found)}" if found else "no column holds images"
-            raise ConfigError(f"image_column is {wanted!r}, but in {path.name!r} {known}")
+            there = f"{known}; its columns are {', '.join(schema.names)}"
+            raise ConfigError(f"image_column is {wanted!r}, but in {path.name!r} {there}")
         return wanted
     structs = [name for name in found if pa.types.is_struct(schema.field(name).type)]
     likely = [name for name in IMAGE_COLUMNS if name in found] or (structs if len(structs) == 1 else found)
     if not likely:
-        raise SourceError(f"{str(path)!r} has no image column (a struct with bytes, or binary); it has {schema.names}")
+        raise SourceError(
+            f"{str(path)!r} has no column with the bytes of images (a struct with bytes, or binary); its columns are "
+            f"{', '.join(schema.names)}. Where one holds paths, give the folder of the files instead"
+        )
     if len(likely) > 1 and likely[0] not in IMAGE_COLUMNS:
         raise SourceError(
             f"{str(path)!r} has several columns that may hold the images: {', '.join(likely)}; say which with "
@@ -226,6 +234,17 @@ def _read_parts(path: Path, columns: list[str]) -> Iterator[Part]:
     except (pa.ArrowInvalid, OSError) as error:
         remedy = find_remedy(error, "check that it is complete")
         raise SourceError(f"{to_text(path)!r} cannot be read to its end: {error}; {remedy}") from error
+
+
+def _why_absent(part: pa.RecordBatch) -> Callable[[int], Absent]:
+    """Return what says of a row without an image why it has none: in the words of the row, where it has some."""
+    notes = [part[name] for name in NOTE_COLUMNS if name in part.schema.names]
+
+    def explain(place: int) -> Absent:
+        said = next((str(note[place]) for note in notes if note[place].is_valid and str(note[place])), None)
+        return Absent("has no image in the source" + (f", which says: {clean_text(said)}" if said else ""))
+
+    return explain
 
 
 def _split_image(value: pa.Scalar) -> tuple[Any, str | None]:

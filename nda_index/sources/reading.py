@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import islice
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -22,14 +22,17 @@ from nda_index.images import (
     PICTURE_ENDINGS,
     ValueRange,
     describe_input,
+    explain_ending,
     fit_pixels,
     parse_value_range,
     read_upright,
 )
 from nda_index.images.forms import as_array, is_tensor
+from nda_index.paths import is_address
 from nda_index.sources.arrays import open_array, open_npy, open_npz
 from nda_index.sources.base import (
     CHUNK,
+    Absent,
     Describe,
     Failure,
     ImageBatch,
@@ -62,6 +65,9 @@ class _Decoded(NamedTuple):
     pixels: NDArray[np.uint8]
     picture: Any
     frames: int
+
+
+_Result: TypeAlias = "_Decoded | Absent | str"  # a string: why an image cannot be read
 
 
 def open_source(
@@ -101,9 +107,8 @@ def open_source(
         raise ConfigError(f"{option} is given, but the source {describe_input(source)} is not Parquet; leave it out")
     if opened.count == 0:
         others = f" (it holds {_list_some(opened.left_out)})" if opened.left_out else ""
-        raise SourceError(
-            f"the source {describe_input(source)} holds no image{others}; it must be {KINDS}, with 1 image or more"
-        )
+        what = describe_input(source).removeprefix("the ")
+        raise SourceError(f"the source, {what}, holds no image{others}; it must be {KINDS}, with 1 image or more")
     return replace(_keep_columns(opened, columns), value_range=levels)
 
 
@@ -171,12 +176,12 @@ def read_batches(
         [4, 1]
     """
 
-    def decode(chunk: list[RawImage]) -> list[_Decoded | str]:
+    def decode(chunk: list[RawImage]) -> list[_Result]:
         return [_decode_or_explain(raw, source.value_range, image_size, channels, describe) for raw in chunk]
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        ahead: deque[tuple[list[RawImage], Future[list[_Decoded | str]]]] = deque()
-        pending: list[tuple[RawImage, _Decoded | str]] = []
+        ahead: deque[tuple[list[RawImage], Future[list[_Result]]]] = deque()
+        pending: list[tuple[RawImage, _Result]] = []
         for chunk in _chunks(islice(source.read(), start, None), CHUNK if describe is None else DESCRIBED):
             ahead.append((chunk, pool.submit(decode, chunk)))
             if len(ahead) > AHEAD:
@@ -207,7 +212,14 @@ def _open(source: Any, levels: ValueRange | None, image_column: str | None, spli
             f"the source is a dictionary of {', '.join(map(str, source))}; give one, as source[{first!r}]"
         )
     if isinstance(source, Image.Image | bytes | bytearray | memoryview):
-        raise ConfigError(f"the source {describe_input(source)} is one image; give a list of images")
+        raise ConfigError(
+            f"the source is {_describe_one(source)}; give a list of images, a path as text, or an array [N, H, W, C]"
+        )
+    if hasattr(source, "__arrow_c_stream__") and not hasattr(source, "with_format"):  # of pandas, polars, pyarrow
+        raise ConfigError(
+            f"the source is a table in memory ({type(source).__name__}), which is not read; write it to a .parquet "
+            f"file, or give a list of (key, image, metadata)"
+        )
     if hasattr(source, "dataset") and hasattr(source, "batch_size"):
         raise ConfigError("the source gives batches, as a DataLoader; give its dataset, source.dataset")
     counted = hasattr(source, "__len__")
@@ -232,14 +244,16 @@ def _open_paths(
     def open_tables(paths: list[Path]) -> OpenSource:
         return open_parquet(choose_split(paths, split, together), image_column)
 
-    if isinstance(source, str | PathLike) and Path(source).is_dir():
+    if isinstance(source, str | PathLike) and fspath(source) and Path(source).is_dir():
         return open_folder(Path(source), open_tables)
     paths = _list_paths(source)
     if not paths:
-        raise SourceError(f"there is nothing at {describe_input(source)}; the source must be {KINDS}")
+        raise SourceError(_explain_nothing(source))
     for path in paths:
+        if path.is_dir():
+            raise SourceError(f"{to_text(path)!r} is a folder in a list of files; give one folder, or files alone")
         if not path.is_file():
-            raise SourceError(f"there is no file at {to_text(path)!r}; the source must be {KINDS}")
+            raise SourceError(f"there is no file at {to_text(path)!r}; check the path")
     endings = {path.suffix.lower() for path in paths}
     if endings == {".parquet"}:
         return open_tables(paths)
@@ -250,15 +264,42 @@ def _open_paths(
     if len(paths) == 1 and endings <= {".npz", ".npy"}:
         opened = (open_npz if endings == {".npz"} else open_npy)(paths[0], levels)
         return replace(opened, files=tuple(paths))
-    raise SourceError(
-        f"the source {describe_input(source)} is not of a known kind ({', '.join(sorted(endings))}); it must be {KINDS}"
-    )
+    raise SourceError(_explain_kind(source, paths, endings))
+
+
+def _describe_one(source: Any) -> str:
+    return "one picture" if isinstance(source, Image.Image) else f"{len(source)} bytes"
+
+
+def _explain_nothing(source: str | PathLike[str] | Sequence[Any]) -> str:
+    """Say why no file is found."""
+    if not isinstance(source, str | PathLike):
+        return f"the list is empty; the source must be {KINDS}, with 1 image or more"
+    name = to_text(fspath(source))
+    if not name:
+        return f"the source is '', which is no path; it must be {KINDS}"
+    if is_address(source):
+        return f"the source {name!r} is an address, which is not read; download it and give the files"
+    if glob.has_magic(name):
+        return f"no file fits the pattern {name!r}; check the folder and the ending"
+    return f"there is nothing at {name!r}; check the path. The source must be {KINDS}"
+
+
+def _explain_kind(source: str | PathLike[str] | Sequence[Any], paths: Sequence[Path], endings: set[str]) -> str:
+    """Say why files are no source."""
+    if len(paths) == 1:
+        reason = explain_ending(paths[0].suffix.lower())
+        if not reason.startswith("is not"):
+            return f"the source {to_text(paths[0])!r} {reason}"
+    what = describe_input(source) if isinstance(source, str | PathLike) else f"the list of {len(paths)} files"
+    kinds = ", ".join(sorted(ending or "no ending" for ending in endings))
+    return f"{what} is not of one kind that is read ({kinds}); the source must be {KINDS}"
 
 
 def _list_paths(source: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[Path]:
     if not isinstance(source, str | PathLike):
         return [Path(part) for part in source]
-    if Path(source).exists():
+    if fspath(source) and Path(source).exists():
         return [Path(source)]
     return [Path(name) for name in sorted(glob.glob(fspath(source), recursive=True))]
 
@@ -269,10 +310,12 @@ def _decode_or_explain(
     image_size: tuple[int, int],
     channels: int,
     describe: Describe | None,
-) -> _Decoded | str:
+) -> _Result:
     """Decode an image, or give the reason why it cannot be read: nothing that is wrong with one may end a build."""
     if raw.data is None:
         return "the source holds no bytes for it"
+    if isinstance(raw.data, Absent):
+        return raw.data
     if isinstance(raw.data, Unreadable):
         return raw.data.reason
     try:
@@ -289,9 +332,9 @@ def _decode_or_explain(
 
 
 def _make_batch(
-    pairs: list[tuple[RawImage, _Decoded | str]], schema: pa.Schema, size: tuple[int, int], channels: int
+    pairs: list[tuple[RawImage, _Result]], schema: pa.Schema, size: tuple[int, int], channels: int
 ) -> ImageBatch:
-    good = [(raw, result) for raw, result in pairs if not isinstance(result, str)]
+    good = [(raw, result) for raw, result in pairs if isinstance(result, _Decoded)]
     metadata, problems = make_table([raw.metadata for raw, _ in good], schema)
     failures = [Failure(to_text(raw.key), clean_text(result)) for raw, result in pairs if isinstance(result, str)]
     failures += [Failure(to_text(good[place][0].key), why) for place, why in problems.items()]
@@ -306,6 +349,7 @@ def _make_batch(
         failures,
         pictures=[decoded.picture for _, decoded in good if decoded.picture is not None],
         left_out=[Failure(to_text(raw.key), _tell_frames(each.frames)) for raw, each in good if each.frames > 1],
+        absent=[Failure(to_text(raw.key), result.reason) for raw, result in pairs if isinstance(result, Absent)],
     )
 
 

@@ -168,8 +168,10 @@ def manifest_bytes(folder: Path) -> bytes:
             raise NotAnIndexError(
                 f"{str(folder)!r} is not an index yet: its build was interrupted; run the same build with --resume"
             ) from error
-        what = "a folder without an index in it" if folder.is_dir() else "a file, not an index"
-        raise NotAnIndexError(f"{str(folder)!r} is {what}; give the folder that `nda-index build` wrote") from error
+        what = "a folder of other things" if folder.is_dir() else "a file"
+        raise NotAnIndexError(
+            f"{str(folder)!r} is not an index but {what}; give the folder that `nda-index build` wrote"
+        ) from error
     except OSError as error:
         raise NotAnIndexError(f"{folder / MANIFEST} cannot be read: {error.strerror}; check its permissions") from error
 

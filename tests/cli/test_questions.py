@@ -152,7 +152,8 @@ def test_build_query_info_and_verify(run: Run, tmp_path: Path, pictures: NDArray
 
     table = tmp_path / "found.csv"
     code, out, _ = run("query", index, tmp_path / "photos", "--timestep", 20, "--table", table, "--json")
-    assert (code, json.loads(out)) == (0, {"table": str(table), "questions": 30, "failed": 0, "kept": 0})
+    counts = {"questions": 30, "failed": 0, "kept": 0, "left_out": 0, "missing": []}
+    assert (code, json.loads(out)) == (0, {"table": str(table), **counts})
     assert "1 question." in " ".join(run("query", *query[:2], "--table", tmp_path / "one.parquet")[1].split())
     for both in (["--save", tmp_path / "r.html"], ["--explain"]):
         assert "--table is given with" in run("query", *query[:2], "--table", table, *both)[2]

@@ -30,14 +30,14 @@ def ask(index: nda.Index, questions: Questions, path: Path, settings: dict[str, 
 
 
 def test_a_table_has_a_line_for_each_question(index: nda.Index, questions: Questions, tmp_path: Path) -> None:
-    assert ask(index, questions, tmp_path / "out.parquet") == (4, 1, 0)
+    assert ask(index, questions, tmp_path / "out.parquet")[:3] == (4, 1, 0)
     table = pq.read_table(tmp_path / "out.parquet")
     rows = {row["question"]: row for row in table.to_pylist()}
     assert set(rows) == {name for name, _ in questions}
     assert [rows[f"{number}.png"]["image_id"] for number in (7, 3, 200)] == [7, 3, 200]
     assert "is no picture" in rows["broken.png"]["error"] and rows["broken.png"]["key"] is None
     assert table.schema.metadata[b"nda_index.a"] == b"1"
-    assert ask(index, questions, tmp_path / "out.csv") == (4, 1, 0)
+    assert ask(index, questions, tmp_path / "out.csv")[:3] == (4, 1, 0)
     read = pyarrow.csv.read_csv(tmp_path / "out.csv")
     assert read["image_id"].to_pylist() == table["image_id"].to_pylist()
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
@@ -65,7 +65,7 @@ def test_a_run_that_ended_goes_on_where_it_was(
     assert not path.exists()
     part = path.with_name("out.csv.part")
     part.write_text(part.read_text() + '["200.png", [{"quest')  # as a kill leaves it
-    assert ask(index, questions, path) == (4, 1, 2)
+    assert ask(index, questions, path)[:3] == (4, 1, 2)
     assert path.read_text() == whole.read_text()
     assert [line.split('"')[1] for line in path.read_text().splitlines()[1:]] == [name for name, _ in questions]
 
@@ -73,7 +73,7 @@ def test_a_run_that_ended_goes_on_where_it_was(
 def test_answers_to_another_question_are_not_taken_over(index: nda.Index, questions: Questions, tmp_path: Path) -> None:
     part = tmp_path / "out.csv.part"
     part.write_text('{"a": 2}\n["7.png", [{"question": "7.png", "key": "wrong"}]]\n')
-    assert ask(index, questions[:1], tmp_path / "out.csv") == (1, 0, 0)
+    assert ask(index, questions[:1], tmp_path / "out.csv")[:3] == (1, 0, 0)
     assert "wrong" not in (tmp_path / "out.csv").read_text()
 
 

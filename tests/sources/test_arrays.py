@@ -39,13 +39,17 @@ def test_grey_arrays_are_read_in_either_shape(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("array", "error", "message"),
     [
-        (np.zeros((0, 4, 4, 3), np.uint8), SourceError, r"the array \[0, 4, 4, 3\] holds no image"),
+        (np.zeros((0, 4, 4, 3), np.uint8), SourceError, r"the source, array \[0, 4, 4, 3\], holds no image"),
         (
             np.zeros((2, 4, 4, 3)),
             ConfigError,
             "numbers of type float64, whose range is not known; say it with value_range",
         ),
-        (np.zeros((2, 4, 4, 3), np.int8), ConfigError, "numbers of type int8; they must be uint8, uint16"),
+        (
+            np.zeros((2, 4, 4, 3), np.int8),
+            ConfigError,
+            "numbers of type int8, whose range is not known; make them uint8",
+        ),
         (np.zeros((2, 5, 5, 2), np.uint8), ConfigError, "1, 3 or 4 channels"),
         (np.zeros((2, 2, 5, 5), np.uint8), ConfigError, "1, 3 or 4 channels"),
         (np.zeros((4, 4), np.uint8), ConfigError, r"has shape \[4, 4\]"),
@@ -121,7 +125,7 @@ def test_pickles_and_broken_files_are_refused(tmp_path: Path) -> None:
 
 def test_two_npz_files_are_refused(tmp_path: Path) -> None:
     paths = [save(tmp_path / name, images=numbered(1)) for name in ("a.npz", "b.npz")]
-    with pytest.raises(SourceError, match="not of a known kind"):
+    with pytest.raises(SourceError, match="list of 2 files is not of one kind"):
         open_source(paths)
 
 

@@ -119,7 +119,7 @@ def test_a_dataset_of_hugging_face_is_read_as_its_table(tmp_path: Path) -> None:
     source: Any = Table(pa.table({"image": rows, "label": [3, 1, 4, 1, 5]}))
     assert check(source) == ["0.png", str(tmp_path / "file.png"), "2.png", "3.png", "4.png"]
     assert read(source, (2, 2)).metadata.to_pydict() == {"label": [3, 1, 4, 1, 5]}
-    with pytest.raises(SourceError, match="'the dataset' has no image column"):
+    with pytest.raises(SourceError, match="'the dataset' has no column with the bytes .* its columns are label"):
         read(Table(pa.table({"label": [1]})))
     with pytest.raises(SourceError, match="holds no image"):
         read(Table(pa.table({"image": []})))
@@ -173,8 +173,9 @@ def test_metadata_that_do_not_fit_the_first_samples_are_failures() -> None:
     [
         (7, "the source is of type int; it must be a folder of images"),
         (None, "the source is of type NoneType"),
-        (Image.new("L", (2, 2)), "the source the picture is one image; give a list of images"),
-        (b"...", "the source the 3 bytes is one image"),
+        (Image.new("L", (2, 2)), "the source is one picture; give a list of images"),
+        (b"...", "the source is 3 bytes; give a list of images, a path as text"),
+        (pa.table({"image": [b""]}), r"a table in memory \(Table\), which is not read; write it to a .parquet file"),
         (DataLoader(Numbered()), "gives batches, as a DataLoader; give its dataset, source.dataset"),
         (torch.zeros(4, 2, 2), "the array has numbers of type float32"),
     ],

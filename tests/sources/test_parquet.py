@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nda_index import ConfigError, SourceError
-from nda_index.sources import base, open_source
+from nda_index.sources import base, open_source, read_batches
 from nda_index.sources.parquet import choose_image_column, find_key_column
 from tests.conftest import GREEN, RED, encoded
 from tests.sources.contents import numbered, read
@@ -53,7 +53,7 @@ def test_every_form_of_image_column_gives_the_same(tmp_path: Path, form: Callabl
     contents = read(path)
     np.testing.assert_array_equal(contents.images.transpose(0, 2, 3, 1), [RED, GREEN])
     assert contents.keys == ["set-00000000", "set-00000002"]
-    assert [failure.key for failure in contents.failures] == ["set-00000001", "set-00000003"]
+    assert [failure.key for failure in contents.failures] == ["set-00000003"]
     assert contents.metadata.column_names == []
     opened = open_source(path)
     assert (opened.kind, opened.count) == ("parquet", 4)
@@ -240,8 +240,25 @@ def test_the_notes_that_writers_leave_in_a_schema_are_not_compared(tmp_path: Pat
     assert open_source(tmp_path).count == 2
 
 
+def test_a_row_that_never_had_an_image_is_left_out_in_its_own_words(tmp_path: Path) -> None:
+    rows = {
+        "jpg": [encoded(RED), None, None, None],
+        "key": ["a", "b", "c", "d"],
+        "status": ["success", "failed_to_download", "failed_to_download", None],
+        "error_message": [None, "HTTP Error 404: Not Found", None, None],
+    }
+    pq.write_table(pa.table(rows), tmp_path / "00000.parquet")
+    [batch] = read_batches(open_source(tmp_path / "00000.parquet", columns=[]), (2, 2), 3)
+    assert (batch.keys, batch.failures, batch.read) == (["a"], [], 4)
+    assert [(one.key, one.reason) for one in batch.absent] == [
+        ("b", "has no image in the source, which says: HTTP Error 404: Not Found"),
+        ("c", "has no image in the source, which says: failed_to_download"),
+        ("d", "has no image in the source"),
+    ]
+
+
 def test_a_file_without_images_and_a_broken_one_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"has no image column .* it has \['label', 'url'\]"):
+    with pytest.raises(SourceError, match=r"has no column with the bytes of images .* its columns are label, url"):
         open_source(write(tmp_path / "text.parquet", label=[1], url=["http://x/y.png"]))
     path = tmp_path / "set.parquet"
     path.write_bytes(b"PAR1 no")

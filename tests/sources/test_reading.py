@@ -159,12 +159,15 @@ def test_a_name_with_the_signs_of_a_glob_is_a_file_where_there_is_one(tmp_path: 
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("nowhere", "there is nothing at 'nowhere'; the source must be a folder of images"),
-        ("nowhere/*.tar", r"there is nothing at 'nowhere/\*.tar'"),
-        ([], "there is nothing at the list"),
+        ("nowhere", "there is nothing at 'nowhere'; check the path. The source must be a folder of images"),
+        ("nowhere/*.tar", r"no file fits the pattern 'nowhere/\*.tar'"),
+        ("", "the source is '', which is no path"),
+        ("https://example.org/a.zip", "'https://example.org/a.zip' is an address, which is not read; download it"),
+        ([], "the list is empty"),
+        ([str(Path(__file__).parent)], "is a folder in a list of files; give one folder"),
         (["nowhere.tar"], "there is no file at 'nowhere.tar'"),
         ([__file__, "nowhere.tar"], "there is no file at 'nowhere.tar'"),
-        (__file__, "test_reading.py' is not of a known kind"),
+        (__file__, r"test_reading.py' is not of one kind that is read \(.py\)"),
     ],
 )
 def test_what_is_not_a_source_is_refused(source: Any, message: str) -> None:
@@ -172,10 +175,17 @@ def test_what_is_not_a_source_is_refused(source: Any, message: str) -> None:
         open_source(source)
 
 
+@pytest.mark.parametrize(("name", "reason"), [("a.zip", "is an archive; unpack it"), ("a.mp4", "is a video; save")])
+def test_a_file_of_another_kind_is_called_what_it_is(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(SourceError, match=f"{name}' {reason}"):
+        open_source(tmp_path / name)
+
+
 def test_files_of_several_kinds_are_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [encoded(RED)]}), tmp_path / "a.parquet")
     shard = write_shard(tmp_path / "a.tar", {"a.png": encoded(RED)})
-    with pytest.raises(SourceError, match="the list is not of a known kind"):
+    with pytest.raises(SourceError, match="the list of 2 files is not of one kind that is read"):
         open_source([tmp_path / "a.parquet", shard])
 
 
