@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from os import PathLike
@@ -69,7 +70,8 @@ class Client:
         timeout: float = TIMEOUT,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._http = httpx.Client(base_url=url, headers=_headers(token), timeout=timeout, transport=transport)
+        url, headers = _check_url(url), _headers(token)
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, transport=transport)
 
     def __enter__(self) -> Client:
         return self
@@ -131,7 +133,8 @@ class AsyncClient:
         timeout: float = TIMEOUT,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._http = httpx.AsyncClient(base_url=url, headers=_headers(token), timeout=timeout, transport=transport)
+        url, headers = _check_url(url), _headers(token)
+        self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout, transport=transport)
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -167,7 +170,17 @@ class AsyncClient:
 
 
 def _headers(token: str | None) -> dict[str, str]:
+    """Return what sends a token; spaces and line ends that came with it from a file are no part of it."""
+    token = (token or "").strip()
+    if not all(33 <= ord(sign) < 127 for sign in token):  # it is not shown: whoever reads the message may not have it
+        raise ConfigError("token has signs that no token has; give it as `nda-index token` printed it")
     return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _check_url(url: str) -> str:
+    if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+        raise ConfigError(f"url is {url!r}; it must be the address of a service, as 'http://127.0.0.1:8000'")
+    return url
 
 
 def _make_request(
@@ -202,7 +215,8 @@ def _read_file(image: Any) -> bytes:
             return data
         return _as_png(image)
     except OSError as error:
-        raise ImageDecodeError(f"{describe_input(image)} cannot be sent: {error}; check the path") from error
+        reason = error.strerror or str(error)
+        raise ImageDecodeError(f"{describe_input(image)} cannot be sent: {reason}; check the path") from error
 
 
 def _as_png(image: Any) -> bytes:
@@ -233,5 +247,5 @@ def _check_response(response: httpx.Response) -> httpx.Response:
 
 
 def _unreachable(url: httpx.URL, error: httpx.HTTPError) -> ServiceError:
-    reason = str(error) or type(error).__name__
-    return ServiceError(f"the service at {url} cannot be reached: {reason}; start it with `nda-index serve`")
+    reason = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
+    return ServiceError(f"the service at {url} cannot be reached: {reason}; check the address, and that it runs")

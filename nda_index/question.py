@@ -73,14 +73,14 @@ class Question:
         if self.noise not in get_args(NoiseSetting):
             known = ", ".join(map(repr, get_args(NoiseSetting)))
             raise ConfigError(f"noise is {self.noise!r}; it must be one of {known}")
-        if self.draws < 1:
-            raise ConfigError(f"draws is {self.draws}; it must be 1 or more")
+        _check_whole("draws", self.draws, 1)
+        _check_whole("seed", self.seed, 0)
         for timestep in self.timesteps:
             Term(Scale(1), timestep, temper=self.temper)  # raises for what is not a timestep or a temper
         if self.mode not in ("ann", "exact"):
             raise ConfigError(f"mode is {self.mode!r}; it must be 'ann' or 'exact'")
-        if self.candidates is not None and self.candidates < 1:
-            raise ConfigError(f"candidates is {self.candidates}; it must be 1 or more, or None")
+        if self.candidates is not None:
+            _check_whole("candidates", self.candidates, 1, ", or None")
         if self.region is not None:
             _check_region(self.region)
 
@@ -183,12 +183,18 @@ def parse_region(text: str | None) -> tuple[int, ...] | None:
         ) from error
 
 
+def _check_whole(name: str, value: Any, least: int, otherwise: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{name} is {value!r}; it must be {least} or more{otherwise}, a whole number")
+
+
 def _check_region(region: Any) -> None:
     edges = region if isinstance(region, tuple) and len(region) == 4 else ()
     whole = [edge for edge in edges if isinstance(edge, int) and not isinstance(edge, bool)]
     if len(whole) < 4 or not (0 <= whole[0] < whole[2] and 0 <= whole[1] < whole[3]):
         raise ConfigError(
-            f"region is {region!r}; it must be left, top, right, bottom in whole pixels, as (0, 0, 200, 100)"
+            f"region is {region!r}; it must be left, top, right, bottom in whole pixels, with left "
+            f"below right and top below bottom, as (0, 0, 200, 100)"
         )
 
 

@@ -52,8 +52,8 @@ class Term:
         noise_level(self.timestep)  # raises for what is not a timestep
         if isinstance(self.draws, bool) or not isinstance(self.draws, int | np.integer) or self.draws < 0:
             raise ConfigError(f"draws is {self.draws!r}; it must be 0 (a clean query) or more")
-        if not 0.0 < self.temper < np.inf:
-            raise ConfigError(f"temper is {self.temper}; it must be a number above 0")
+        if not isinstance(self.temper, int | float | np.number) or not 0.0 < self.temper < np.inf:
+            raise ConfigError(f"temper is {self.temper!r}; it must be a number above 0")
 
     def __str__(self) -> str:
         """Write the term as `parse_recipe` reads it."""
@@ -214,5 +214,8 @@ def as_recipe(recipe: str | Recipe | Sequence[Term]) -> Recipe:
         return parse_recipe(recipe)
     if isinstance(recipe, Recipe):
         return recipe
-    terms = tuple(recipe)
+    given = tuple(recipe) if isinstance(recipe, Sequence) else ()
+    terms = tuple(term for term in given if isinstance(term, Term))
+    if not isinstance(recipe, Sequence) or len(terms) < len(given):
+        raise ConfigError(f"recipe is {recipe!r}; it must be text, a Recipe or a list of Term; {_RULE}")
     return next((named for named in RECIPES.values() if named.terms == terms), Recipe(terms))

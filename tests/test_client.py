@@ -18,7 +18,7 @@ from PIL import Image
 
 import nda_index as nda
 from nda_index.answer.arrow import answer_bytes
-from nda_index.client import AsyncClient, Client, _read_file
+from nda_index.client import AsyncClient, Client, _headers, _read_file
 from nda_index.question import Question
 from nda_index.recipe import Recipe, parse_recipe
 from tests.conftest import encoded
@@ -58,6 +58,20 @@ def test_the_answer_is_the_object_that_the_index_gives(
             assert content(answer) == content(expected)
         assert client.attribute(collage[..., :1], top=1).image_ids.shape == (1,)
         assert client.index()["images"] == 300
+
+
+@pytest.mark.parametrize("wrong", [None, "", "photos.nda", "localhost:8000", "ftp://localhost"])
+def test_what_is_no_address_of_a_service_is_refused(wrong: Any) -> None:
+    for kind in (Client, AsyncClient):
+        with pytest.raises(nda.ConfigError, match="it must be the address of a service, as 'http://127.0.0.1:8000'"):
+            kind(wrong)
+
+
+def test_a_token_is_trimmed_and_never_shown() -> None:
+    assert _headers(" secret\n") == {"Authorization": "Bearer secret"}
+    with pytest.raises(nda.ConfigError, match="as `nda-index token` printed it") as refused:
+        _headers("secret\nsecond")
+    assert "secret" not in str(refused.value)
 
 
 def test_coroutines_get_the_same(url: str, index: nda.Index, pictures: NDArray[np.uint8]) -> None:

@@ -88,3 +88,6 @@ def test_names_terms_and_recipes_are_taken() -> None:
     assert as_recipe(other) is other and parse_recipe(str(other)).name is None
     with pytest.raises(nda.ConfigError, match="no terms"):
         as_recipe([])
+    for wrong in (3, ["3@100"]):
+        with pytest.raises(nda.ConfigError, match="it must be text, a Recipe or a list of Term"):
+            as_recipe(wrong)  # type: ignore[arg-type]

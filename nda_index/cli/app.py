@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,7 +20,7 @@ from nda_index.cli.indexes import (
 )
 from nda_index.cli.output import messages, print_error
 from nda_index.cli.questions import denoise_command, query_command
-from nda_index.errors import INTERRUPTED, OUTCOMES, NdaIndexError, StorageError, find_remedy
+from nda_index.errors import INTERRUPTED, OUTCOMES, ConfigError, NdaIndexError, StorageError, find_remedy
 from nda_index.evaluate.commands import evaluate
 from nda_index.serve.commands import serve, token
 from nda_index.version import __version__
@@ -28,7 +29,10 @@ from nda_index.version import __version__
 def main() -> None:
     """Run the command line; errors become one line on standard error and an exit code."""
     try:
-        app()
+        sys.exit(app(prog_name="nda-index", standalone_mode=False) or 0)
+    except typer.Abort:
+        messages.print(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
     except NdaIndexError as error:
         print_error(error)
         sys.exit(error.exit_code)
@@ -36,8 +40,33 @@ def main() -> None:
         print_error(StorageError(f"{error.filename!r}: {error.strerror}; {find_remedy(error, '')}"))
         sys.exit(StorageError.exit_code)
     except KeyboardInterrupt:
-        messages.print("interrupted")
+        messages.print(_INTERRUPTED)
         sys.exit(INTERRUPTED)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # of what reads the command line
+            raise
+        if len(sys.argv) == 1 and hasattr(error, "show"):
+            error.show()  # the help
+        else:
+            print_error(ConfigError(_explain_usage(error)))
+        sys.exit(ConfigError.exit_code)
+
+
+_INTERRUPTED = "interrupted; a build goes on with --resume"
+
+
+def _explain_usage(error: Any) -> str:
+    """Say in one line what is wrong with the words of a command line."""
+    said = error.format_message().rstrip(".")
+    cause = getattr(error.__cause__, "errors", None)  # of the library that reads numbers
+    value = repr(cause()[0]["input"]) if cause is not None else "it"
+    said = re.sub(r"Input should be a valid integer.*", f"{value} must be a whole number", said)
+    said = re.sub(r"Input should be a valid number.*", f"{value} must be a number", said)
+    context = getattr(error, "ctx", None)
+    path = "nda-index" if context is None else context.command_path
+    if said.startswith("Got unexpected extra argument") and path.endswith((" build", " add")):
+        said += ". There is one source: put a pattern in quotes, as 'photos/*.png', or give the folder"
+    return f"{said[0].lower()}{said[1:]}; see {path} --help"
 
 
 def exit_codes() -> dict[int, str]:

@@ -21,7 +21,7 @@ from nda_index.cli.output import (
     print_tuning,
     print_waiting,
 )
-from nda_index.errors import WAITING
+from nda_index.errors import WAITING, ConfigError
 from nda_index.progress import progress_bars
 
 if TYPE_CHECKING:
@@ -201,6 +201,8 @@ def compact_command(
     from nda_index.indexing.compaction import compact
     from nda_index.serve.results import drop_stale_answers
 
+    if not wait >= 0:
+        raise ConfigError(f"wait is {wait}; it must be 0 or more seconds")
     with progress_bars(messages) as report:
         summary = compact(index, wait=wait, progress=report)
     drop_stale_answers(index)

@@ -213,9 +213,12 @@ def denoise_command(
       nda-index denoise photos.nda picture.png --without-top 5 -o without.png
     """
     from nda_index.answer.denoised import DENOISED_FORMS
-    from nda_index.store.files import ending_of
+    from nda_index.store.files import check_folder, ending_of
 
     ending_of(output, DENOISED_FORMS)
+    if without_top < 0:
+        raise ConfigError(f"without_top is {without_top}; it must be 0 or more")
+    check_folder(output)
     options: dict[str, Any] = {"recipe": recipe, "mode": mode, "mirror": mirror, "where": where}
     with progress_bars(messages) as report:
         opened = _open(index, ray)
@@ -254,8 +257,10 @@ def _open(index: Path, ray: str | None) -> Index:
 def _check_files(save: list[Path], explain: bool, per_image_topk: int | None, table: Path | None) -> dict[Path, str]:
     """Return the forms of the files that are to be written; `ConfigError` for those that cannot be."""
     from nda_index.answer.forms import FORMS
-    from nda_index.store.files import ending_of
+    from nda_index.store.files import check_folder, ending_of
 
+    for path in [*save, *([] if table is None else [table])]:
+        check_folder(path)
     files = {path: ending_of(path, FORMS) for path in save}
     if table is not None and (files or explain):
         raise ConfigError("--table is given with --save or --explain, which are for one picture; leave these out")

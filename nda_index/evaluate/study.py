@@ -84,7 +84,8 @@ def read_study(path: str | PathLike[str]) -> Study:
                 raise ValueError("it is a single array")
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise SourceError(f"{str(path)!r} cannot be read as a study ({error}); give an .npz of arrays") from error
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(f"{str(path)!r} cannot be read as a study: {reason}; give an .npz of arrays") from error
     missing = [name for name in ("train", "masks") if name not in arrays]
     if missing:
         raise SourceError(f"{str(path)!r} has no array {missing[0]!r}; a study has train, masks, queries/*, losses/*")

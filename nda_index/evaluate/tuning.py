@@ -91,7 +91,12 @@ def tune(
         True
     """
     if (recall is None) == (seconds is None):
-        raise ConfigError(f"recall is {recall} and seconds is {seconds}; give one of them and not both")
+        given = "neither recall nor seconds is given" if recall is None else f"recall is {recall} and seconds {seconds}"
+        raise ConfigError(f"{given}; give one of the two")
+    if recall is not None and not 0 < recall <= 1:
+        raise ConfigError(f"recall is {recall}; it must be above 0 and at most 1, as 0.95")
+    if seconds is not None and not seconds > 0:
+        raise ConfigError(f"seconds is {seconds}; it must be above 0")
     if queries < 1:
         raise ConfigError(f"queries is {queries}; it must be 1 or more")
     chosen = np.random.default_rng(SEED).choice(index.image_ids, min(queries, len(index)), replace=False)

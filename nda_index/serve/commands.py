@@ -101,7 +101,7 @@ def serve(
         batch=batch,
         deadline=deadline,
         upload_bytes=upload_mib << 20,
-        threads=threads or os.cpu_count() or 1,
+        threads=os.cpu_count() or 1 if threads is None else threads,
     )
     reopen = _opener(device, ray)
     opened = reopen(index)

@@ -125,7 +125,7 @@ class Guard:
                 raise Refusal(
                     401,
                     "token",
-                    f"{problem}; send the header Authorization: Bearer TOKEN",
+                    f"{problem}; send the token, not its hash, in the header Authorization: Bearer TOKEN",
                     {"WWW-Authenticate": "Bearer"},
                 )
             scope["state"]["owner"] = self._quotas.owner(digest)

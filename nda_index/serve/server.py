@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
+import os
 import signal
 import socket
 import time
@@ -58,7 +60,10 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=CONNECTIONS)
     except OSError as error:
-        raise ConfigError(f"cannot listen on {host}:{port}: {error}; choose another host or port") from error
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(f"port {port} of {host} is in use; choose another --port, or 0 for a free one") from error
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise ConfigError(f"cannot listen on {host}:{port}: {reason}; choose another host or port") from error
 
 
 def make_config(app: FastAPI, grace: float) -> uvicorn.Config:

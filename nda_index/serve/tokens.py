@@ -58,8 +58,9 @@ def read_tokens(path: Path | None, environment: str) -> dict[str, Quota]:
     try:
         lines = path.read_text().splitlines() if path else []
     except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
         raise ConfigError(
-            f"the token file {str(path)!r} cannot be read: {error}; give a text file of hashes"
+            f"the token file {str(path)!r} cannot be read: {reason}; make one with `nda-index token >> tokens.txt`"
         ) from error
     words = [line.split() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     words += [[word] for word in environment.split()]

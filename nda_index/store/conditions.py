@@ -214,7 +214,8 @@ class _Parser:
                 f"there is {token.text!r} where a column is expected, such as {next(iter(self._columns))}"
             )
         if name not in self._columns:
-            raise self._wrong(f"{name!r} is not a column; there are {', '.join(map(quote_if_needed, self._columns))}")
+            there = ", ".join(map(quote_if_needed, self._columns))
+            raise self._wrong(f"{name!r} is not a column; the columns are {there}")
         self._place += 1
         return name
 
@@ -238,6 +239,10 @@ class _Parser:
             if moment is not None:
                 return f"{kind} '{moment.isoformat()}'", moment
         self._place -= 1
+        if token is self._end:
+            raise self._wrong(f"a value is missing; {name!r} holds {_NOUNS[kind]}")
+        if token.text == "=":
+            raise self._wrong("there is a second '='; write one")
         raise self._wrong(f"{token.text!r} does not fit {name!r}, which holds {_NOUNS[kind]}")
 
     def _next(self) -> _Token:

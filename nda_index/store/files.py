@@ -61,6 +61,12 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def check_folder(path: Path) -> None:
+    """Raise `StorageError` where a file's folder is not there, before the work whose result is to be written."""
+    if not path.parent.is_dir():
+        raise StorageError(f"{str(path)!r} cannot be written: there is no folder {str(path.parent)!r}; make it first")
+
+
 def ending_of(path: Path, endings: Collection[str]) -> str:
     """Return the ending of a file's name, in small letters and without its dot.
 

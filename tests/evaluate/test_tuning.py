@@ -78,10 +78,11 @@ def test_what_cannot_be_reached_is_refused_and_nothing_is_kept(copy: Path) -> No
     index = nda.open_index(copy)
     before = (copy / "manifest.json").read_bytes()
     for options, message in (
-        ({"recall": 1.5}, "recall is 1.5; the most that any setting reaches here is 1.00; lower it"),
-        ({"seconds": 0.0}, "seconds is 0.0; the fastest setting here takes .* s; allow more"),
-        ({}, "give one of them and not both"),
-        ({"recall": 0.9, "seconds": 1.0}, "give one of them and not both"),
+        ({"recall": 1.5}, "recall is 1.5; it must be above 0 and at most 1"),
+        ({"seconds": 0.0}, "seconds is 0.0; it must be above 0"),
+        ({"seconds": 1e-9}, "seconds is 1e-09; the fastest setting here takes .* s; allow more"),
+        ({}, "neither recall nor seconds is given; give one of the two"),
+        ({"recall": 0.9, "seconds": 1.0}, "recall is 0.9 and seconds 1.0; give one of the two"),
         ({"recall": 0.9, "queries": 0}, "queries is 0"),
     ):
         with pytest.raises(nda.ConfigError, match=message):

@@ -6,8 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 import nda_index as nda
+from nda_index.cli.output import print_estimate
 from nda_index.pictures.record import RECORD
 from nda_index.store.corpus import Corpus
 from nda_index.store.manifest import read_manifest
@@ -21,6 +23,22 @@ def test_an_estimate_comes_close_and_writes_nothing(tmp_path: Path, pictures: ND
     assert (estimate.images, estimate.patches) == (300, 300 * 120)
     assert estimate.disk_bytes == pytest.approx(size, rel=0.2)
     assert estimate.seconds > 0
+
+
+def test_an_estimate_names_what_an_index_would_lack(
+    tmp_path: Path, pictures: NDArray[np.uint8], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(3):
+        Image.fromarray(pictures[i]).save(tmp_path / f"{i}.png")
+    (tmp_path / "bad.png").touch()
+    (tmp_path / "notes.txt").touch()
+    estimate = nda.estimate_build(tmp_path, image_size=8, scales=[nda.Scale(5)], null=0)
+    assert (estimate.images, estimate.sampled, estimate.failures, estimate.left_out) == (4, 4, 1, 1)
+    assert [key for key, _ in estimate.missing] == ["bad.png", "notes.txt"]
+    print_estimate(estimate, as_json=False)
+    *_, bad, notes, last = capsys.readouterr().out.splitlines()
+    assert "bad.png' is empty; copy it again" in bad and notes.startswith("  notes.txt: is not a picture")
+    assert last.startswith("1 image could not be read and 1 other thing was left out. A build writes all of them")
 
 
 def test_an_estimate_of_photographs_has_their_records_and_windows(

@@ -242,7 +242,10 @@ def test_numbers_are_compared_as_they_are_written(number: Decimal, kind: str, si
     ("text", "message"),
     [
         ("year > 26; year < 28", "at character 10, ';"),
-        ("yeer = 1", "at character 1, 'yeer' is not a column; there are key, label, year, .*`odd name`, .*`tick```"),
+        (
+            "yeer = 1",
+            "at character 1, 'yeer' is not a column; the columns are key, label, .*`odd name`, .*`tick```",
+        ),
         ("year = 'a'", "at character 8, \"'a'\" does not fit 'year', which holds numbers, as 3"),
         ("label = cat", "at character 9, 'cat' does not fit 'label', which holds text, in single quotes"),
         ("tags = 1", "'tags' cannot be compared, since it holds no plain values; only IS NULL fits"),
