@@ -194,7 +194,7 @@ def _check_region(region: Any) -> None:
     if len(whole) < 4 or not (0 <= whole[0] < whole[2] and 0 <= whole[1] < whole[3]):
         raise ConfigError(
             f"region is {region!r}; it must be left, top, right, bottom in whole pixels, with left "
-            f"below right and top below bottom, as (0, 0, 200, 100)"
+            f"< right and top < bottom, as (0, 0, 200, 100)"
         )
 
 
