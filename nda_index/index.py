@@ -16,7 +16,8 @@ from nda_index.answer.attribution import Attribution
 from nda_index.answer.denoised import Denoised
 from nda_index.coarse.probe import DEFAULT_PROBES
 from nda_index.diffusion import NoiseSetting
-from nda_index.images import crop_region, fit_pixels, read_upright
+from nda_index.errors import ConfigError
+from nda_index.images import Pixels, crop_region, fit_pixels, read_latent, read_upright
 from nda_index.indexing.missing import read_missing, warn_of_missing
 from nda_index.indexing.pipeline import build
 from nda_index.indexing.request import DEFAULT_MEMORY, DEFAULT_SCALES
@@ -225,7 +226,7 @@ class Index(Contents):
 
     def scores(
         self,
-        images: Sequence[Any] | NDArray[np.uint8],
+        images: Sequence[Any] | Pixels,
         timestep: int | Sequence[int] | None = None,
         *,
         progress: Progress | None = None,
@@ -285,18 +286,28 @@ class Index(Contents):
     def _prepare(self, image: Any, question: Question, top: int, progress: Progress | None) -> Query:
         timer = StageTimer()
         with timer.stage("decode"):
+            if self.manifest.config.latents:
+                return self._prepare_latent(image, question, top, progress)
             upright, region = read_upright(image, None).image, question.region
             pixels = fit_pixels(crop_region(upright, region) if region else upright, self.shape[1:], self.shape[0])
         picture = upright.convert("RGB") if self.manifest.config.pictures else None
         return Query(pixels, question, top, progress, timer.seconds["decode"], picture)
+
+    def _prepare_latent(self, image: Any, question: Question, top: int, progress: Progress | None) -> Query:
+        if question.region is not None:
+            raise ConfigError(
+                f"region is {question.region}, and the index holds latents, which are asked about as a whole; encode "
+                f"the part and ask with its latent, of shape {list(self.shape)}"
+            )
+        return Query(read_latent(image, self.shape), question, top, progress)
 
 
 def build_index(
     source: Source,
     path: str | PathLike[str],
     *,
-    image_size: int | tuple[int, int] = 32,
-    channels: int = 3,
+    image_size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
     scales: Sequence[Scale] = DEFAULT_SCALES,
     columns: Sequence[str] | None = None,
     image_column: str | None = None,
@@ -306,6 +317,7 @@ def build_index(
     memory: int = DEFAULT_MEMORY,
     pictures: bool | None = None,
     value_range: str | tuple[float, float] | None = None,
+    latents: bool = False,
     null: int | Sequence[Any] = DEFAULT_PICTURES,
     resume: bool = False,
     progress: Progress | None = None,
@@ -319,7 +331,8 @@ def build_index(
             dataset or generator of images (docs/sources.md).
         path: folder to write the index to; it must not exist, or be empty, or have an interrupted build.
         image_size: side, or (height, width), that images are compared at: resized to cover it, cropped at the centre.
-        channels: 3 for colour, 1 for grey.
+            32 by default.
+        channels: 3 for colour, the default, or 1 for grey.
         scales: patches that find the shortlist: by default 4, and 10 with downscale 2; a recipe may compare others.
         columns: metadata columns of the source to keep; all by default. A warning names those that are kept under
             another name, or not at all.
@@ -330,6 +343,8 @@ def build_index(
         memory: bytes that the coarse stage may take when the index is open: more keep more patches, more precisely.
         pictures: find regions of pictures at their own size too, at 50 KB each. None: where most sides are 128 or more.
         value_range: black and white of floats: "0..1", "-1..1", "0..255", or two numbers. None: floats are refused.
+        latents: the source holds latents, floats [C, H, W] as the model sees them (docs/latents.md). They are compared
+            as they are, so no `image_size`, `channels`, `pictures` or `value_range` may be given; there is no null.
         null: unrelated pictures that verdicts are set against; or how many of the collection's own. 0: no verdicts.
         resume: go on with an interrupted build of the same source and settings, instead of starting over.
         progress: is called with (stage, done, total).
@@ -351,7 +366,7 @@ def build_index(
     summary = build(
         source, path, image_size=image_size, channels=channels, scales=scales, columns=columns,
         image_column=image_column, split=split, max_failures=max_failures, coarse_stride=coarse_stride, memory=memory,
-        pictures=pictures, value_range=value_range, null=null, resume=resume, progress=progress,
+        pictures=pictures, value_range=value_range, latents=latents, null=null, resume=resume, progress=progress,
     )  # fmt: skip
     if summary.notes:
         warnings.warn("; ".join(summary.notes), stacklevel=2)

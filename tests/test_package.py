@@ -13,7 +13,7 @@ from nda_index import client, cluster, exact
 # Not scipy: numba imports it where it is installed.
 OPTIONAL = (
     "faiss", "ray", "fastapi", "starlette", "uvicorn", "httpx", "prometheus_client", "diffusers", "triton",
-    "matplotlib", "skimage", "pillow_heif",
+    "matplotlib", "skimage", "pillow_heif", "safetensors",
 )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def as_html(answer: AnswerData, explained: Sequence[Denoised] = ()) -> bytes:
     ]
     means = [
         {
-            "image": _data_uri(enlarge(each.picture)),
+            "image": _data_uri(enlarge(each.image.astype(np.float16) if each.latents else each.picture)),
             "left_over": _data_uri(lay_heat(each.query, each.unexplained, UNEXPLAINED)),
             "distance": each.distance,
             "averaged": each.averaged,

@@ -178,7 +178,7 @@ def _ask_many(
 def denoise_command(
     index: IndexFolder,
     image: Picture,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .png to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .png to write; of latents the .npy or .npz.")],
     timestep: Timesteps = None,
     recipe: RecipeText = None,
     without_top: Annotated[
@@ -201,13 +201,14 @@ def denoise_command(
 
       nda-index denoise photos.nda picture.png --without-top 5 -o without.png
     """
-    from nda_index.answer.denoised import DENOISED_FORMS
+    from nda_index.answer.denoised import LATENT_FORMS, PICTURE_FORMS
     from nda_index.store.files import ending_of
 
-    ending_of(output, DENOISED_FORMS)
+    ending_of(output, PICTURE_FORMS + LATENT_FORMS)
     options: dict[str, Any] = {"recipe": recipe, "mode": mode, "mirror": mirror, "where": where}
     with progress_bars(messages) as report:
         opened = _open(index, ray)
+        ending_of(output, LATENT_FORMS if opened.manifest.config.latents else PICTURE_FORMS)
         picture = _read_floats(image, value_range)
         if without_top:
             answer = opened.attribute(picture, timestep, without_top, **options)

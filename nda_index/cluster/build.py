@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from nda_index.cluster.connection import connect
 from nda_index.cluster.shards import RayShards
 from nda_index.errors import ConfigError, ShardLostError
+from nda_index.images import Pixels
 from nda_index.index import Index
 from nda_index.indexing.ingest import ingest_images
 from nda_index.indexing.journal import begin, read_journal
@@ -177,7 +178,7 @@ class _ShardedImages:
         self._folders = [part.folder for part in parts]
         self._offsets = np.cumsum([0, *counts])
 
-    def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def pixels(self, image_ids: NDArray[np.int64]) -> Pixels:
         """Read the pixels of some, uint8 [n, C, H, W]."""
         where = np.searchsorted(self._offsets, image_ids, side="right") - 1
         shards = np.unique(where).tolist()
@@ -219,7 +220,7 @@ def _count_missing(path: Path, manifest: Manifest) -> tuple[int, int, list[tuple
     return counts["failures"], counts.get("left_out", 0), [(row["key"], row["reason"]) for row in first]
 
 
-def _pixels_of_shard(folder: str, shape: tuple[int, int, int], ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _pixels_of_shard(folder: str, shape: tuple[int, int, int], ids: NDArray[np.int64]) -> Pixels:
     path = Path(folder)
     table = read_manifest(path).table if (path / MANIFEST).exists() else read_journal(path).table
     return Corpus(path, shape, table).pixels(ids)
@@ -247,7 +248,7 @@ def _wait_for_all(ray: Any, pending: list[Any], report: Callable[[int], None]) -
     return list(ray.get(pending))
 
 
-def _make_null(ray: Any, folder: Path, manifest: Manifest, pictures: NDArray[np.uint8], report: Progress) -> Null:
+def _make_null(ray: Any, folder: Path, manifest: Manifest, pictures: Pixels, report: Progress) -> Null:
     """Make the null of an index in shards: each picture is searched for on all of them at once."""
     config = manifest.config
     empty = Null(np.empty(0), choose_evidence_scales(config.image_size, config.scales))
@@ -256,7 +257,7 @@ def _make_null(ray: Any, folder: Path, manifest: Manifest, pictures: NDArray[np.
     shards = RayShards(ray, [folder / name for name in manifest.shards], partial=False)
     with Index(folder, manifest, empty, shards) as index:
 
-        def vote(block: NDArray[np.uint8]) -> NDArray[np.float64]:
+        def vote(block: Pixels) -> NDArray[np.float64]:
             return np.stack([index.votes(picture.transpose(1, 2, 0), TIMESTEP) for picture in block])
 
         return make_null(pictures, index.pixels, vote, empty.scales, report)

@@ -14,7 +14,7 @@ from nda_index.answer.attribution import Attribution
 from nda_index.answer.region import FoundRegions, move_box
 from nda_index.exact.maps import evidence_maps
 from nda_index.exact.views import scales_of, total_score
-from nda_index.images import crop_region, encode_jpeg, to_float
+from nda_index.images import Pixels, crop_region, encode_jpeg, is_latent, to_float
 from nda_index.query.conversation import Collection, Conversation, converse
 from nda_index.query.gather import Scored, fetch_rows, score_images
 from nda_index.query.protocol import Rows, ShardQuestion
@@ -159,9 +159,13 @@ def _find_regions(query: Query, collection: Collection) -> tuple[FoundRegions, d
     return FoundRegions(tuple(moved), found.crops), timer.seconds
 
 
-def _judge(query: NDArray[np.uint8], images: NDArray[np.uint8], collection: Collection) -> _Judgement:
-    """Judge images uint8 [n, C, H, W]: the first `JUDGED` get a verdict, the first `GROUPED` are grouped."""
-    explained = measure_evidence(query, images[:JUDGED], collection.null.scales)
+def _judge(query: Pixels, images: Pixels, collection: Collection) -> _Judgement:
+    """Judge images [n, C, H, W]: the first `JUDGED` get a verdict, the first `GROUPED` are grouped.
+
+    Latents get no verdict: evidence is measured, and its null chosen, on the structure of pixels.
+    """
+    judged = 0 if is_latent(query) else JUDGED
+    explained = measure_evidence(query, images[:judged], collection.null.scales) if judged else np.empty(0)
     null = collection.null.evidence
     places = [find_percentile(float(value), null) if len(null) else np.nan for value in explained]
     unjudged = np.full(len(images) - len(explained), np.nan)

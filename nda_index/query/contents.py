@@ -67,14 +67,14 @@ class Contents:
         """Return the names and types of the metadata columns, which `where` may name as it may "key"."""
         return self._collection.shards.metadata_schema
 
-    def pixels(self, image_ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
+    def pixels(self, image_ids: Sequence[int] | NDArray[np.int64]) -> NDArray[Any]:
         """Read images as they were indexed.
 
         Args:
             image_ids: of the images, in any order.
 
         Returns:
-            uint8 [n, C, H, W], in the order of the ids.
+            uint8 [n, C, H, W], in the order of the ids; latents are float16.
 
         Raises:
             ConfigError: ids are no whole numbers, such as a mask. QueryError: the index has no image of an id.

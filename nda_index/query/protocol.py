@@ -21,6 +21,7 @@ from PIL import Image
 from nda_index.answer.region import FoundRegions
 from nda_index.coarse.lookups import Lookups
 from nda_index.exact.views import View
+from nda_index.images import Pixels
 from nda_index.progress import Progress
 from nda_index.question import Question
 
@@ -43,7 +44,7 @@ class ShardQuestion:
     """
 
     question: Question
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     views: tuple[View, ...]
     lookups: Lookups
     probes: int
@@ -120,7 +121,7 @@ class ShardMean:
 class Rows:
     """Images by name: pixels uint8 [n, C, H, W], keys, metadata, and seconds by stage of the whole session."""
 
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     keys: tuple[str, ...]
     metadata: pa.Table
     seconds: dict[str, float]
@@ -178,7 +179,7 @@ class Shards(Protocol):
     def together(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
         """Make calls to several shards, at the same time where they are on other machines."""
 
-    def pixels(self, shard: int, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def pixels(self, shard: int, image_ids: NDArray[np.int64]) -> Pixels:
         """Read the pixels of a shard's images, uint8 [n, C, H, W]."""
 
     def rows(self, shard: int, image_ids: NDArray[np.int64]) -> pa.Table:

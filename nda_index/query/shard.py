@@ -9,6 +9,7 @@ from threading import Lock
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -54,7 +55,14 @@ class Shard:
         self._folder, self._opening = folder, Lock()
         self._catalogue: Catalogue | None = None
         self._resident = (
-            ResidentPixels(self.corpus.pixels, self.corpus.count, self.corpus.shape, gpu.DEVICE, RESIDENT_BYTES)
+            ResidentPixels(
+                self.corpus.pixels,
+                self.corpus.count,
+                self.corpus.shape,
+                gpu.DEVICE,
+                RESIDENT_BYTES,
+                torch.float16 if self.manifest.config.latents else torch.uint8,
+            )
             if device != "cpu" and gpu.available()
             else None
         )

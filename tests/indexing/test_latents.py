@@ -1,0 +1,161 @@
+"""Indexes of latents, from beginning to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import nda_index as nda
+from nda_index.diffusion import noisy_images
+from nda_index.store.manifest import read_manifest
+from nda_index.store.verify import verify
+
+SCALES = (nda.Scale(3), nda.Scale(4, 2))
+
+
+def make_latents(count: int, channels: int = 4, seed: int = 0) -> NDArray[np.float32]:
+    """Smooth random floats of unit deviation, [N, channels, 8, 6]."""
+    rng = np.random.default_rng(seed)
+    coarse = np.repeat(np.repeat(rng.normal(size=(count, channels, 4, 3)), 2, axis=2), 2, axis=3)
+    return np.asarray((coarse + 0.3 * rng.normal(size=coarse.shape)) / 1.05, np.float32)
+
+
+LATENTS = make_latents(30)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of `LATENTS`; the last is the first once more."""
+    path = tmp_path_factory.mktemp("latents")
+    latents = np.concatenate([LATENTS[:29], LATENTS[:1]])
+    np.savez(path / "source.npz", latents=latents, year=2000 + np.arange(30) // 10)
+    nda.build_index(path / "source.npz", path / "latents.nda", latents=True, scales=SCALES).close()
+    return path / "latents.nda"
+
+
+@pytest.fixture(scope="module")
+def latent_index(folder: Path) -> nda.Index:
+    return nda.open_index(folder)
+
+
+@pytest.mark.parametrize("timestep", [5, 100, 400])
+@pytest.mark.parametrize("factor", [1.0, 6.0])
+def test_scores_are_those_of_the_reference(timestep: int, factor: float) -> None:
+    train = np.asarray(factor * make_latents(12, channels=5), np.float16)
+    for scale in SCALES:
+        [noisy] = noisy_images(train[3].astype(np.float32), timestep, "draw")
+        scores = [
+            nda.exact.image_scores(
+                noisy.pixels, train.astype(kind), scale, signal=noisy.signal, sigma=noisy.sigma, mask_value=np.inf,
+                backend=backend,
+            )
+            for backend, kind in (("cpu", np.float32), ("reference", np.float64))
+        ]  # fmt: skip
+        np.testing.assert_allclose(scores[0], scores[1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_an_index_scores_as_the_reference(latent_index: nda.Index, mirror: bool) -> None:
+    query = latent_index.pixels([4])[0]
+    train = latent_index.pixels(range(30))
+    np.testing.assert_array_equal(train[:29], LATENTS[:29].astype(np.float16))
+    expected = np.zeros(30)
+    for scale in SCALES:
+        [noisy] = noisy_images(query.astype(np.float32), 300, "none")
+        expected += nda.exact.image_scores(
+            noisy.pixels, train.astype(np.float64), scale, signal=noisy.signal, sigma=noisy.sigma, mask_value=np.inf,
+            mirror=mirror, backend="reference",
+        )  # fmt: skip
+    exact = latent_index.scores([LATENTS[4]], timestep=300, mirror=mirror)[0]
+    np.testing.assert_allclose(exact, expected, rtol=1e-4, atol=1e-5)
+    found = latent_index.attribute(LATENTS[4][None], 300, top=30, mirror=mirror, candidates=30)
+    np.testing.assert_allclose(found.scores, expected[found.image_ids], rtol=1e-4, atol=1e-5)
+
+
+def test_black_and_white_pictures_score_as_their_latents(tmp_path: Path) -> None:
+    bits = np.random.default_rng(1).integers(0, 2, (20, 8, 8, 3)).astype(np.uint8) * np.uint8(255)
+    floats = (bits / 127.5 - 1.0).transpose(0, 3, 1, 2)  # float16 holds -1 and 1
+    pictures = nda.build_index(bits, tmp_path / "pictures.nda", image_size=8, scales=[nda.Scale(3)], null=0)
+    latents = nda.build_index(floats, tmp_path / "latents.nda", latents=True, scales=[nda.Scale(3)])
+    for options in ({"recipe": "3@50(draws=2) + 4/2@300"}, {"timestep": [20, 400], "candidates": 5}):
+        answers = [
+            index.attribute(query, top=5, **options) for index, query in ((pictures, bits[3]), (latents, floats[3]))
+        ]
+        for name in ("image_ids", "scores", "score_errors", "mass_covered", "query_maps", "train_maps"):
+            np.testing.assert_array_equal(getattr(answers[0], name), getattr(answers[1], name), name)
+
+
+def test_an_answer_says_that_latents_have_no_verdict(latent_index: nda.Index, tmp_path: Path) -> None:
+    answer = latent_index.attribute(LATENTS[0], 100, top=5, where="year != 2001")
+    assert answer.latents and {0, 29} <= set(answer.image_ids.tolist())
+    assert np.isnan(answer.evidence).all() and np.isnan(answer.percentiles).all() and answer.null_pictures == 0
+    assert answer.groups.tolist().count(0) == 2  # the equal ones, and no others
+    assert "no verdict" in " ".join(answer.notes) and answer.to_dict()["notes"] == list(answer.notes)
+    for ending in ("json", "parquet", "arrow"):
+        answer.save(tmp_path / f"answer.{ending}")
+    again = nda.read_answer(tmp_path / "answer.arrow")
+    assert again.images.dtype == again.query.dtype == np.float16
+    np.testing.assert_array_equal(again.query, answer.query)
+    np.testing.assert_array_equal(again.images, answer.images)
+    assert again.links(0).sum() == pytest.approx(answer.scores[0], rel=1e-3)
+
+
+def test_the_posterior_mean_is_saved_as_floats(latent_index: nda.Index, tmp_path: Path) -> None:
+    mean = latent_index.denoise(LATENTS[4], 50)
+    assert mean.distance < 0.01
+    mean.save(tmp_path / "mean.npy")
+    mean.save(tmp_path / "mean.npz")
+    np.testing.assert_array_equal(np.load(tmp_path / "mean.npy"), mean.image.transpose(2, 0, 1))
+    np.testing.assert_array_equal(np.load(tmp_path / "mean.npz")["latent"], np.load(tmp_path / "mean.npy"))
+    with pytest.raises(nda.ConfigError, match=r"mean\.png"):
+        mean.save(tmp_path / "mean.png")
+    with pytest.raises(nda.ConfigError, match="latent, and no picture"):
+        _ = mean.picture
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        (np.zeros((3, 8, 6), np.float32), r"shape \[3, 8, 6\]; the latents of this index are \[4, 8, 6\]"),
+        (np.zeros((8, 6, 3), np.uint8), "type uint8; latents are floats"),
+        (np.full((4, 8, 6), np.nan), "NaN"),
+        (np.full((4, 8, 6), 1e5), "float16 ends at 65504"),
+        ("photo.png", r"holds latents \[4, 8, 6\]"),
+        (b"\x89PNG", r"holds latents \[4, 8, 6\]"),
+    ],
+)
+def test_what_is_no_latent_is_refused(latent_index: nda.Index, question: Any, message: str) -> None:
+    with pytest.raises(nda.ImageDecodeError, match=message):
+        latent_index.attribute(question)
+
+
+def test_a_region_of_a_latent_is_refused(latent_index: nda.Index) -> None:
+    with pytest.raises(nda.ConfigError, match="as a whole"):
+        latent_index.attribute(LATENTS[0], region=(0, 0, 4, 4))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"image_size": 32}, {"channels": 1}, {"pictures": True}, {"value_range": "-1..1"}, {"null": 50}],
+    ids=str,
+)
+def test_options_of_pictures_are_refused(options: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(nda.ConfigError, match=f"{next(iter(options))} is .*latents are indexed"):
+        nda.build_index(LATENTS, tmp_path / "x.nda", latents=True, scales=SCALES, **options)
+    assert not (tmp_path / "x.nda").exists()
+
+
+def test_floats_without_latents_are_refused_with_the_choice(tmp_path: Path) -> None:
+    with pytest.raises(nda.ConfigError, match="latents=True"):
+        nda.build_index(LATENTS, tmp_path / "x.nda")
+
+
+def test_a_manifest_says_what_an_index_holds(folder: Path) -> None:
+    manifest = read_manifest(folder)
+    assert (manifest.config.values, manifest.config.shape) == ("float16", (4, 8, 6))
+    assert "latents" in manifest.features  # an older reader refuses what it would take for pixels
+    assert verify(folder) == []
