@@ -17,7 +17,7 @@ from nda_index.answer.denoised import Denoised
 from nda_index.coarse.probe import DEFAULT_PROBES
 from nda_index.diffusion import NoiseSetting
 from nda_index.errors import ConfigError
-from nda_index.images import Pixels, crop_region, fit_pixels, read_latent, read_upright
+from nda_index.images import Pixels, crop_region, fit_pixels, read_upright
 from nda_index.indexing.missing import read_missing, warn_of_missing
 from nda_index.indexing.pipeline import build
 from nda_index.indexing.request import DEFAULT_MEMORY, DEFAULT_SCALES
@@ -35,7 +35,7 @@ from nda_index.query.timing import StageTimer
 from nda_index.question import Mode, Options, Query, Question, as_question
 from nda_index.recipe import Recipe, Term
 from nda_index.scales import Scale
-from nda_index.sources import Source
+from nda_index.sources import Source, read_latent
 from nda_index.store.manifest import Manifest, merge_manifests, read_manifest
 from nda_index.trust.null import DEFAULT_PICTURES, Null, read_null
 
@@ -95,7 +95,8 @@ class Index(Contents):
 
         Args:
             image: path, bytes of an image file, PIL image, array or tensor [H, W, C], [C, H, W] or [H, W]; floats by
-                `read_picture`. It is resized to cover the index's image size, and cropped at its centre.
+                `read_picture`. It is resized to cover the index's image size, and cropped at its centre. Of an index of
+                latents: floats [C, H, W], the path of an .npy, .npz or .safetensors, or a `Latent` (docs/latents.md).
             timestep: 0 to 999: how much noise the model sees, from fine detail to broad composition, at all scales of
                 the index. Several are averaged, each at the cost of one. None: as `recipe`; with `noise`, 100.
             top: number of images in the answer, all where there are fewer; each costs its two maps.
@@ -299,7 +300,9 @@ class Index(Contents):
                 f"region is {question.region}, and the index holds latents, which are asked about as a whole; encode "
                 f"the part and ask with its latent, of shape {list(self.shape)}"
             )
-        return Query(read_latent(image, self.shape), question, top, progress)
+        latent = read_latent(image, self.shape)
+        picture = None if latent.picture is None else read_upright(latent.picture, None).image.convert("RGB")
+        return Query(latent.values, question, top, progress, picture=picture)
 
 
 def build_index(

@@ -207,13 +207,13 @@ class Query:
     """A picture with a question about it, ready to be answered.
 
     Attributes:
-        pixels: uint8 [C, H, W], the picture as the index compares it.
+        pixels: uint8 [C, H, W], the picture as the index compares it; of an index of latents float16, the latent.
         question: how it is to be scored.
         top: number of images in the answer.
         progress: is called with (stage, done, total). What it raises ends this query, and no other of a batch.
         decode_seconds: what it took to read the picture.
         picture: RGB at its own size, where the index can find regions of it; the whole one, also where the question is
-            about a region.
+            about a region. Beside a latent, what is shown of it.
     """
 
     pixels: Pixels

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from PIL import Image
 
 from nda_index.answer.notebook import show_table
 from nda_index.answer.region import Region, choose_leading
 from nda_index.errors import QueryError
-from nda_index.images import Pixels, is_latent
+from nda_index.images import Pixels, is_latent, open_upright
 from nda_index.scales import Scale
 from nda_index.trust.verdict import Verdict, judge
 
@@ -20,6 +21,9 @@ NOTES_OF_LATENTS = (
     "Latents were compared as they are, and no pixels: maps are at the resolution of the latents.",
     "There is no verdict on a match: what unrelated latents get was not measured.",
     "Near-copies are not looked for: only equal latents are grouped.",
+)
+NOTE_OF_DRAWINGS = (
+    "A latent without its picture is shown as a drawing: its first three channels as red, green and blue."
 )
 SHOWN = 10  # images of an answer that a notebook shows
 
@@ -126,9 +130,22 @@ class AnswerData:
         return is_latent(self.query)
 
     @property
+    def shown_query(self) -> Pixels | Image.Image:
+        """The picture that is shown: as it was compared, or of a latent what was given with it, else the latent."""
+        return open_upright(self.picture) if self.latents and self.picture else self.query
+
+    def shown_image(self, rank: int) -> Pixels | Image.Image:
+        """The image at `rank` as it is shown: as it was compared, or of a latent its picture, else the latent."""
+        preview = self.previews[rank] if self.previews else b""
+        return open_upright(preview) if preview else self.images[rank]
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know of this answer beyond its numbers, in sentences."""
-        return NOTES_OF_LATENTS if self.latents else ()
+        if not self.latents:
+            return ()
+        drawn = not self.picture or not self.previews or not all(self.previews)
+        return (*NOTES_OF_LATENTS, NOTE_OF_DRAWINGS) if drawn else NOTES_OF_LATENTS
 
     @property
     def group_shares(self) -> NDArray[np.float64]:

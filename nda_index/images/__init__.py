@@ -14,7 +14,7 @@ from nda_index.images.decoding import (
 )
 from nda_index.images.encodings import PICTURE_ENDINGS, explain_ending
 from nda_index.images.forms import arrange_axes, describe_input, measure_side
-from nda_index.images.latents import Latent, fit_latent, is_latent, read_latent, shows_same
+from nda_index.images.latents import Latent, fit_latent, is_latent, shows_same
 from nda_index.images.output import Pixels, encode_jpeg, encode_png, encode_small, to_float
 from nda_index.images.values import ValueRange, check_values, parse_value_range
 
@@ -39,7 +39,6 @@ __all__ = [
     "measure_side",
     "open_upright",
     "parse_value_range",
-    "read_latent",
     "read_picture",
     "read_upright",
     "shows_same",

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from os import PathLike, fspath
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nda_index.errors import ImageDecodeError
-from nda_index.images.forms import as_array, describe_input
+from nda_index.images.forms import as_array
 from nda_index.images.values import UnfitValues
 
 LARGEST = float(np.finfo(np.float16).max)
 ASPECT = 0.05  # by which the sides of a picture and of its latent may differ in proportion
 
 
-class Latent(NamedTuple):
-    """A latent, and the picture that lies beside it.
+@dataclass(frozen=True, eq=False)
+class Latent:
+    """A latent with the picture that it was made of, for people to look at; in a source, or as a question.
 
-    Attributes:
-        values: array or tensor of floats [C, H, W] or [1, C, H, W]; in a source also the path of a file of one.
-        picture: what holds the picture, for people to look at: as for `decode_image`; None where there is none.
+    Args:
+        values: array or tensor of floats [C, H, W] or [1, C, H, W], or the path of a file of one.
+        picture: what holds the picture, as for `Index.attribute`; None where there is none.
     """
 
     values: Any
@@ -54,43 +54,13 @@ def fit_latent(values: Any, shape: tuple[int, ...] | None = None) -> NDArray[np.
     if array.ndim != 3 or 0 in array.shape:
         raise UnfitValues(f"has shape {list(array.shape)}; a latent is [C, H, W]")
     if shape is not None and array.shape != tuple(shape):
-        raise UnfitValues(f"has shape {list(array.shape)}; the latents of this index are {list(shape)}")
+        raise UnfitValues(f"has shape {list(array.shape)}, and not {list(shape)}")
     if not np.isfinite(array).all():
         raise UnfitValues("holds NaN or infinity; encode its picture again")
     largest = float(np.abs(array).max())
     if largest > LARGEST:
         raise UnfitValues(f"holds numbers up to {largest:.3g}, and float16 ends at {LARGEST:.0f}; scale it down")
     return np.ascontiguousarray(array, np.float16)
-
-
-def read_latent(thing: Any, shape: tuple[int, ...]) -> NDArray[np.float16]:
-    """Read the latent of a question to an index of latents [C, H, W].
-
-    Args:
-        thing: array or tensor of floats [C, H, W] or [1, C, H, W], or a `Latent` of one.
-        shape: (C, H, W) of the index.
-
-    Returns:
-        float16 [C, H, W].
-
-    Raises:
-        ImageDecodeError: it is a picture, or floats of another shape or beyond float16; it says what would do.
-
-    Example:
-        >>> read_latent(np.zeros((4, 8, 8)), (4, 8, 8)).shape
-        (4, 8, 8)
-    """
-    held = thing.values if isinstance(thing, Latent) else thing
-    wanted = f"the index holds latents {list(shape)}: give floats of this shape, encoded and scaled as they were"
-    if isinstance(held, str | PathLike | bytes | bytearray | memoryview | Image.Image | dict) or hasattr(held, "read"):
-        what = "no latent"
-        if not isinstance(held, str | PathLike) or not fspath(held).lower().endswith((".npy", ".npz", ".safetensors")):
-            what = "a picture or other file, and no latent"
-        raise ImageDecodeError(f"{describe_input(held)} is {what}; {wanted}")
-    try:
-        return fit_latent(held, shape)
-    except UnfitValues as error:
-        raise ImageDecodeError(f"{describe_input(held)} {error}; {wanted}") from error
 
 
 def is_latent(pixels: NDArray[Any]) -> bool:

@@ -108,7 +108,8 @@ def attribute(collection: Collection, query: Query) -> Attribution:
         regions=regions.regions,
         crops=regions.crops,
         picture=encode_jpeg(query.picture, SHOWN) if query.picture else b"",
-        picture_size=query.picture.size if query.picture else None,
+        picture_size=query.picture.size if query.picture and not is_latent(query.pixels) else None,
+        previews=tuple(preview or b"" for preview in search.rows.previews),
         index_hash=collection.index_hash,
         version=__version__,
         seconds=timer.add({**search.rows.seconds, **regions_seconds, "decode": query.decode_seconds}),
@@ -148,7 +149,7 @@ def _search(collection: Collection, prepared: ShardQuestion, top: int, timer: St
 
 def _find_regions(query: Query, collection: Collection) -> tuple[FoundRegions, dict[str, float]]:
     """Find the regions of a picture, or of the part of it that a question is about; and the seconds that it takes."""
-    if query.picture is None:
+    if query.picture is None or is_latent(query.pixels):
         return FoundRegions(), {}
     timer, part = StageTimer(), query.question.region
     with timer.stage("regions"):

@@ -35,7 +35,7 @@ class ShardQuestion:
 
     Attributes:
         question: its options.
-        pixels: uint8 [C, H, W], the picture as the index compares it.
+        pixels: uint8 [C, H, W], the picture as the index compares it; of latents float16.
         views: noisy versions of the picture at every scale, made once for all shards.
         lookups: what the coarse stage looks up for them.
         probes: cells that a window of the picture visits at most.
@@ -119,12 +119,15 @@ class ShardMean:
 
 @dataclass(frozen=True)
 class Rows:
-    """Images by name: pixels uint8 [n, C, H, W], keys, metadata, and seconds by stage of the whole session."""
+    """Images by name: pixels [n, C, H, W], keys, metadata, seconds by stage of the whole session, and beside latents
+    files of small pictures, None where there is none.
+    """
 
     pixels: Pixels
     keys: tuple[str, ...]
     metadata: pa.Table
     seconds: dict[str, float]
+    previews: tuple[bytes | None, ...] = ()
 
 
 class ShardSession(Protocol):

@@ -21,7 +21,7 @@ from nda_index.exact.resident import ResidentPixels
 from nda_index.images import to_float
 from nda_index.pictures.catalogue import Catalogue, open_catalogue
 from nda_index.query.timing import StageTimer
-from nda_index.store.corpus import Corpus
+from nda_index.store.corpus import PICTURE, Corpus
 from nda_index.store.manifest import Manifest, read_manifest
 from nda_index.store.readers import ReadLease
 from nda_index.store.tombstones import read_removed
@@ -74,6 +74,11 @@ class Shard:
             if self._catalogue is None and self.manifest.config.pictures:
                 self._catalogue = open_catalogue(self._folder, list(self.manifest.files), self.corpus, self.present)
             return self._catalogue
+
+    @property
+    def shows_pictures(self) -> bool:
+        """Whether pictures lie beside its latents."""
+        return self.manifest.config.latents and PICTURE in self.corpus.schema.names
 
     @property
     def on_gpu(self) -> bool:

@@ -11,21 +11,22 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
-from nda_index.errors import ConfigError, SourceError
+from nda_index.errors import ConfigError, ImageDecodeError, MissingDependencyError, SourceError
 from nda_index.images import PICTURE_ENDINGS, Latent, describe_input, encode_small, fit_latent, read_upright, shows_same
 from nda_index.images.forms import as_array, is_tensor
 from nda_index.images.values import UnfitValues
 from nda_index.sources.base import Failure, OpenSource, RawImage, Unreadable, to_text
-from nda_index.sources.datasets import open_images
+from nda_index.sources.datasets import open_generator, open_images
 from nda_index.sources.folders import explain_other, list_files, name_below
 from nda_index.sources.latent_files import LATENT_ENDINGS, open_latent_file, read_latent_file
 from nda_index.sources.metadata import clean_text
 from nda_index.sources.parquet import find_latent_column
 
 KINDS = (
-    "an array or tensor [N, C, H, W] or a list of [C, H, W]; an .npy, .npz or .safetensors; Parquet files with a "
-    "column of latents; or a folder of these, one .npy, .npz or .safetensors for each picture"
+    "an array or tensor [N, C, H, W]; a list, dataset or generator of [C, H, W]; an .npy, .npz or .safetensors; "
+    "Parquet files with a column of latents; or a folder of these, one .npy, .npz or .safetensors for each picture"
 )
 SHOWN = 256  # pixels of the longer side of the picture that is kept beside a latent
 
@@ -49,7 +50,46 @@ def open_latents(
         (4, 8, 8)
     """
     opened = _open(source, open_tables)
-    return replace(opened, latents=shape or _find_shape(opened, describe_input(source)))
+    first = _find_first(opened, describe_input(source))
+    channels, height, width = np.shape(first.values)
+    return replace(opened, latents=shape or (channels, height, width), shown=opened.shown or first.picture is not None)
+
+
+def read_latent(thing: Any, shape: tuple[int, ...]) -> Latent:
+    """Read the latent of a question to an index of latents [C, H, W].
+
+    Args:
+        thing: array or tensor of floats [C, H, W] or [1, C, H, W]; the path of an .npy, .npz or .safetensors with one;
+            or a `Latent` of these.
+        shape: (C, H, W) of the index.
+
+    Returns:
+        The latent, float16 [C, H, W], and its picture: of a `Latent`, or one that its file holds.
+
+    Raises:
+        ImageDecodeError: it is a picture, or floats of another shape or beyond float16; it says what would do.
+        MissingDependencyError: the package safetensors is not installed.
+
+    Example:
+        >>> read_latent(np.zeros((4, 8, 8)), (4, 8, 8)).values.dtype
+        dtype('float16')
+    """
+    latent = thing if isinstance(thing, Latent) else Latent(thing)
+    held = latent.values
+    wanted = f"the index holds latents {list(shape)}: give floats of this shape, encoded and scaled as they were"
+    try:
+        if isinstance(held, str | PathLike):
+            path = Path(held)
+            if path.suffix.lower() not in LATENT_ENDINGS:
+                raise UnfitValues("is no .npy, .npz or .safetensors")
+            if not path.is_file():
+                raise ImageDecodeError(f"there is no file at {describe_input(held)}; check the path")
+            latent = read_latent_file(path, latent.picture)
+        elif isinstance(held, bytes | bytearray | memoryview | Image.Image | dict) or hasattr(held, "read"):
+            raise UnfitValues("is a picture or a file, and no latent")
+        return Latent(fit_latent(latent.values, shape), latent.picture)
+    except (UnfitValues, SourceError) as error:
+        raise ImageDecodeError(f"{describe_input(held)} {error}; {wanted}") from error
 
 
 def read_small(raw: RawImage, shape: tuple[int, int, int]) -> tuple[Any, bytes | None, str | None] | str:
@@ -62,8 +102,8 @@ def read_small(raw: RawImage, shape: tuple[int, int, int]) -> tuple[Any, bytes |
         return raw.data.reason
     latent = raw.data if isinstance(raw.data, Latent) else Latent(raw.data)
     try:
-        if isinstance(latent.values, Path):
-            latent = read_latent_file(latent.values, latent.picture)
+        if isinstance(latent.values, str | PathLike):
+            latent = read_latent_file(Path(latent.values), latent.picture)
         values = fit_latent(latent.values, shape)
     except UnfitValues as error:
         return clean_text(f"it {error}")
@@ -95,6 +135,8 @@ def _open(source: Any, open_tables: Callable[[list[Path]], OpenSource]) -> OpenS
         raise ConfigError(f"the source is a list of {len(paths)} files, which are not all Parquet; it must be {KINDS}")
     if hasattr(source, "__len__") and hasattr(source, "__getitem__") and not isinstance(source, dict | bytes):
         return open_images(source)
+    if not isinstance(source, dict | bytes) and (callable(source) or hasattr(source, "__iter__")):
+        return open_generator(source, latents=True)
     raise ConfigError(f"the source is of type {type(source).__name__}; of latents it must be {KINDS}")
 
 
@@ -177,18 +219,19 @@ def _number(array: Any) -> Iterator[RawImage]:
         yield RawImage(f"{number:08d}", Latent(values), {})
 
 
-def _find_shape(opened: OpenSource, name: str) -> tuple[int, int, int]:
-    """Return the shape of the first latent that can be read."""
+def _find_first(opened: OpenSource, name: str) -> Latent:
+    """Find the first latent that can be read."""
     first = ""
     for raw in opened.read():
         latent = raw.data if isinstance(raw.data, Latent) else Latent(raw.data)
         try:
             if isinstance(raw.data, Unreadable):
                 raise UnfitValues(raw.data.reason)
-            if isinstance(latent.values, Path):
-                latent = read_latent_file(latent.values)
-            channels, height, width = fit_latent(latent.values).shape
-            return channels, height, width
+            if isinstance(latent.values, str | PathLike):
+                latent = read_latent_file(Path(latent.values), latent.picture)
+            return Latent(fit_latent(latent.values), latent.picture)
+        except MissingDependencyError:
+            raise
         except Exception as error:  # as in `read_small`
             first = first or f"; the first, {raw.key}, {clean_text(str(error))}"
     raise SourceError(f"the source {name} holds no latent{first}; it must be {KINDS}")

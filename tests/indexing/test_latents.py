@@ -120,7 +120,10 @@ def test_the_posterior_mean_is_saved_as_floats(latent_index: nda.Index, tmp_path
 @pytest.mark.parametrize(
     ("question", "message"),
     [
-        (np.zeros((3, 8, 6), np.float32), r"shape \[3, 8, 6\]; the latents of this index are \[4, 8, 6\]"),
+        (
+            np.zeros((3, 8, 6), np.float32),
+            r"shape \[3, 8, 6\], and not \[4, 8, 6\]; the index holds latents \[4, 8, 6\]",
+        ),
         (np.zeros((8, 6, 3), np.uint8), "type uint8; latents are floats"),
         (np.full((4, 8, 6), np.nan), "NaN"),
         (np.full((4, 8, 6), 1e5), "float16 ends at 65504"),
