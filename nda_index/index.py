@@ -16,8 +16,7 @@ from nda_index.answer.attribution import Attribution
 from nda_index.answer.denoised import Denoised
 from nda_index.coarse.probe import DEFAULT_PROBES
 from nda_index.diffusion import NoiseSetting
-from nda_index.errors import ConfigError
-from nda_index.images import Pixels, crop_region, fit_pixels, read_upright
+from nda_index.images import Pixels
 from nda_index.indexing.missing import read_missing, warn_of_missing
 from nda_index.indexing.pipeline import build
 from nda_index.indexing.request import DEFAULT_MEMORY, DEFAULT_SCALES
@@ -28,14 +27,14 @@ from nda_index.query.contents import Contents
 from nda_index.query.conversation import Collection
 from nda_index.query.denoise import denoise
 from nda_index.query.local import LocalShards
+from nda_index.query.prepare import prepare_query
 from nda_index.query.protocol import Shards
 from nda_index.query.scores import score_collection, vote_collection
 from nda_index.query.shard import Shard, check_device
-from nda_index.query.timing import StageTimer
 from nda_index.question import Mode, Options, Query, Question, as_question
 from nda_index.recipe import Recipe, Term
 from nda_index.scales import Scale
-from nda_index.sources import Source, read_latent
+from nda_index.sources import Source
 from nda_index.store.manifest import Manifest, merge_manifests, read_manifest
 from nda_index.trust.null import DEFAULT_PICTURES, Null, read_null
 
@@ -285,24 +284,7 @@ class Index(Contents):
         return read_missing(self.path, self.manifest)
 
     def _prepare(self, image: Any, question: Question, top: int, progress: Progress | None) -> Query:
-        timer = StageTimer()
-        with timer.stage("decode"):
-            if self.manifest.config.latents:
-                return self._prepare_latent(image, question, top, progress)
-            upright, region = read_upright(image, None).image, question.region
-            pixels = fit_pixels(crop_region(upright, region) if region else upright, self.shape[1:], self.shape[0])
-        picture = upright.convert("RGB") if self.manifest.config.pictures else None
-        return Query(pixels, question, top, progress, timer.seconds["decode"], picture)
-
-    def _prepare_latent(self, image: Any, question: Question, top: int, progress: Progress | None) -> Query:
-        if question.region is not None:
-            raise ConfigError(
-                f"region is {question.region}, and the index holds latents, which are asked about as a whole; encode "
-                f"the part and ask with its latent, of shape {list(self.shape)}"
-            )
-        latent = read_latent(image, self.shape)
-        picture = None if latent.picture is None else read_upright(latent.picture, None).image.convert("RGB")
-        return Query(latent.values, question, top, progress, picture=picture)
+        return prepare_query(image, self.manifest.config, question, top, progress)
 
 
 def build_index(

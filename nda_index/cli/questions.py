@@ -165,7 +165,7 @@ def _ask_many(
 
     if table is None:
         raise ConfigError(f"{str(source)!r} is a folder; give one picture, or --table FILE to ask about all of them")
-    latents = index.manifest.config.latents
+    latents = index.latents
     opened = open_source(source, value_range=value_range, latents=index.shape if latents else False)
 
     def prepare(picture: Any) -> Query:
@@ -215,7 +215,7 @@ def denoise_command(
     options: dict[str, Any] = {"recipe": recipe, "mode": mode, "mirror": mirror, "where": where}
     with progress_bars(messages) as report:
         opened = _open(index, ray)
-        ending_of(output, LATENT_FORMS if opened.manifest.config.latents else PICTURE_FORMS)
+        ending_of(output, LATENT_FORMS if opened.latents else PICTURE_FORMS)
         picture = _read_question(opened, image, value_range)
         if without_top:
             answer = opened.attribute(picture, timestep, without_top, **options)
@@ -239,7 +239,7 @@ def _read_question(index: Index, picture: Any, value_range: str | None, shown: P
     """
     from nda_index.images import Latent, read_picture
 
-    latents = index.manifest.config.latents
+    latents = index.latents
     if latents and value_range is not None:
         raise ConfigError("--value-range is given, and the index holds latents, which are compared as they are given")
     if shown is not None:

@@ -96,7 +96,7 @@ def tune(
         raise ConfigError(f"queries is {queries}; it must be 1 or more")
     chosen = np.random.default_rng(SEED).choice(index.image_ids, min(queries, len(index)), replace=False)
     pictures = np.ascontiguousarray(index.pixels(np.sort(chosen))[..., ::-1])  # [Q, C, H, W]
-    if not index.manifest.config.latents:
+    if not index.latents:
         pictures = pictures.transpose(0, 2, 3, 1)  # [Q, H, W, C]
     question = as_question(timestep, recipe=recipe)
     trials = _measure(index, pictures, question, progress or quiet)

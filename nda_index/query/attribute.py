@@ -14,7 +14,7 @@ from nda_index.answer.attribution import Attribution
 from nda_index.answer.region import FoundRegions, move_box
 from nda_index.exact.maps import evidence_maps
 from nda_index.exact.views import scales_of, total_score
-from nda_index.images import Pixels, crop_region, encode_jpeg, is_latent, to_float
+from nda_index.images import Pixels, crop_region, encode_jpeg, encode_small, is_latent, to_float
 from nda_index.query.conversation import Collection, Conversation, converse
 from nda_index.query.gather import Scored, fetch_rows, score_images
 from nda_index.query.protocol import Rows, ShardQuestion
@@ -107,7 +107,9 @@ def attribute(collection: Collection, query: Query) -> Attribution:
         log_normalisers=tuple(search.scored.log_normalisers),
         regions=regions.regions,
         crops=regions.crops,
-        picture=encode_jpeg(query.picture, SHOWN) if query.picture else b"",
+        picture=(encode_small if is_latent(query.pixels) else encode_jpeg)(query.picture, SHOWN)
+        if query.picture
+        else b"",
         picture_size=query.picture.size if query.picture and not is_latent(query.pixels) else None,
         previews=tuple(preview or b"" for preview in search.rows.previews),
         index_hash=collection.index_hash,

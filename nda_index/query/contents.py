@@ -59,6 +59,11 @@ class Contents:
         return np.flatnonzero(self._present)
 
     @property
+    def latents(self) -> bool:
+        """Whether it holds latents, and not pictures."""
+        return self.manifest.config.latents
+
+    @property
     def null_pictures(self) -> int:
         """Number of unrelated pictures that verdicts are set against; 0: there are no verdicts."""
         return len(self._collection.null.evidence)

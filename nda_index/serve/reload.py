@@ -153,7 +153,7 @@ def _snapshot(index: Index, collection: str) -> Snapshot:
     Raises:
         ConfigError: it holds latents.
     """
-    if index.manifest.config.latents:
+    if index.latents:
         raise ConfigError(
             f"the index {str(index.path)!r} holds latents, and the service takes and shows pictures; ask it with "
             f"`nda-index query` or `Index.attribute`"

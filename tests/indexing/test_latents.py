@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 import nda_index as nda
 from nda_index.diffusion import noisy_images
@@ -25,6 +28,7 @@ def make_latents(count: int, channels: int = 4, seed: int = 0) -> NDArray[np.flo
 
 
 LATENTS = make_latents(30)
+PICTURES = np.random.default_rng(2).integers(0, 256, (30, 16, 12, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index of `LATENTS`; the last is the first once more."""
     path = tmp_path_factory.mktemp("latents")
     latents = np.concatenate([LATENTS[:29], LATENTS[:1]])
-    np.savez(path / "source.npz", latents=latents, year=2000 + np.arange(30) // 10)
+    np.savez(path / "source.npz", latents=latents, year=2000 + np.arange(30) // 10, images=PICTURES)
     nda.build_index(path / "source.npz", path / "latents.nda", latents=True, scales=SCALES).close()
     return path / "latents.nda"
 
@@ -42,8 +46,7 @@ def latent_index(folder: Path) -> nda.Index:
     return nda.open_index(folder)
 
 
-@pytest.mark.parametrize("timestep", [5, 100, 400])
-@pytest.mark.parametrize("factor", [1.0, 6.0])
+@pytest.mark.parametrize(("timestep", "factor"), [(5, 1.0), (20, 6.0), (400, 6.0)])
 def test_scores_are_those_of_the_reference(timestep: int, factor: float) -> None:
     train = np.asarray(factor * make_latents(12, channels=5), np.float16)
     for scale in SCALES:
@@ -90,7 +93,8 @@ def test_black_and_white_pictures_score_as_their_latents(tmp_path: Path) -> None
 
 
 def test_an_answer_says_that_latents_have_no_verdict(latent_index: nda.Index, tmp_path: Path) -> None:
-    answer = latent_index.attribute(LATENTS[0], 100, top=5, where="year != 2001")
+    picture = Image.fromarray(PICTURES[7])
+    answer = latent_index.attribute(nda.Latent(LATENTS[0], picture), 100, top=5, where="year != 2001")
     assert answer.latents and {0, 29} <= set(answer.image_ids.tolist())
     assert np.isnan(answer.evidence).all() and np.isnan(answer.percentiles).all() and answer.null_pictures == 0
     assert answer.groups.tolist().count(0) == 2  # the equal ones, and no others
@@ -101,7 +105,47 @@ def test_an_answer_says_that_latents_have_no_verdict(latent_index: nda.Index, tm
     assert again.images.dtype == again.query.dtype == np.float16
     np.testing.assert_array_equal(again.query, answer.query)
     np.testing.assert_array_equal(again.images, answer.images)
+    assert again.previews == answer.previews
+    for shown, rank in ((again.shown_image(1), answer.image_ids[1]), (again.shown_query, 7)):
+        np.testing.assert_array_equal(np.asarray(shown), PICTURES[rank])
     assert again.links(0).sum() == pytest.approx(answer.scores[0], rel=1e-3)
+
+
+def test_a_report_shows_pictures_or_says_that_it_draws_latents(latent_index: nda.Index, tmp_path: Path) -> None:
+    answer = latent_index.attribute(nda.Latent(LATENTS[3], PICTURES[3]), 100, top=1, candidates=1)
+    bare = replace(answer, picture=b"", previews=())
+    pages = []
+    for number, shown in enumerate((answer, bare)):
+        shown.save(tmp_path / f"{number}.html", explained=[latent_index.denoise(LATENTS[3], 100)] if number else ())
+        pages.append((tmp_path / f"{number}.html").read_text())
+    assert all("There is no verdict" in page and "this latent" in page for page in pages)
+    assert ["first three channels" in page for page in pages] == [False, True]
+    assert pages[0] != pages[1] and isinstance(bare.shown_query, np.ndarray)
+    with pytest.raises(nda.ConfigError, match="20 x 10 pixels"):
+        latent_index.attribute(nda.Latent(LATENTS[3], Image.new("RGB", (20, 10))))
+
+
+def test_an_index_of_latents_changes_as_others_do(folder: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(folder, tmp_path / "copy.nda"))
+    more = make_latents(3, seed=5)
+    with pytest.raises(nda.ConfigError, match="latents are floats"):
+        nda.add_images(path, PICTURES)
+    with pytest.raises(nda.SourceError, match=r"shape \[5, 8, 6\], and not \[4, 8, 6\]"):
+        nda.add_images(path, make_latents(2, channels=5))
+    with pytest.raises(nda.ConfigError, match="value_range is"):
+        nda.add_images(path, more, value_range="0..1")
+    assert nda.add_images(path, more).images == 33
+    assert nda.remove_images(path, image_ids=[2]).images == 32
+    assert nda.compact(path).images == 32
+    assert verify(path) == []
+    with nda.open_index(path) as index:
+        np.testing.assert_array_equal(
+            index.pixels([1, 2, 31]), np.stack([*LATENTS[[1, 3]], more[2]]).astype(np.float16)
+        )
+        answer = index.attribute(more[1], 100, top=32)
+    assert (answer.image_ids[0], answer.previews[0]) == (30, b"")
+    place = answer.image_ids.tolist().index(2)
+    np.testing.assert_array_equal(np.asarray(answer.shown_image(place)), PICTURES[3])
 
 
 def test_the_posterior_mean_is_saved_as_floats(latent_index: nda.Index, tmp_path: Path) -> None:
