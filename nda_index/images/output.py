@@ -47,7 +47,7 @@ def encode_png(image: Image.Image) -> bytes:
         b'PNG'
     """
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
+    image.save(buffer, "PNG")  # optimize takes three times as long, for 1 to 3% less
     return buffer.getvalue()
 
 

@@ -95,7 +95,9 @@ def build(
     if isinstance(null, int) and null < 0:
         raise ConfigError(f"null is {null}; it must be a number of pictures, 0 or more, or the pictures")
     request = check_request(source, **options)
-    null = check_null(null, request)
+    if request.latents:
+        check_null(null)
+        null = 0
     if not isinstance(null, int):  # one that cannot be read is known before the build, not near its end
         null = [decode_image(picture, request.size, request.channels).transpose(1, 2, 0) for picture in null]
     report = progress or quiet
@@ -181,17 +183,10 @@ def finish_build(
     return manifest
 
 
-def check_null(null: int | Sequence[Any], request: Request) -> int | Sequence[Any]:
-    """Return what the null is made with; nothing for latents, which get no verdicts.
-
-    Raises:
-        ConfigError: a null is asked for, other than by default, and latents are indexed.
-    """
-    if not request.latents:
-        return null
+def check_null(null: int | Sequence[Any]) -> None:
+    """Raise `ConfigError` where a null is asked for, other than by default, and latents are indexed."""
     if not isinstance(null, int) or null not in (0, DEFAULT_PICTURES):
-        raise ConfigError("null is given, and latents are indexed, which get no verdicts: leave null out")
-    return 0
+        raise ConfigError(f"null is {null!r}, and latents are indexed, which get no verdicts: leave null out")
 
 
 def measure_deviation(images: Images) -> float:
