@@ -99,9 +99,7 @@ def build_shards(
     _check_source(source)
     report = progress or quiet
     request, folder = check_request(source, **options), Path(path)
-    if request.latents:
-        check_null(null)
-        null = 0
+    null = _check_null(null, request)
     if not 1 <= shards <= request.opened.count:
         raise ConfigError(f"shards is {shards}; it must be from 1 to the number of images, {request.opened.count}")
     ray = connect(address)
@@ -148,6 +146,14 @@ def build_shards(
         sum(counts), failures, scales, False, resumed, request.pictures,
         (*request.opened.notes, *judge_deviation(deviation)), left_out, first, request.opened.latents, deviation,
     )  # fmt: skip
+
+
+def _check_null(null: int, request: Request) -> int:
+    """Return how many pictures the null is made with: none where latents are indexed."""
+    if request.latents:
+        check_null(null)
+        return 0
+    return null
 
 
 def _write_regions_null(folder: Path, manifest: Manifest, null: int, report: Progress) -> None:
