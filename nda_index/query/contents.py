@@ -40,13 +40,15 @@ class Contents:
         return int(self._present.sum())
 
     def __repr__(self) -> str:
-        return f"<Index {str(self.path)!r}: {len(self):,} images {self.shape}, {len(self.scales)} scales>"
+        kind = "latents" if self.latents else "images"
+        return f"<Index {str(self.path)!r}: {len(self):,} {kind} {self.shape}, {len(self.scales)} scales>"
 
     def _repr_html_(self) -> str:
         """Describe the index in a notebook."""
         columns = ", ".join(f"{field.name} ({field.type})" for field in self.metadata_schema())
+        size = " x ".join(map(str, self.shape)) if self.latents else f"{self.shape[1]} x {self.shape[2]} pixels"
         facts = {
-            "images": f"{len(self):,} of {self.shape[1]} x {self.shape[2]} pixels",
+            "latents" if self.latents else "images": f"{len(self):,} of {size}",
             "scales": ", ".join(scale.name for scale in self.scales),
             "metadata": columns or "none",
             "verdicts": f"against {self.null_pictures} pictures" if self.null_pictures else "none",

@@ -21,7 +21,7 @@ from nda_index.images import Latent, ValueRange, arrange_axes, read_upright
 from nda_index.images.forms import as_array, is_tensor, unwrap
 from nda_index.images.values import UnfitValues
 from nda_index.sources.base import CHUNK, OpenSource, RawImage, Unreadable, to_text
-from nda_index.sources.parquet import IMAGE_COLUMNS, KEY_COLUMNS, Part, choose_image_column, open_tables
+from nda_index.sources.parquet import IMAGE_COLUMNS, KEY_COLUMNS, Part, choose_columns, open_tables
 from nda_index.sources.samples import choose_type, plain_value
 
 LABEL = "label"  # column of the second part of a sample (image, label)
@@ -69,15 +69,16 @@ def open_images(items: Any, value_range: ValueRange | None = None) -> OpenSource
     return OpenSource(kind, count, schema, read, value_range=value_range)
 
 
-def open_table_dataset(dataset: Any, value_range: ValueRange | None = None) -> OpenSource:
+def open_table_dataset(dataset: Any, value_range: ValueRange | None = None, latents: bool = False) -> OpenSource:
     """Open a dataset of Hugging Face; its images are decoded here, as those of Parquet files are.
 
     Args:
         dataset: with a length, from the package datasets.
         value_range: what is black and what is white in floats.
+        latents: it holds latents, and images beside them.
 
     Raises:
-        SourceError: no column of it holds images.
+        SourceError: no column of it holds images, or latents.
     """
     tables = dataset.with_format("arrow")
     first = next(iter(tables.iter(batch_size=1)), None)
@@ -92,8 +93,8 @@ def open_table_dataset(dataset: Any, value_range: ValueRange | None = None) -> O
         )
         yield "", batches
 
-    image = choose_image_column(first.schema, None, Path("the dataset"))
-    opened = open_tables("dataset", image, len(dataset), first.schema, read_files)
+    image, latent = choose_columns(first.schema, None, Path("the dataset"), latents)
+    opened = open_tables("dataset", image, len(dataset), first.schema, read_files, latent)
     return replace(opened, read=lambda: map(_follow_path, opened.read()), value_range=value_range)
 
 

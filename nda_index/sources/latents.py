@@ -18,7 +18,7 @@ from nda_index.images import PICTURE_ENDINGS, Latent, describe_input, encode_sma
 from nda_index.images.forms import as_array, is_tensor
 from nda_index.images.values import UnfitValues
 from nda_index.sources.base import Failure, OpenSource, RawImage, Unreadable, to_text
-from nda_index.sources.datasets import open_generator, open_images
+from nda_index.sources.datasets import open_generator, open_images, open_table_dataset
 from nda_index.sources.folders import explain_other, list_files, name_below
 from nda_index.sources.latent_files import LATENT_ENDINGS, open_latent_file, read_latent_file
 from nda_index.sources.metadata import clean_text
@@ -133,6 +133,8 @@ def _open(source: Any, open_tables: Callable[[list[Path]], OpenSource]) -> OpenS
         if {path.suffix.lower() for path in paths} == {".parquet"}:
             return open_tables(paths)
         raise ConfigError(f"the source is a list of {len(paths)} files, which are not all Parquet; it must be {KINDS}")
+    if hasattr(source, "with_format") and hasattr(source, "column_names") and hasattr(source, "__len__"):
+        return open_table_dataset(source, latents=True)
     if hasattr(source, "__len__") and hasattr(source, "__getitem__") and not isinstance(source, dict | bytes):
         return open_images(source)
     if not isinstance(source, dict | bytes) and (callable(source) or hasattr(source, "__iter__")):

@@ -62,11 +62,7 @@ def open_parquet(paths: list[Path], image_column: str | None = None, latents: bo
         return ((f"{to_text(path.stem)}-", _read_parts(path, columns)) for path in paths)
 
     count = sum(pq.read_metadata(path).num_rows for path in paths)
-    if latents:
-        latent = choose_latent_column(schema, image_column, paths[0])
-        image = choose_image_column(schema, None, paths[0]) if list_image_columns(schema) else None
-    else:
-        latent, image = None, choose_image_column(schema, image_column, paths[0])
+    image, latent = choose_columns(schema, image_column, paths[0], latents)
     opened = open_tables("parquet", image, count, schema, read_files, latent)
     return replace(opened, files=tuple(paths))
 
@@ -121,6 +117,21 @@ def open_tables(
 
     shown = latent is not None and image is not None
     return OpenSource(kind, count, pa.schema(metadata.items()), read, dropped=dropped, shown=shown)
+
+
+def choose_columns(schema: pa.Schema, wanted: str | None, path: Path, latents: bool) -> tuple[str | None, str | None]:
+    """Return the columns of the images and of the latents: of latents, images are those beside them, if there are any.
+
+    Args:
+        schema: of the files.
+        wanted: name of the column that is indexed, or None.
+        path: of a file, for messages.
+        latents: latents are indexed.
+    """
+    if not latents:
+        return choose_image_column(schema, wanted, path), None
+    latent = choose_latent_column(schema, wanted, path)
+    return choose_image_column(schema, None, path) if list_image_columns(schema) else None, latent
 
 
 def choose_image_column(schema: pa.Schema, wanted: str | None, path: Path) -> str:

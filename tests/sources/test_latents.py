@@ -15,6 +15,7 @@ from PIL import Image
 
 from nda_index.errors import ConfigError, SourceError
 from nda_index.sources import ImageBatch, OpenSource, open_source, read_batches
+from tests.sources.test_datasets import Table
 
 LATENTS = np.random.default_rng(0).integers(-40, 40, (5, 4, 6, 8)) / 16.0  # brain floats hold these
 PICTURES = np.random.default_rng(1).integers(0, 256, (5, 12, 16, 3), np.uint8)
@@ -73,6 +74,10 @@ def save_column(column: Callable[[], pa.Array]) -> Callable[[Path], Path]:
     return save
 
 
+def as_dataset(folder: Path) -> Table:
+    return Table(pq.read_table(save_column(as_lists)(folder)))
+
+
 def as_lists(kind: Any = None) -> pa.Array:
     return pa.array(LATENTS.tolist(), kind)
 
@@ -95,6 +100,7 @@ SOURCES: dict[str, Callable[[Path], Any]] = {
     "safetensors": save_tensors,
     "safetensors, one each": save_tensor_each,
     "folder": save_folder,
+    "dataset": as_dataset,
     "lists": save_column(as_lists),
     "fixed lists": save_column(as_fixed_lists),
     "tensors": save_column(as_tensors),
