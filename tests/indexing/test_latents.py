@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import nda_index as nda
 from nda_index.diffusion import noisy_images
 from nda_index.store.manifest import read_manifest
 from nda_index.store.verify import verify
+from tests.cli.running import run
 
 SCALES = (nda.Scale(3), nda.Scale(4, 2))
 
@@ -206,3 +208,33 @@ def test_a_manifest_says_what_an_index_holds(folder: Path) -> None:
     assert (manifest.config.values, manifest.config.shape) == ("float16", (4, 8, 6))
     assert "latents" in manifest.features  # an older reader refuses what it would take for pixels
     assert verify(folder) == []
+
+
+def test_an_interrupted_build_goes_on_and_says_that_the_scale_is_unusual(tmp_path: Path) -> None:
+    def stop(stage: str, done: int, total: int) -> None:
+        if stage.startswith("train"):
+            raise KeyboardInterrupt
+
+    options: dict[str, Any] = {"latents": True, "scales": SCALES[:1]}
+    with pytest.raises(KeyboardInterrupt):
+        nda.build_index(5 * LATENTS, tmp_path / "x.nda", progress=stop, **options)
+    with pytest.warns(UserWarning, match="standard deviation of 4.9"):
+        index = nda.build_index(5 * LATENTS, tmp_path / "x.nda", resume=True, **options)
+    np.testing.assert_array_equal(index.pixels([29])[0], (5 * LATENTS[29]).astype(np.float16))
+
+
+def test_commands_take_files_of_latents_and_the_service_refuses_them(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "question.npy", LATENTS[4])
+    code, out, _ = run(
+        capsys, monkeypatch, "query", folder, tmp_path / "question.npy", "--timestep", 50, "--top", 1, "--json"
+    )
+    assert (code, json.loads(out)["images"][0]["image_id"]) == (0, 4)
+    for options, message in (
+        (["query", folder, tmp_path / "question.npy", "--value-range", "0..1"], "compared as they are"),
+        (["denoise", folder, tmp_path / "question.npy", "-o", tmp_path / "mean.png"], "must end in .npy"),
+        (["serve", folder, "--port", 0], "the service takes and shows pictures"),
+    ):
+        code, _, errors = run(capsys, monkeypatch, *options)
+        assert code == 2 and message in errors
