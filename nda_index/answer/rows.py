@@ -48,7 +48,7 @@ def rows_of(question: str, answer: AnswerData) -> list[Row]:
             "image_id": int(answer.image_ids[0]),
             "strong": answer.verdict(0).strong if known else None,
             "share": float(answer.shares[0]),
-            "evidence": float(answer.evidence[0]),
+            "evidence": None if np.isnan(answer.evidence[0]) else float(answer.evidence[0]),
             "percentile": float(answer.percentiles[0]) if known else None,
         }
     ]

@@ -54,7 +54,8 @@ def check_values(dtype: np.dtype[Any], value_range: ValueRange | None) -> None:
     if dtype.kind == "f" and value_range is None:
         raise UnfitValues(
             f"has numbers of type {dtype}, whose range is not known; say it with value_range (--value-range), "
-            f"in a question through read_picture(x, value_range=...): {RANGES}"
+            f"in a question through read_picture(x, value_range=...): {RANGES}. Latents of a model are indexed with "
+            f"latents=True (--latents)"
         )
     if dtype.kind not in "fb" and dtype.str[1:] not in DEPTHS:
         raise UnfitValues(
