@@ -35,7 +35,7 @@ def test_no_request_breaks_the_service(served: Served, upload: bytes, mode: Any)
     operations = [
         found.ok() for found in schemathesis.openapi.from_url(f"{served.url}/openapi.json").get_all_operations()
     ]
-    assert len(operations) == 12
+    assert len(operations) == 18
     for operation in operations:
 
         @given(case=operation.as_strategy(generation_mode=mode), of_known=st.booleans())
@@ -62,6 +62,10 @@ def test_what_is_described_is_all_that_there_is(served: Served) -> None:
         "/v1/attribute",
         "/v1/images/{image_id}",
         "/v1/index",
+        "/v1/jobs",
+        "/v1/jobs/{identity}",
+        "/v1/jobs/{identity}/events",
+        "/v1/jobs/{identity}/results",
         "/v1/results/{identity}",
         "/v1/results/{identity}/crops/{rank}.jpg",
         "/v1/results/{identity}/links/{rank}",
@@ -71,3 +75,6 @@ def test_what_is_described_is_all_that_there_is(served: Served) -> None:
     ]
     kinds = paths["/v1/attribute"]["post"]["requestBody"]["content"]
     assert set(kinds) == {"multipart/form-data", "application/json"}
+    assert set(paths["/v1/jobs"]["post"]["requestBody"]["content"]) == {
+        "multipart/form-data", "application/x-tar", "application/zip",
+    }  # fmt: skip

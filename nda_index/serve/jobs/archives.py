@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,12 @@ COPIED = 1 << 18  # bytes that are copied at a time
 NAME = 300  # characters of a picture's name that are kept
 ENTRIES = 4  # times the pictures of a job: entries of an archive at most, with its folders and links
 
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError, OverflowError, NotImplementedError, RuntimeError)
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of packing that are read
+
+DAMAGED = (
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, OverflowError, NotImplementedError,
+    RuntimeError,
+)  # fmt: skip
 
 
 class Entry(NamedTuple):
@@ -155,8 +161,10 @@ def _zip_entries(archive: zipfile.ZipFile, settings: ServeSettings) -> Iterator[
 
 def _open_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
     try:
+        if info.compress_type not in METHODS:
+            raise ValueError(f"it is packed by method {info.compress_type}, which is not read")
         return archive.open(info)
-    except DAMAGED as error:  # encrypted, or packed by a method that is not known: said where it is read
+    except DAMAGED as error:  # encrypted perhaps: said where it is read
         return _Unreadable(error)  # type: ignore[return-value]
 
 

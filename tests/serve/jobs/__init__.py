@@ -1,0 +1,1 @@
+"""Tests of jobs: `test_jobs` tests `routes`, `queue`, `intake`, `worker` and `events` by requests."""
