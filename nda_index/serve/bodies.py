@@ -236,6 +236,7 @@ class JobBody(Body):
     created: float
     total: int
     done: int
+    strong: int
     failures: int
     seconds_left: float | None
     index_hash: str

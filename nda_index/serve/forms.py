@@ -155,6 +155,8 @@ def collect_option(values: dict[str, Any], name: str, text: str) -> None:
 def read_job_options(values: Mapping[str, Any], settings: ServeSettings) -> dict[str, Any]:
     """Read the options of a job: those of a question, but for what is about one picture.
 
+    `top` is 1 by default: results name the best image, and every further one costs its maps.
+
     Returns:
         Arguments of `Index.query`.
 
@@ -164,7 +166,7 @@ def read_job_options(values: Mapping[str, Any], settings: ServeSettings) -> dict
     for name in ("region", "image_id"):
         if name in values:
             raise Refusal(400, "option", f"{name} is about one picture, and a job has many; leave it out")
-    return _validate_options(values, Options, settings).model_dump(exclude={"region"})
+    return _validate_options({"top": 1, **values}, Options, settings).model_dump(exclude={"region"})
 
 
 def _parse_json(body: bytes) -> dict[str, Any]:

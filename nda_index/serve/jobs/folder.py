@@ -49,7 +49,8 @@ class Job:
         total: number of pictures.
         state: "queued", "running", "done" or "failed".
         done: pictures that have a result.
-        failures: those of them that have no answer.
+        strong: those of them with a strong match.
+        failures: those that have no answer.
         pace: seconds from one result to the next, measured; None: not yet.
         index_hash: of the index that answered last.
         reason: why it has failed.
@@ -64,6 +65,7 @@ class Job:
     total: int = 0
     state: str = "queued"
     done: int = 0
+    strong: int = 0
     failures: int = 0
     pace: float | None = None
     index_hash: str = ""
@@ -185,8 +187,8 @@ def append(
         pace = job.pace if job.pace is not None else seconds
         if pace is not None and seconds is not None:
             pace += _PACE_WEIGHT * (seconds - pace)
-        failed = _is_failure(line)
-        job = replace(job, done=number + 1, failures=job.failures + failed, pace=pace, index_hash=index_hash)
+        strong, failures = job.strong + _is_strong(line), job.failures + _is_failure(line)
+        job = replace(job, done=number + 1, strong=strong, failures=failures, pace=pace, index_hash=index_hash)
         _write(folder, job)
         return job
 
@@ -307,7 +309,8 @@ def _write_results(folder: Path, job: Job, lines: Sequence[dict[str, Any]]) -> N
     for part in folder.glob(".*.part"):  # of a process that was killed: who holds the lock is the only one who writes
         part.unlink(missing_ok=True)
     write_atomically(folder / _RESULTS, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
-    _write(folder, replace(job, done=len(lines), failures=sum(map(_is_failure, lines))))
+    strong, failures = sum(map(_is_strong, lines)), sum(map(_is_failure, lines))
+    _write(folder, replace(job, done=len(lines), strong=strong, failures=failures))
 
 
 def _whole_lines(data: bytes) -> list[dict[str, Any]]:
@@ -326,6 +329,10 @@ def _whole_lines(data: bytes) -> list[dict[str, Any]]:
 
 def _is_failure(line: Mapping[str, Any]) -> bool:
     return any("error" in row for row in line["rows"])
+
+
+def _is_strong(line: Mapping[str, Any]) -> bool:
+    return any(row.get("strong") for row in line["rows"])
 
 
 def _renumber(row: Row, found: Mapping[str, Sequence[int]]) -> Row | None:

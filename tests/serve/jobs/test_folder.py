@@ -17,7 +17,8 @@ from nda_index.serve.jobs.folder import REMOVED, Job, JobGone
 
 TOTAL = 3
 ROWS = [
-    [{"question": f"{number}.png", "key": f"key {number}", "image_id": number, "share": 0.5}] for number in range(TOTAL)
+    [{"question": f"{number}.png", "key": f"key {number}", "image_id": number, "strong": True}]
+    for number in range(TOTAL)
 ]
 
 
@@ -67,7 +68,8 @@ def test_pictures_are_answered_in_order_and_erased_at_the_end(tmp_path: Path) ->
     on_disk.append(folder, 0, [{"question": "0.png", "error": "no picture"}], "hash", None)
     assert state(folder).pace is None
     job = on_disk.append(folder, 1, ROWS[1], "hash", 4.0)
-    assert (job.state, job.done, job.failures, job.seconds_left, job.index_hash) == ("running", 2, 1, 4.0, "hash")
+    assert (job.state, job.done, job.strong, job.failures, job.index_hash) == ("running", 2, 1, 1, "hash")
+    assert job.seconds_left == 4.0
     for wrong in (0, 3):
         with pytest.raises(JobGone):
             on_disk.append(folder, wrong, ROWS[0], "hash", 1.0)
@@ -102,7 +104,7 @@ def test_a_job_goes_on_wherever_its_process_was_killed(answered: int, counted: i
         lines = [json.loads(line) for line in on_disk.read_lines(folder)]
         assert [line["picture"] for line in lines] == list(range(TOTAL))
         assert [line["rows"] for line in lines] == ROWS
-        assert (state(folder).done, state(folder).failures) == (TOTAL, 0)
+        assert (state(folder).done, state(folder).strong, state(folder).failures) == (TOTAL, TOTAL, 0)
         assert not list(folder.glob(".*"))
 
 
