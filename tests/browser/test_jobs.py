@@ -7,7 +7,9 @@ import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, expect
@@ -26,11 +28,11 @@ def jobs(request: pytest.FixtureRequest, browser: Browser, service: str) -> Iter
         yield visit
 
 
-def test_pictures_are_sent_followed_and_erased(jobs: Visit, collection: NDArray[int]) -> None:
+def test_pictures_are_sent_followed_and_erased(jobs: Visit, collection: NDArray[np.uint8]) -> None:
     page = jobs.page
-    files = [{"name": f"{i}.png", "mimeType": "image/png", "buffer": png(collection[i])} for i in (3, 5)]
+    files: list[Any] = [{"name": f"{i}.png", "mimeType": "image/png", "buffer": png(collection[i])} for i in (3, 5)]
     files.append({"name": "broken.png", "mimeType": "image/png", "buffer": b"no picture"})
-    page.set_input_files("#files", files)  # type: ignore[arg-type]
+    page.set_input_files("#files", files)
     line = page.locator("#job-list li").first
     expect(line).to_contain_text("All done, 2 with a strong match, 1 without an answer.")
     expect(line.locator(".title")).to_contain_text("3 pictures, sent ")
@@ -61,15 +63,15 @@ def test_an_archive_is_sent_with_a_token_and_refused_where_it_is_none(browser: B
         visit.page.goto(f"{visit.address}/#jobs")
         visit.page.get_by_label("Access token").fill(TOKEN)
         visit.page.get_by_role("button", name="Continue").click()
-        tar = {"name": "all.tar", "mimeType": "application/x-tar", "buffer": buffer.getvalue()}
-        visit.page.set_input_files("#files", [tar])  # type: ignore[list-item]
+        tar: Any = {"name": "all.tar", "mimeType": "application/x-tar", "buffer": buffer.getvalue()}
+        visit.page.set_input_files("#files", [tar])
         line = visit.page.locator("#job-list li").first
         expect(line).to_contain_text("All done, 0 with a strong match, 3 without an answer.")
         with visit.page.expect_download() as download:
             line.get_by_role("link", name="CSV").click()
         assert Path(download.value.path()).read_text().count("not a picture") == 3
-        picture = {"name": "a.png", "mimeType": "image/png", "buffer": b"a"}
-        visit.page.set_input_files("#files", [tar, picture])  # type: ignore[list-item]
+        picture: Any = {"name": "a.png", "mimeType": "image/png", "buffer": b"a"}
+        visit.page.set_input_files("#files", [tar, picture])
         expect(visit.page.get_by_role("alert")).to_contain_text("An archive is sent alone")
-        visit.page.set_input_files("#files", [{**tar, "buffer": b"no archive"}])  # type: ignore[list-item]
+        visit.page.set_input_files("#files", [tar | {"buffer": b"no archive"}])
         expect(visit.page.get_by_role("alert")).to_contain_text("This archive cannot be read")

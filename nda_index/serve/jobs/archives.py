@@ -176,8 +176,8 @@ def _check_entries(number: int, settings: ServeSettings) -> None:
 
 
 def _is_shown(name: str) -> bool:
-    """Whether a file is one that its owner sees: systems add hidden ones to archives."""
-    return not any(part.startswith(".") or part == "__MACOSX" for part in name.split("/") if part not in (".", ".."))
+    """Whether a file is one that its owner sees: systems add hidden ones to archives, as .DS_Store and ._a.png."""
+    return not name.rpartition("/")[2].startswith(".")
 
 
 class _Unreadable:

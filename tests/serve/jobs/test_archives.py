@@ -11,8 +11,8 @@ from nda_index.serve.jobs.archives import AT_ONCE, Pictures, unpack
 from nda_index.serve.refusal import Refusal
 from nda_index.serve.settings import ServeSettings
 
-FILES = {"../../etc/passwd": b"one", "/absolute.png": b"two", "a/b/ü.png": b"three", "": b"four"}
-HIDDEN = {"a/.DS_Store": b"x", "__MACOSX/a.png": b"x", ".hidden/a.png": b"x"}
+FILES = {"../../etc/passwd": b"one", "/absolute.png": b"two", ".a/b/ü.png": b"three", "": b"four"}
+HIDDEN = {"a/.DS_Store": b"x", "__MACOSX/._a.png": b"x"}
 
 
 def tar(files: dict[str, bytes], *others: tarfile.TarInfo) -> bytes:

@@ -222,39 +222,33 @@ def test_a_token_has_its_own_jobs_and_its_limits_hold_for_their_pictures(
         assert (large.status_code, "the job is too large" in large.json()["error"]["message"]) == (413, True)
 
 
-def test_a_job_that_is_cancelled_ends_at_once(
-    index_folder: Path, tmp_path: Path, gate: Gate, uploads: dict[str, bytes]
-) -> None:
-    with serving(index_folder, tmp_path / "results") as served:
-        gate.opened.clear()
-        begun = len(gate.begun)
-        place = submit(served, uploads).headers["location"]
-        until(lambda: len(gate.begun) > begun)
-        with served.http.stream("GET", f"{place}/events") as stream:
-            parts = stream.iter_text()
-            assert "progress" in "".join(next(parts) for _ in range(2))
-            assert httpx.delete(f"{served.url}{place}").status_code == 204
-            assert '"state": "cancelled"' in "".join(parts)
-        until(lambda: gate.ended)
-        assert not (served.results / "jobs" / place.rpartition("/")[2]).exists()
-        gate.opened.set()
-        assert served.ask(uploads["7.png"], top=1).status_code == 200
+def test_a_job_that_is_cancelled_ends_at_once(served: Served, gate: Gate, uploads: dict[str, bytes]) -> None:
+    gate.opened.clear()
+    begun = len(gate.begun)
+    place = submit(served, uploads, timestep=51).headers["location"]
+    until(lambda: len(gate.begun) > begun)
+    with served.http.stream("GET", f"{place}/events") as stream:
+        parts = stream.iter_text()
+        assert "progress" in "".join(next(parts) for _ in range(2))
+        assert httpx.delete(f"{served.url}{place}").status_code == 204
+        assert '"state": "cancelled"' in "".join(parts)
+    until(lambda: gate.ended)
+    assert not (served.results / "jobs" / place.rpartition("/")[2]).exists()
 
 
 def test_a_service_that_fails_at_every_picture_ends_the_job(
-    index_folder: Path, tmp_path: Path, uploads: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    served: Served, uploads: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(index: nda.Index, queries: object) -> list[Exception]:
         return [RuntimeError("a secret place")]
 
-    with serving(index_folder, tmp_path / "results") as served:
-        monkeypatch.setattr(nda.Index, "attribute_batch", broken)
-        files = {f"{number}.png": uploads["7.png"] for number in range(7)}
-        whole = ended(served, submit(served, files).headers["location"])
-        assert (whole["state"], whole["done"], whole["failures"]) == ("failed", 5, 5)
-        assert "5 pictures in a row" in whole["reason"]
-        assert "secret" not in served.http.get(whole["results"]).text
-        assert served.http.get("/readyz").status_code == 200
+    monkeypatch.setattr(nda.Index, "attribute_batch", broken)
+    files = {f"{number}.png": uploads["7.png"] for number in range(7)}
+    whole = ended(served, submit(served, files, timestep=52).headers["location"])
+    assert (whole["state"], whole["done"], whole["failures"]) == ("failed", 5, 5)
+    assert "5 pictures in a row" in whole["reason"]
+    assert "secret" not in served.http.get(whole["results"]).text
+    assert served.http.get("/readyz").status_code == 200
 
 
 def test_results_name_no_image_that_was_removed(
