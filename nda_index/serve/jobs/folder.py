@@ -26,6 +26,7 @@ INCOMING, ERASED = ".incoming-", ".erased-"  # how the names of folders begin th
 REMOVED = "an image that this answer named was removed from the index; ask about the picture again"
 
 _FACTS, _NAMES, _PICTURES, _RESULTS, _LOCK = "job.json", "names.json", "pictures", "results.jsonl", "lock"
+_READ = 1 << 16  # bytes of results that are read at a time
 _PACE_WEIGHT = 0.1  # of the newest picture in the moving average of seconds a picture: about the last ten count
 
 Present = Callable[[Sequence[str]], Mapping[str, Sequence[int]]]  # keys to the images that have them now
@@ -240,10 +241,11 @@ def read_rows(folder: Path) -> list[Row]:
         return []
 
 
-def read_lines(folder: Path) -> Iterator[bytes]:
-    """Return a job's results as they lie on the disk, a JSON object a line, without one that is being written."""
+def read_results(folder: Path) -> Iterator[bytes]:
+    """Yield a job's results as they lie on the disk, some lines at a time, without one that is being written."""
     with suppress(FileNotFoundError), (folder / _RESULTS).open("rb") as file:
-        yield from (line for line in file if line.endswith(b"\n"))
+        while lines := file.readlines(_READ):
+            yield b"".join(line for line in lines if line.endswith(b"\n"))
 
 
 def erase(folder: Path) -> None:

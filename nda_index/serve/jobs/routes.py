@@ -120,7 +120,7 @@ def _add_result_route(app: FastAPI, service: Service) -> None:
         headers = {**UNSTORED, "Content-Disposition": f'attachment; filename="nda-index-{identity[:8]}.{form}"'}
         path = jobs.path(identity)
         if form == "ndjson":
-            return StreamingResponse(on_disk.read_lines(path), media_type=MEDIA_TYPES[form], headers=headers)
+            return StreamingResponse(on_disk.read_results(path), media_type=MEDIA_TYPES[form], headers=headers)
         facts = {"job": job.id, "index_hash": job.index_hash, "options": job.options}
 
         def make() -> bytes:

@@ -62,8 +62,9 @@ class Worker:
             self._swept = time.monotonic()
             await self._jobs.run(self._jobs.sweep)
         job = self._choose(await self._jobs.run(self._jobs.unfinished))
-        if job is None:
-            return False
+        collection = self._service.reloader.current.collection
+        if job is None or not await self._jobs.run(self._service.results.is_bound_to, collection):
+            return False  # there is none, or the index that is open may still show removed images
         try:
             with self._service.working():
                 await self._go_on(job)

@@ -33,6 +33,7 @@ from nda_index.serve.tokens import Quota
 from tests.conftest import encoded
 from tests.serve.conftest import Gate, Served, serving, until
 from tests.serve.jobs.test_archives import tar
+from tests.serve.jobs.test_folder import lines_of
 
 TAR = {"Content-Type": "application/x-tar"}
 
@@ -167,8 +168,8 @@ def test_a_job_goes_on_after_a_restart_with_its_next_picture(
             assert pool.submit(list, parts).result() == []  # no end: the client comes back
         gate.opened.set()
         folder = tmp_path / "results" / place.removeprefix("/v1/")
-        until(lambda: list(on_disk.read_lines(folder)))  # it is given the time for its picture
-    assert [line["picture"] for line in map(json.loads, on_disk.read_lines(folder))] == [0]
+        until(lambda: lines_of(folder))  # it is given the time for its picture
+    assert [line["picture"] for line in map(json.loads, lines_of(folder))] == [0]
     with (folder / "results.jsonl").open("ab") as file:
         file.write(b'{"picture": 1, "ques')  # as a kill leaves it
     asked = len(gate.begun)
