@@ -33,7 +33,7 @@ class Worker:
         self._service = service
         self._jobs = service.jobs
         self._turns: dict[str, int] = {}  # of owners: when each had a picture answered last, by count
-        self._answered: tuple[str, float] = "", 0.0  # the job of the last result, and when it came
+        self._last: dict[str, float] = {}  # by job: when its last result came; its first picture began
         self._broken: dict[str, int] = {}  # by job: pictures in a row at which the service failed
         self._swept = -SWEEP
 
@@ -91,21 +91,22 @@ class Worker:
             return
         if job.state == "queued":
             await self._jobs.run(on_disk.begin, path)
-            self._answered = job.id, time.monotonic()
+            self._last[job.id] = time.monotonic()
         snapshot = self._service.reloader.current
         rows, outcome = await self._answer(job, number, snapshot)
-        seconds = time.monotonic() - self._answered[1] if self._answered[0] == job.id else None
+        now = time.monotonic()
+        seconds = now - self._last[job.id] if job.id in self._last else None
         is_current = partial(self._service.results.is_bound_to, snapshot.collection)
         index_hash = snapshot.index.manifest.index_hash
         job = await self._jobs.run(on_disk.append, path, number, rows, index_hash, seconds, is_current)
-        self._answered = job.id, time.monotonic()
+        self._last[job.id] = now
         self._service.metrics.job_pictures.labels("answered" if outcome == "answered" else "failed").inc()
         broken = self._broken[job.id] = self._broken.get(job.id, 0) + 1 if outcome == "internal" else 0
         if broken >= FAILURES or job.done == job.total:
             failed = broken >= FAILURES and job.done < job.total
             reason = f"the service failed at {broken} pictures in a row; send the others again" if failed else ""
             await self._jobs.run(on_disk.finish, path, "failed" if failed else "done", reason)
-            del self._broken[job.id]
+            del self._broken[job.id], self._last[job.id]
 
     async def _answer(self, job: Job, number: int, snapshot: Snapshot) -> tuple[list[Row], str]:
         """Return the lines of a picture, and what became of it."""
