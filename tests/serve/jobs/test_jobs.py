@@ -1,4 +1,4 @@
-"""Jobs of a running service: `routes`, `queue`, `intake`, `worker`, `events`, and the part of the engine that is theirs."""
+"""Jobs of a running service: `routes`, `intake`, `worker`, `events`, and the part of the engine that is theirs."""
 
 from __future__ import annotations
 
