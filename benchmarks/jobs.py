@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import os
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+from PIL import Image
 
 import nda_index as nda
 from benchmarks.machine import RESULTS, describe_machine
@@ -28,7 +30,7 @@ from benchmarks.serve import Load, make_collages, send, serving
 from nda_index.client.requests import pack
 
 BATCH = 8  # the default of --batch
-PICTURES = 2000  # of the job, more than it answers meanwhile
+PICTURES = 300  # of the job, more than it answers in half a round, or alone
 TIMES = 2.0  # the most that the 99th percentile may grow
 SETTLED = 2.0  # seconds after a job was cancelled
 ALONE = 20.0  # seconds for which the job goes on alone
@@ -41,6 +43,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10, help="each of questions without and beside a job")
     parser.add_argument("--questions", type=int, default=10, help="of each half of a round")
     parser.add_argument("--pause", type=float, default=1.0, help="seconds between two questions at most")
+    parser.add_argument("--side", type=int, help="of the pictures, enlarged so that regions of them are looked for")
     parser.add_argument("--quiet", action="store_true", help="do not write the results page")
     arguments = parser.parse_args()
     load = f"{os.getloadavg()[0]:.1f}"
@@ -57,7 +60,7 @@ def main() -> None:
 
 async def measure(arguments: argparse.Namespace) -> tuple[str, float]:
     """Return the page's text, and how many times as long the 99th percentile is beside the job."""
-    collages, rng = make_collages(arguments.index), np.random.default_rng(2)
+    collages, rng = enlarge(make_collages(arguments.index), arguments.side), np.random.default_rng(2)
     without, beside, busy, answered = Load(), Load(), 0.0, 0
     with tempfile.TemporaryDirectory() as results:
         async with serving(arguments.index, Path(results), BATCH) as (_, http):
@@ -100,6 +103,16 @@ async def ask(
     for _ in range(arguments.questions):
         await asyncio.sleep(rng.uniform(0, arguments.pause))
         await send(http, next(collages), load)
+
+
+def enlarge(pictures: Iterator[bytes], side: int | None) -> Iterator[bytes]:
+    """Yield files of pictures at this side, or as they are."""
+    for data in pictures:
+        buffer = io.BytesIO(data)
+        if side is not None:
+            picture = Image.open(buffer).resize((side, side), Image.Resampling.BICUBIC)
+            picture.save(buffer := io.BytesIO(), "JPEG")
+        yield buffer.getvalue()
 
 
 async def begin_job(http: httpx.AsyncClient, collages: Iterator[bytes]) -> str:
