@@ -70,6 +70,11 @@ class Contents:
         """Number of unrelated pictures that verdicts are set against; 0: there are no verdicts."""
         return len(self._collection.null.evidence)
 
+    @property
+    def concurrent(self) -> bool:
+        """Whether several threads may ask questions at a time: not where one may fill the memory of a GPU."""
+        return self._collection.shards.concurrent
+
     def metadata_schema(self) -> pa.Schema:
         """Return the names and types of the metadata columns, which `where` may name as it may "key"."""
         return self._collection.shards.metadata_schema
