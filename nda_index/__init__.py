@@ -31,7 +31,7 @@ if _typing.TYPE_CHECKING:
     from nda_index.answer.attribution import Attribution, read_answer
     from nda_index.answer.denoised import Denoised
     from nda_index.evaluate.tuning import Trial, Tuning, tune
-    from nda_index.images import read_picture
+    from nda_index.images import Latent, read_picture
     from nda_index.index import Index, build_index, open_index
     from nda_index.indexing.addition import add_images
     from nda_index.indexing.compaction import compact
@@ -53,6 +53,7 @@ __all__ = [
     "ImageDecodeError",
     "Index",
     "IndexFormatError",
+    "Latent",
     "LockedError",
     "MismatchError",
     "MissingDependencyError",
@@ -85,7 +86,7 @@ _NAMES = {
     "answer.attribution": "Attribution read_answer",
     "answer.denoised": "Denoised",
     "evaluate.tuning": "Trial Tuning tune",
-    "images": "read_picture",
+    "images": "Latent read_picture",
     "index": "Index build_index open_index",
     "indexing.addition": "add_images",
     "indexing.compaction": "compact",

@@ -16,7 +16,7 @@ from nda_index.answer.attribution import Attribution
 from nda_index.answer.denoised import Denoised
 from nda_index.coarse.probe import DEFAULT_PROBES
 from nda_index.diffusion import NoiseSetting
-from nda_index.images import crop_region, fit_pixels, read_upright
+from nda_index.images import Pixels
 from nda_index.indexing.missing import read_missing, warn_of_missing
 from nda_index.indexing.pipeline import build
 from nda_index.indexing.request import DEFAULT_MEMORY, DEFAULT_SCALES
@@ -28,10 +28,10 @@ from nda_index.query.contents import Contents
 from nda_index.query.conversation import Collection
 from nda_index.query.denoise import denoise
 from nda_index.query.local import LocalShards
+from nda_index.query.prepare import prepare_query
 from nda_index.query.protocol import Shards
 from nda_index.query.scores import score_collection, vote_collection
 from nda_index.query.shard import Shard, check_device
-from nda_index.query.timing import StageTimer
 from nda_index.question import Mode, Options, Query, Question, as_question
 from nda_index.recipe import Recipe, Term
 from nda_index.scales import Scale
@@ -95,7 +95,8 @@ class Index(Contents):
 
         Args:
             image: path, bytes of an image file, PIL image, array or tensor [H, W, C], [C, H, W] or [H, W]; floats by
-                `read_picture`. It is resized to cover the index's image size, and cropped at its centre.
+                `read_picture`. It is resized to cover the index's image size, and cropped at its centre. Of an index of
+                latents: floats [C, H, W], the path of an .npy, .npz or .safetensors, or a `Latent` (docs/latents.md).
             timestep: 0 to 999: how much noise the model sees, from fine detail to broad composition, at all scales of
                 the index. Several are averaged, each at the cost of one. None: as `recipe`; with `noise`, 100.
             top: number of images in the answer, all where there are fewer; each costs its two maps.
@@ -226,7 +227,7 @@ class Index(Contents):
 
     def scores(
         self,
-        images: Sequence[Any] | NDArray[np.uint8],
+        images: Sequence[Any] | Pixels,
         timestep: int | Sequence[int] | None = None,
         *,
         progress: Progress | None = None,
@@ -284,20 +285,15 @@ class Index(Contents):
         return read_missing(self.path, self.manifest)
 
     def _prepare(self, image: Any, question: Question, top: int, progress: Progress | None) -> Query:
-        timer = StageTimer()
-        with timer.stage("decode"):
-            upright, region = read_upright(image, None).image, question.region
-            pixels = fit_pixels(crop_region(upright, region) if region else upright, self.shape[1:], self.shape[0])
-        picture = upright.convert("RGB") if self.manifest.config.pictures else None
-        return Query(pixels, question, top, progress, timer.seconds["decode"], picture)
+        return prepare_query(image, self.manifest.config, question, top, progress)
 
 
 def build_index(
     source: Source,
     path: str | PathLike[str],
     *,
-    image_size: int | tuple[int, int] = 32,
-    channels: int = 3,
+    image_size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
     scales: Sequence[Scale] = DEFAULT_SCALES,
     columns: Sequence[str] | None = None,
     image_column: str | None = None,
@@ -307,6 +303,7 @@ def build_index(
     memory: int = DEFAULT_MEMORY,
     pictures: bool | None = None,
     value_range: str | tuple[float, float] | None = None,
+    latents: bool = False,
     null: int | Sequence[Any] = DEFAULT_PICTURES,
     resume: bool = False,
     progress: Progress | None = None,
@@ -320,7 +317,8 @@ def build_index(
             dataset or generator of images (docs/sources.md).
         path: folder to write the index to; it must not exist, or be empty, or have an interrupted build.
         image_size: side, or (height, width), that images are compared at: resized to cover it, cropped at the centre.
-        channels: 3 for colour, 1 for grey.
+            32 by default.
+        channels: 3 for colour, the default, or 1 for grey.
         scales: patches that find the shortlist: by default 4, and 10 with downscale 2; a recipe may compare others.
         columns: metadata columns of the source to keep; all by default. A warning names those that are kept under
             another name, or not at all.
@@ -331,6 +329,8 @@ def build_index(
         memory: bytes that the coarse stage may take when the index is open: more keep more patches, more precisely.
         pictures: find regions of pictures at their own size too, at 50 KB each. None: where most sides are 128 or more.
         value_range: black and white of floats: "0..1", "-1..1", "0..255", or two numbers. None: floats are refused.
+        latents: the source holds latents, floats [C, H, W] as the model sees them (docs/latents.md). They are compared
+            as they are, so no `image_size`, `channels`, `pictures` or `value_range` may be given; there is no null.
         null: unrelated pictures that verdicts are set against; or how many of the collection's own. 0: no verdicts.
         resume: go on with an interrupted build of the same source and settings, instead of starting over.
         progress: is called with (stage, done, total).
@@ -352,7 +352,7 @@ def build_index(
     summary = build(
         source, path, image_size=image_size, channels=channels, scales=scales, columns=columns,
         image_column=image_column, split=split, max_failures=max_failures, coarse_stride=coarse_stride, memory=memory,
-        pictures=pictures, value_range=value_range, null=null, resume=resume, progress=progress,
+        pictures=pictures, value_range=value_range, latents=latents, null=null, resume=resume, progress=progress,
     )  # fmt: skip
     if summary.notes:
         warnings.warn("; ".join(summary.notes), stacklevel=2)

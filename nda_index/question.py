@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from nda_index.diffusion import NoiseSetting
 from nda_index.errors import ConfigError
 from nda_index.exact.posterior import PosteriorSettings
 from nda_index.exact.views import View, views_of_recipe, views_of_terms
+from nda_index.images import Pixels
 from nda_index.progress import Progress
 from nda_index.recipe import DEFAULT, Recipe, Term, as_recipe, parse_recipe
 from nda_index.scales import Scale
@@ -93,7 +93,7 @@ class Question:
         """Return the options of the exact stage on a backend."""
         return replace(self.posterior, backend=backend)
 
-    def views(self, image: NDArray[np.uint8], scales: Sequence[Scale]) -> list[View]:
+    def views(self, image: Pixels, scales: Sequence[Scale]) -> list[View]:
         """Make the views of a query uint8 [C, H, W]: those of the recipe, or of an index's scales at all timesteps."""
         if self.recipe is not None:
             return views_of_recipe(self.recipe, image, self.seed)
@@ -213,16 +213,16 @@ class Query:
     """A picture with a question about it, ready to be answered.
 
     Attributes:
-        pixels: uint8 [C, H, W], the picture as the index compares it.
+        pixels: uint8 [C, H, W], the picture as the index compares it; of an index of latents float16, the latent.
         question: how it is to be scored.
         top: number of images in the answer.
         progress: is called with (stage, done, total). What it raises ends this query, and no other of a batch.
         decode_seconds: what it took to read the picture.
         picture: RGB at its own size, where the index can find regions of it; the whole one, also where the question is
-            about a region.
+            about a region. Beside a latent, what is shown of it.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     question: Question
     top: int
     progress: Progress | None = None

@@ -13,7 +13,7 @@ from nda_index import client, cluster, exact
 # Not scipy: numba imports it where it is installed.
 OPTIONAL = (
     "faiss", "ray", "fastapi", "starlette", "uvicorn", "httpx", "prometheus_client", "diffusers", "triton",
-    "matplotlib", "skimage", "pillow_heif",
+    "matplotlib", "skimage", "pillow_heif", "safetensors",
 )  # fmt: skip
 
 
@@ -21,7 +21,7 @@ OPTIONAL = (
 EXPORTED = {
     nda_index: """
         AnswerFormatError Attribution ConfigError CorruptIndexError Denoised EditSummary Estimate
-        ImageDecodeError Index IndexFormatError LockedError MismatchError MissingDependencyError NdaIndexError
+        ImageDecodeError Index IndexFormatError Latent LockedError MismatchError MissingDependencyError NdaIndexError
         NotAnIndexError QueryError Scale ServiceError ShardLostError SourceError StorageError Trial Tuning
         Verdict VersionError __version__ add_images build_index compact estimate_build exact open_index
         read_answer read_picture remove_images tune

@@ -13,7 +13,7 @@ if [ "$(cat .venv/installed 2>/dev/null)" = "$wanted" ]; then exit 0; fi
 echo "Setting up .venv (a few minutes the first time) ..." >&2
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 .venv/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[$extra,ray,serve]" --group dev
+.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[$extra,ray,serve,latents]" --group dev
 # Numba's caches name the modules they were compiled from, and fail where these have moved.
 find nda_index -name '*.nb[ci]' -delete
 echo "$wanted" > .venv/installed

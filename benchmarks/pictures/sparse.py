@@ -2,7 +2,7 @@
 
     python -m benchmarks.pictures.sparse FOLDER [--queries 60]
 
-Asks the index that `benchmarks.pictures.index` built in FOLDER: its windows look for neighbours in 16 cells of their
+Asks the index that `benchmarks.pictures.index` built in FOLDER: its windows look for neighbours in 8 cells of their
 inverted file, and then in all of them, which is the posterior's own definition. Prints a table and writes it to
 FOLDER/sparse.md.
 """

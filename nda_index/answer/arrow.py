@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -20,7 +21,7 @@ from nda_index.answer.region import read_region
 from nda_index.errors import AnswerFormatError, VersionError
 from nda_index.scales import Scale
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = LATENTS_VERSION = 2  # an answer about a picture is of version 1, which older readers know
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 
 _DIGEST_BYTES = 32
@@ -53,11 +54,13 @@ def answer_bytes(answer: AnswerData) -> bytes:
         [*columns.values(), *metadata.columns], [*columns, *(_METADATA + name for name in metadata.column_names)]
     )
     single = {name: getattr(answer, name) for name in _SINGLE}
-    single |= {"format_version": FORMAT_VERSION, "shape": answer.query.shape}
+    single |= {"format_version": LATENTS_VERSION if answer.latents else 1, "shape": answer.query.shape}
+    single["values"] = str(answer.query.dtype)
     single["scales"] = [asdict(scale) for scale in answer.scales]
     single["picture_size"] = answer.picture_size
     single["regions"] = [region.as_json() for region in answer.regions]
     single["crop_bytes"] = [len(crop) for crop in answer.crops]
+    single["preview_bytes"] = [len(preview) for preview in answer.previews]
     single["positions"] = [len(normaliser) for normaliser in answer.log_normalisers]
     table = table.replace_schema_metadata(
         {
@@ -65,6 +68,7 @@ def answer_bytes(answer: AnswerData) -> bytes:
             "nda_index.query": answer.query.tobytes(),
             "nda_index.picture": answer.picture,
             "nda_index.crops": b"".join(answer.crops),
+            "nda_index.previews": b"".join(answer.previews),
             "nda_index.log_normalisers": np.concatenate(answer.log_normalisers).astype("<f8").tobytes(),
         }
     )
@@ -109,20 +113,27 @@ def _fields(table: pa.Table, single: dict[str, Any], facts: dict[str, bytes]) ->
     fields["scales"] = scales
     fields["regions"] = tuple(read_region(values) for values in single.get("regions", ()))
     fields["picture"] = facts.get("picture", b"")
-    ends = np.cumsum([0, *single.get("crop_bytes", ())]).tolist()
-    fields["crops"] = tuple(facts.get("crops", b"")[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True))
+    fields["crops"] = _cut(facts.get("crops", b""), single.get("crop_bytes", ()))
+    fields["previews"] = _cut(facts.get("previews", b""), single.get("preview_bytes", ()))
     fields["picture_size"] = tuple(single["picture_size"]) if single.get("picture_size") else None
     fields["keys"] = tuple(table["keys"].to_pylist())
     fields["images"] = _array(table["images"], (top, height, width, channels))
     for name in ("query_maps", "train_maps"):
         fields[name] = _array(table[name], (top, len(scales), height, width)).swapaxes(0, 1)
-    fields["query"] = np.frombuffer(facts["query"], np.uint8).reshape(height, width, channels)
+    values = np.dtype(single.get("values", "uint8"))
+    fields["query"] = np.frombuffer(facts["query"], values).reshape(height, width, channels)
     normalisers = np.frombuffer(facts["log_normalisers"], "<f8")
     fields["log_normalisers"] = tuple(np.split(normalisers, np.cumsum(single["positions"])[:-1]))
     names = [name for name in table.column_names if name.startswith(_METADATA)]
     bare = table.select(names).rename_columns([name.removeprefix(_METADATA) for name in names])
     fields["metadata"] = bare.replace_schema_metadata(None)
     return fields
+
+
+def _cut(data: bytes, lengths: Sequence[int]) -> tuple[bytes, ...]:
+    """Cut files that were put together apart again."""
+    ends = np.cumsum([0, *lengths]).tolist()
+    return tuple(data[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True))
 
 
 def _lists(rows: NDArray[Any]) -> pa.Array:

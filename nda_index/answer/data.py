@@ -8,13 +8,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from PIL import Image
 
 from nda_index.answer.notebook import show_table
 from nda_index.answer.region import Region, choose_leading
 from nda_index.errors import QueryError
+from nda_index.images import Pixels, is_latent, open_upright
 from nda_index.scales import Scale
 from nda_index.trust.verdict import Verdict, judge
 
+NOTES_OF_LATENTS = (
+    "Latents were compared as they are, and no pixels: maps are at the resolution of the latents.",
+    "There is no verdict on a match: what unrelated latents get was not measured.",
+    "Near-copies are not looked for: only equal latents are grouped.",
+)
+NOTE_OF_DRAWINGS = (
+    "A latent without its picture is shown as a drawing: its first three channels as red, green and blue."
+)
 SHOWN = 10  # images of an answer that a notebook shows
 
 
@@ -29,8 +39,9 @@ class AnswerData:
         shares: float64 [top], the scores as a fraction of that sum: how much of the picture goes to this image.
         keys: names of the images in the source.
         metadata: one row for each image, with the columns given at build.
-        images: uint8 [top, H, W, C], the images.
-        query: uint8 [H, W, C], the picture as it was compared: resized and cropped to the index's size.
+        images: uint8 [top, H, W, C], the images; latents are float16.
+        query: uint8 [H, W, C], the picture as it was compared: resized and cropped to the index's size; float16 for a
+            latent.
         query_maps: float32 [scales, top, H, W], where on the query the score comes from; summed over scales, each sums
             to the score.
         train_maps: float32 [scales, top, H, W], where on the training image it comes from; likewise.
@@ -55,8 +66,10 @@ class AnswerData:
         regions: regions of the picture that indexed pictures explain, the most evident first; none where the index
             holds no pictures at their own size.
         picture_size: width and height of the picture in pixels, where regions were looked for.
-        picture: JPEG file of the picture, made smaller, where regions were looked for.
+        picture: JPEG file of the picture, made smaller, where regions were looked for; of a latent, a PNG or JPEG file
+            of the picture that was given with it, if one was.
         crops: JPEG files of what the `leading_regions` show of their indexed pictures.
+        previews: beside each latent, a PNG or JPEG file of its picture, empty where it has none; none for pictures.
         index_hash: sha256 of the index's manifest: names the data that was searched.
         version: version of nda_index that answered.
         seconds: time spent, by stage.
@@ -67,8 +80,8 @@ class AnswerData:
     shares: NDArray[np.float64]
     keys: tuple[str, ...]
     metadata: pa.Table
-    images: NDArray[np.uint8]
-    query: NDArray[np.uint8]
+    images: Pixels
+    query: Pixels
     query_maps: NDArray[np.float32]
     train_maps: NDArray[np.float32]
     evidence: NDArray[np.float64]
@@ -92,6 +105,7 @@ class AnswerData:
     picture_size: tuple[int, int] | None = None
     picture: bytes = b""
     crops: tuple[bytes, ...] = ()
+    previews: tuple[bytes, ...] = ()
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -109,6 +123,29 @@ class AnswerData:
         of = f"the first {SHOWN} of {len(self)} images" if len(self) > SHOWN else f"{len(self)} images"
         title = f"Attribution: {of}; {self.scored:,} of {self.collection:,} were scored exactly"
         return show_table(title, ("rank", "image", "key", "share"), rows)
+
+    @property
+    def latents(self) -> bool:
+        """Whether latents were compared, and not pictures."""
+        return is_latent(self.query)
+
+    @property
+    def shown_query(self) -> Pixels | Image.Image:
+        """The picture that is shown: as it was compared, or of a latent what was given with it, else the latent."""
+        return open_upright(self.picture) if self.latents and self.picture else self.query
+
+    def shown_image(self, rank: int) -> Pixels | Image.Image:
+        """The image at `rank` as it is shown: as it was compared, or of a latent its picture, else the latent."""
+        preview = self.previews[rank] if self.previews else b""
+        return open_upright(preview) if preview else self.images[rank]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of this answer beyond its numbers, in sentences."""
+        if not self.latents:
+            return ()
+        drawn = not self.picture or not self.previews or not all(self.previews)
+        return (*NOTES_OF_LATENTS, NOTE_OF_DRAWINGS) if drawn else NOTES_OF_LATENTS
 
     @property
     def group_shares(self) -> NDArray[np.float64]:
@@ -192,6 +229,7 @@ class AnswerData:
             "picture_size": list(self.picture_size) if self.picture_size else None,
             "regions": [region.as_json() for region in self.regions],
             "images": self.to_table().to_pylist(),
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
     def _map(self, maps: NDArray[np.float32], rank: int, scale: str | None) -> NDArray[np.float32]:

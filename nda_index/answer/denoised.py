@@ -6,6 +6,7 @@ changes without them.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -15,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nda_index.images import encode_png
+from nda_index.errors import ConfigError
+from nda_index.images import Pixels, encode_png, is_latent
 from nda_index.scales import Scale
 from nda_index.store.files import ending_of, write_atomically
 
-DENOISED_FORMS = ("png",)  # endings of the files that a mean is saved in
+PICTURE_FORMS, LATENT_FORMS = ("png",), ("npy", "npz")  # endings of the files that a mean is saved in
 
 
 @dataclass(frozen=True, repr=False)
@@ -27,11 +29,12 @@ class Denoised:
     """A picture as a collection explains it: what the best possible local denoiser would make of it.
 
     Attributes:
-        image: float32 [H, W, C] in [-1, 1], the posterior mean.
+        image: float32 [H, W, C], the posterior mean: in [-1, 1], of latents at their own scale.
         by_scale: float32 [scales, H, W, C], that of each scale; `image` is their mean by the scales' weights.
         unexplained: float32 [H, W], how far the picture is from `image`: root mean square over channels, in units of
-            pixels from -1 to 1.
-        query: uint8 [H, W, C], the picture as it was compared: resized and cropped to the index's size.
+            pixels from -1 to 1, or of the latents.
+        query: uint8 [H, W, C], the picture as it was compared: resized and cropped to the index's size; float16 for a
+            latent.
         averaged: number of images that the posterior runs over.
         collection: number of images that the question was about, those that `without` leaves out among them.
         missing: number of images that could not be searched, because their shard was lost; 0 on one machine.
@@ -45,7 +48,7 @@ class Denoised:
     image: NDArray[np.float32]
     by_scale: NDArray[np.float32]
     unexplained: NDArray[np.float32]
-    query: NDArray[np.uint8]
+    query: Pixels
     averaged: int
     collection: int
     missing: int
@@ -65,8 +68,19 @@ class Denoised:
         return float(np.sqrt(np.square(self.unexplained, dtype=np.float64).mean()))
 
     @property
-    def picture(self) -> NDArray[np.uint8]:
-        """`image` in bytes, uint8 [H, W, C]."""
+    def latents(self) -> bool:
+        """Whether latents were averaged, and not pictures."""
+        return is_latent(self.query)
+
+    @property
+    def picture(self) -> Pixels:
+        """`image` in bytes, uint8 [H, W, C].
+
+        Raises:
+            ConfigError: it is a latent, which is no picture.
+        """
+        if self.latents:
+            raise ConfigError("the mean is a latent, and no picture; take its `image`, and decode it with the model")
         return np.asarray(np.rint((self.image + 1) * 127.5).clip(0, 255), np.uint8)
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,12 +97,18 @@ class Denoised:
         }
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write `picture` as a PNG file.
+        """Write `picture` as a PNG file; of latents `image` as floats [C, H, W], an .npy, or an .npz with `latent`.
 
         Raises:
-            ConfigError: the path does not end in .png.
+            ConfigError: the path does not end in .png; of latents, in .npy or .npz.
             StorageError: the file cannot be written.
         """
-        path, picture = Path(path), self.picture
-        ending_of(path, DENOISED_FORMS)
+        path = Path(path)
+        form = ending_of(path, LATENT_FORMS if self.latents else PICTURE_FORMS)
+        if self.latents:
+            buffer, latent = io.BytesIO(), np.ascontiguousarray(self.image.transpose(2, 0, 1))
+            np.save(buffer, latent) if form == "npy" else np.savez(buffer, latent=latent)
+            write_atomically(path, buffer.getvalue())
+            return
+        picture = self.picture
         write_atomically(path, encode_png(Image.fromarray(picture if picture.shape[2] == 3 else picture[..., 0])))

@@ -23,7 +23,7 @@ BOX = "#e11d48"
 def as_png(answer: AnswerData) -> bytes:
     """Draw an answer as a PNG file: regions of its picture, where it has any, and the best images."""
     if answer.picture_size is None:
-        return encode_png(_draw_images(answer, "Where this picture comes from"))
+        return encode_png(_draw_images(answer, f"Where this {'latent' if answer.latents else 'picture'} comes from"))
     upper = _draw_regions(answer, answer.picture_size)
     lower = _draw_images(answer, "Whole pictures that are like it")
     canvas = Image.new("RGB", (max(upper.width, lower.width), upper.height + lower.height), "white")
@@ -83,8 +83,9 @@ def _count_strong(regions: Sequence[Region]) -> str:
 def _draw_images(answer: AnswerData, heading: str) -> Image.Image:
     """Draw the query, then the best images with their shares, heat maps on both."""
     shown = min(len(answer), SHOWN)
-    query = enlarge(answer.query)
+    query = enlarge(answer.shown_query)
     width, height = query.size
+    thing = "latent" if answer.latents else "picture"
     top, text = MARGIN + 44, 44
     canvas = Image.new(
         "RGB", (MARGIN + (shown + 1) * (width + MARGIN), top + text + 3 * (height + 12) + MARGIN), "white"
@@ -94,17 +95,18 @@ def _draw_images(answer: AnswerData, heading: str) -> Image.Image:
     if answer.missing:
         lacks = f"This answer is not whole: {answer.missing:,} more images could not be searched."
         draw.text((MARGIN, MARGIN + 20), lacks, "#b00020", small)
-    draw.text((MARGIN, top), "your picture", "black", small)
+    draw.text((MARGIN, top), f"your {thing}", "black", small)
     canvas.paste(query, (MARGIN, top + text))
-    for row, label in enumerate(("where on your picture", "where on the image"), start=1):
+    for row, label in enumerate((f"where on your {thing}", "where on the image"), start=1):
         draw.text((MARGIN, top + text + row * (height + 12) + height // 2 - 8), label, "#444444", small)
     for rank in range(shown):
         x, y = MARGIN + (rank + 1) * (width + MARGIN), top + text
         draw.text((x, top), f"{rank + 1}.  {format_share(answer.shares[rank])}", "black", small)
         draw.text((x, top + 18), _shorten(answer.keys[rank], width // 7), "#444444", small)
-        canvas.paste(enlarge(answer.images[rank]), (x, y))
-        canvas.paste(lay_heat(answer.query, answer.query_map(rank)), (x, y + height + 12))
-        canvas.paste(lay_heat(answer.images[rank], answer.train_map(rank)), (x, y + 2 * (height + 12)))
+        image = enlarge(answer.shown_image(rank)).resize(query.size)
+        canvas.paste(image, (x, y))
+        canvas.paste(lay_heat(query, answer.query_map(rank)), (x, y + height + 12))
+        canvas.paste(lay_heat(image, answer.train_map(rank)), (x, y + 2 * (height + 12)))
     return canvas
 
 

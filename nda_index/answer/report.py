@@ -31,7 +31,7 @@ _TEMPLATES = jinja2.Environment(loader=jinja2.PackageLoader("nda_index.answer", 
 def as_html(answer: AnswerData, explained: Sequence[Denoised] = ()) -> bytes:
     """Write a page in one file, with pictures as the collection explains them."""
     script = (Path(__file__).parent / "report.js").read_text()
-    query = enlarge(answer.query)
+    query = enlarge(answer.shown_query)
     matches = [
         {
             "rank": rank + 1,
@@ -43,7 +43,7 @@ def as_html(answer: AnswerData, explained: Sequence[Denoised] = ()) -> bytes:
             "verdict": None if np.isnan(answer.percentiles[rank]) else answer.verdict(rank),
             "copies": int((answer.groups == answer.groups[rank]).sum()) - 1,
             "group_percent": format_share(float(answer.group_shares[rank])),
-            "image": _data_uri(enlarge(answer.images[rank])),
+            "image": _data_uri(enlarge(answer.shown_image(rank)).resize(query.size)),
             "query_heat": _data_uri(heat_layer(answer.query_map(rank), query.size)),
             "train_heat": _data_uri(heat_layer(answer.train_map(rank), query.size)),
             "metadata": _known_values(answer.metadata, rank),
@@ -52,7 +52,7 @@ def as_html(answer: AnswerData, explained: Sequence[Denoised] = ()) -> bytes:
     ]
     means = [
         {
-            "image": _data_uri(enlarge(each.picture)),
+            "image": _data_uri(enlarge(each.image.astype(np.float16) if each.latents else each.picture)),
             "left_over": _data_uri(lay_heat(each.query, each.unexplained, UNEXPLAINED)),
             "distance": each.distance,
             "averaged": each.averaged,

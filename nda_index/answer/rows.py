@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 
 from nda_index.answer.data import AnswerData
 from nda_index.answer.region import Region
@@ -27,6 +32,7 @@ SCHEMA = pa.schema(
         pa.field("turn", pa.float64()),
     ]
 )
+TABLES = ("csv", "parquet")  # endings of files that hold a table
 Row = dict[str, Any]  # by names of `SCHEMA`; what is left out is null
 
 
@@ -48,7 +54,7 @@ def rows_of(question: str, answer: AnswerData) -> list[Row]:
             "image_id": int(answer.image_ids[0]),
             "strong": answer.verdict(0).strong if known else None,
             "share": float(answer.shares[0]),
-            "evidence": float(answer.evidence[0]),
+            "evidence": None if np.isnan(answer.evidence[0]) else float(answer.evidence[0]),
             "percentile": float(answer.percentiles[0]) if known else None,
         }
     ]
@@ -57,6 +63,27 @@ def rows_of(question: str, answer: AnswerData) -> list[Row]:
 def rows_of_error(question: str, error: Exception | str) -> list[Row]:
     """Return the row of a question that has no answer, with the reason."""
     return [{"question": question, "error": str(error)}]
+
+
+def table_bytes(rows: Sequence[Row], form: str, facts: Mapping[str, Any]) -> bytes:
+    """Return the file of a table.
+
+    Args:
+        rows: its lines.
+        form: one of `TABLES`.
+        facts: JSON values that say where it comes from; a Parquet file holds them, each as "nda_index.NAME".
+
+    Example:
+        >>> table_bytes(rows_of_error("a.png", "is no picture"), "csv", {}).splitlines()[1][:24]
+        b'"a.png","is no picture",'
+    """
+    table, buffer = pa.Table.from_pylist(list(rows), SCHEMA), io.BytesIO()
+    if form == "csv":
+        pa.csv.write_csv(table, buffer)
+    else:
+        metadata = {f"nda_index.{name}": json.dumps(value) for name, value in facts.items()}
+        pq.write_table(table.replace_schema_metadata(metadata), buffer)
+    return buffer.getvalue()
 
 
 def _row_of_region(question: str, region: Region) -> Row:

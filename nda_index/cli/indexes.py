@@ -35,7 +35,14 @@ RECIPE = "models"
 
 IndexFolder = Annotated[Path, typer.Argument(help="Index folder.")]
 ImageSize = Annotated[
-    int, typer.Option(help="Side in pixels at which images are compared. Time and disk grow with its square.")
+    int | None,
+    typer.Option(
+        help="Side in pixels at which images are compared, 32 by default. Time and disk grow with its square."
+    ),
+]
+Latents = Annotated[
+    bool,
+    typer.Option("--latents", help="The source holds latents, floats [C, H, W], which are compared as they are."),
 ]
 ImageColumn = Annotated[
     str | None, typer.Option(help="Column of Parquet files that holds the images; found by default.")
@@ -58,10 +65,11 @@ MaxFailures = Annotated[
 
 def build_command(
     source: Annotated[
-        str, typer.Argument(help="Folder, Parquet or image file(s), WebDataset .tar shard(s), .npz or .npy.")
+        str,
+        typer.Argument(help="Folder, Parquet or image file(s), WebDataset .tar shard(s), .npz, .npy or .safetensors."),
     ],
     index: Annotated[Path, typer.Argument(help="Folder to write the index to, such as my.nda.")],
-    image_size: ImageSize = 32,
+    image_size: ImageSize = None,
     scale: Annotated[
         list[str] | None,
         typer.Option(help="PATCH, PATCH/DOWNSCALE or PATCH/DOWNSCALE*WEIGHT; may be repeated. Each costs a pass."),
@@ -79,6 +87,7 @@ def build_command(
     ] = MEMORY_MIB,
     pictures: Pictures = None,
     value_range: ValueRangeText = None,
+    latents: Latents = False,
     null: Annotated[
         int, typer.Option(help="Pictures that verdicts are set against; 0: no verdicts. More take longer to build.")
     ] = NULL,
@@ -101,16 +110,18 @@ def build_command(
       nda-index build cifar10.parquet cifar.nda --scale 7 --scale 14/2
 
       nda-index build 'laion/*.parquet' laion.nda --dry-run
+
+      nda-index build latents.npy latents.nda --latents
     """
     from nda_index.indexing.pipeline import build
     from nda_index.indexing.request import DEFAULT_SCALES, estimate_build
     from nda_index.scales import parse_scale
 
     options: dict[str, Any] = {
-        "image_size": image_size, "channels": 1 if grey else 3, "columns": column, "max_failures": max_failures,
+        "image_size": image_size, "channels": 1 if grey else None, "columns": column, "max_failures": max_failures,
         "scales": [parse_scale(text) for text in scale] if scale else DEFAULT_SCALES, "memory": memory_mib << 20,
         "coarse_stride": coarse_stride, "pictures": pictures, "image_column": image_column, "split": split,
-        "value_range": value_range,
+        "value_range": value_range, "latents": latents,
     }  # fmt: skip
     if dry_run:
         print_estimate(estimate_build(source, null=null, **options), as_json)

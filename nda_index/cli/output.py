@@ -63,7 +63,12 @@ def print_build(index: Path, summary: BuildSummary, as_json: bool) -> None:
         )
     if summary.resumed:
         messages.print(f"Went on with an interrupted build that had read {summary.resumed:,} images.")
-    console.print(f"Indexed {summary.images:,} images in {escape(str(index))}.")
+    if summary.latents is None:
+        console.print(f"Indexed {summary.images:,} images in {escape(str(index))}.")
+    else:
+        shape = " x ".join(map(str, summary.latents))
+        console.print(f"Indexed {summary.images:,} latents of {shape} in {escape(str(index))}.")
+        console.print(f"  their standard deviation is {summary.deviation:.3g}; there are no verdicts on latents")
     for name, description in summary.scales.items():
         console.print(f"  {name}: {description}")
     if summary.pictures:
@@ -173,7 +178,8 @@ def print_manifest(index: Path, manifest: Manifest, state: State, as_json: bool)
         table.add_row("left out", f"{counts['left_out']:,} other things of the sources; failures.parquet lists them")
     if counts["removed"]:
         table.add_row("removed", f"{counts['removed']:,}; their bytes are here until nda-index compact")
-    table.add_row("image size", f"{height} x {width}, {config.channels} channels")
+    values = ", latents in float16" if config.latents else ""
+    table.add_row("image size", f"{height} x {width}, {config.channels} channels{values}")
     for scale in config.scales:
         coarse = config.coarse[scale.name]
         table.add_row(
@@ -182,7 +188,9 @@ def print_manifest(index: Path, manifest: Manifest, state: State, as_json: bool)
             f"{coarse.patches_per_image} patches an image, {coarse.codec} codes",
         )
     regions = "of pictures can be found, at their own size"
-    if not config.pictures:
+    if config.latents:
+        regions = "none; latents have none"
+    elif not config.pictures:
         regions = "none; for parts of pictures, build again from the files, with --pictures"
     table.add_row("regions", regions)
     from nda_index.evaluate.tuning import summarize_tuning
@@ -267,6 +275,8 @@ def print_answer(answer: Attribution) -> None:
         f"{answer.scored:,} of {answer.collection:,} images scored exactly; they hold {answer.mass_covered:.0%} "
         f"(+- {2 * answer.mass_error:.0%}) of the posterior. A share is likeness, not proof."
     )
+    for note in answer.notes:
+        console.print(note, highlight=False)
 
 
 def _print_regions(answer: Attribution) -> None:

@@ -25,7 +25,12 @@ DEFAULT_TOP = 10
 RECIPES = ("models", "pieces", "published")
 
 IndexFolder = Annotated[Path, typer.Argument(help="Index folder.")]
-Picture = Annotated[Path, typer.Argument(help="The picture to explain.")]
+Picture = Annotated[
+    Path, typer.Argument(help="The picture to explain; of latents, an .npy, .npz or .safetensors with one.")
+]
+Shown = Annotated[
+    Path | None, typer.Option("--picture", help="Picture that a latent was made of, for the report to show.")
+]
 Timesteps = Annotated[
     list[int] | None,
     typer.Option(
@@ -99,6 +104,7 @@ def query_command(
     where: Where = None,
     region: RegionText = None,
     value_range: ValueRangeText = None,
+    picture: Shown = None,
     ray: Ray = None,
     save: Save = None,
     explain: Explain = False,
@@ -130,9 +136,9 @@ def query_command(
             options["per_image_topk"] = per_image_topk
             return _ask_many(opened, image, table, timestep, value_range, options, report, as_json)
         options["progress"] = report
-        picture = _read_floats(image, value_range)
-        answer = opened.attribute(picture, timestep, top, per_image_topk=per_image_topk, **options)
-        explained = _explain(opened, picture, timestep, answer, options) if explain else []
+        asked = _read_question(opened, image, value_range, picture)
+        answer = opened.attribute(asked, timestep, top, per_image_topk=per_image_topk, **options)
+        explained = _explain(opened, asked, timestep, answer, options) if explain else []
     for path, form in files.items():
         answer.save(path, explained=explained if form == "html" else ())
     if as_json:
@@ -160,7 +166,8 @@ def _ask_many(
 
     if table is None:
         raise ConfigError(f"{str(source)!r} is a folder; give one picture, or --table FILE to ask about all of them")
-    opened = open_source(source, value_range=value_range)
+    latents = index.latents
+    opened = open_source(source, value_range=value_range, latents=index.shape if latents else False)
 
     left_out = [(one.key, one.reason) for one in opened.left_out]
 
@@ -174,7 +181,7 @@ def _ask_many(
     def prepare(picture: Any) -> Query:
         if isinstance(picture, Unreadable):
             raise ImageDecodeError(picture.reason)
-        return index.query(_read_floats(picture, value_range), timestep, 1, **options)
+        return index.query(_read_question(index, picture, value_range), timestep, 1, **options)
 
     settings = as_question(timestep, **options).as_settings() | {"index_hash": index.manifest.index_hash}
     settings |= {"source": str(source), "value_range": value_range, "version": __version__}
@@ -189,7 +196,7 @@ def _ask_many(
 def denoise_command(
     index: IndexFolder,
     image: Picture,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .png to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .png to write; of latents the .npy or .npz.")],
     timestep: Timesteps = None,
     recipe: RecipeText = None,
     without_top: Annotated[
@@ -212,17 +219,18 @@ def denoise_command(
 
       nda-index denoise photos.nda picture.png --without-top 5 -o without.png
     """
-    from nda_index.answer.denoised import DENOISED_FORMS
+    from nda_index.answer.denoised import LATENT_FORMS, PICTURE_FORMS
     from nda_index.store.files import check_folder, ending_of
 
-    ending_of(output, DENOISED_FORMS)
+    ending_of(output, PICTURE_FORMS + LATENT_FORMS)
     if without_top < 0:
         raise ConfigError(f"without_top is {without_top}; it must be 0 or more")
     check_folder(output)
     options: dict[str, Any] = {"recipe": recipe, "mode": mode, "mirror": mirror, "where": where}
     with progress_bars(messages) as report:
         opened = _open(index, ray)
-        picture = _read_floats(image, value_range)
+        ending_of(output, LATENT_FORMS if opened.latents else PICTURE_FORMS)
+        picture = _read_question(opened, image, value_range)
         if without_top:
             answer = opened.attribute(picture, timestep, without_top, **options)
             options |= {"without": answer.image_ids, "candidates": _enough_candidates(answer, without_top)}
@@ -231,16 +239,27 @@ def denoise_command(
     if as_json:
         print_json({"picture": str(output), **mean.to_dict()})
         return
+    asked, unit = ("latent", "its numbers") if mean.latents else ("picture", "pixels from -1 to 1")
     console.print(
-        f"Wrote {escape(str(output))}: {mean.distance:.3f} away from the picture (root mean square of pixels from -1 "
-        f"to 1), from {mean.averaged:,} of {mean.collection:,} images."
+        f"Wrote {escape(str(output))}: {mean.distance:.3f} away from the {asked} (root mean square of {unit}), from "
+        f"{mean.averaged:,} of {mean.collection:,} images."
     )
 
 
-def _read_floats(picture: Any, value_range: str | None) -> Any:
-    """Read a picture by the range of its floats, where one is stated; the picture itself otherwise."""
-    from nda_index.images import read_picture
+def _read_question(index: Index, picture: Any, value_range: str | None, shown: Path | None = None) -> Any:
+    """Read a picture by the range of its floats, where one is stated; the picture itself otherwise.
 
+    Beside a latent, `shown` is the picture that it was made of.
+    """
+    from nda_index.images import Latent, read_picture
+
+    latents = index.latents
+    if latents and value_range is not None:
+        raise ConfigError("--value-range is given, and the index holds latents, which are compared as they are given")
+    if shown is not None:
+        if not latents:
+            raise ConfigError("--picture is given, and the index holds pictures; it is for an index of latents")
+        return Latent(picture, shown)
     return picture if value_range is None else read_picture(picture, value_range=value_range)
 
 

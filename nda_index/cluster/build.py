@@ -19,11 +19,21 @@ from numpy.typing import NDArray
 from nda_index.cluster.connection import connect
 from nda_index.cluster.shards import RayShards
 from nda_index.errors import ConfigError, ShardLostError
+from nda_index.images import Pixels
 from nda_index.index import Index
 from nda_index.indexing.ingest import ingest_images
 from nda_index.indexing.journal import begin, check_output, read_journal
 from nda_index.indexing.missing import SHOWN, read_missing
-from nda_index.indexing.pipeline import FILES, BuildSummary, finish_build, train_missing
+from nda_index.indexing.pipeline import (
+    FILES,
+    LATENTS,
+    BuildSummary,
+    check_null,
+    finish_build,
+    judge_deviation,
+    measure_deviation,
+    train_missing,
+)
 from nda_index.indexing.plan import describe_plan
 from nda_index.indexing.request import Request, check_request
 from nda_index.pictures.catalogue import FEATURE, FOLDER
@@ -78,7 +88,7 @@ def build_shards(
         null: number of the collection's own pictures that verdicts are set against.
         progress: is called with (stage, done, total).
         options: `image_size`, `channels`, `scales`, `columns`, `max_failures`, `coarse_stride`, `memory`,
-            `image_column`, `split` and `value_range` as for `build_index`.
+            `image_column`, `split`, `value_range` and `latents` as for `build_index`.
 
     Returns:
         What was built.
@@ -89,6 +99,7 @@ def build_shards(
     _check_source(source)
     report = progress or quiet
     folder, request = check_output(path, source), check_request(source, **options)
+    null = _check_null(null, request)
     if not 1 <= shards <= request.opened.count:
         raise ConfigError(f"shards is {shards}; it must be from 1 to the number of images, {request.opened.count}")
     ray = connect(address)
@@ -106,7 +117,7 @@ def build_shards(
         task = ray.remote(max_retries=RETRIES, retry_exceptions=[OSError])
         read = [task(_read_shard).remote(part) for part in parts]
         counts = _wait_for_all(ray, read, lambda done: report("read", done, shards))
-        images, plans = _ShardedImages(ray, request.shape, parts, counts), request.plans(sum(counts))
+        images, plans = _ShardedImages(ray, request, parts, counts), request.plans(sum(counts))
         for plan in plans:
             journal = train_missing(folder, images, plan, journal, report)
         encode = [task(_encode_shard).remote(part, sum(counts), str(folder)) for part in parts]
@@ -117,25 +128,40 @@ def build_shards(
             counts={"images": sum(counts), "removed": 0, "failures": failures, "left_out": left_out},
             files={},
             table={},
-            features=["shards"],
+            features=["shards", *([LATENTS] if request.latents else [])],
             shards=[f"{SHARDS}/{number:05d}" for number in range(shards)],
             version=__version__,
         )
         made = _make_null(ray, folder, manifest, choose_pictures(images, null, SEED), report)
         write_null(folder, made)
         if request.pictures:
-            opened = [Shard(folder / name, "cpu").catalogue for name in manifest.shards]
-            catalogues = [catalogue for catalogue in opened if catalogue is not None]
-            (folder / FOLDER).mkdir(exist_ok=True)
-            write_regions_null(folder, make_regions_null(catalogues, null, report))
+            _write_regions_null(folder, manifest, null, report)
             manifest = replace(manifest, features=[*manifest.features, FEATURE])
         features = [*manifest.features, *null_features(made, request.scales)]
         commit(folder, replace(manifest, features=features, files=hash_files(folder, journal.files)))
+        deviation = measure_deviation(images) if request.latents else None
     scales = {plan.scale.name: describe_plan(plan, sum(counts)) for plan in plans}
     resumed = sum(counts) if interrupted else 0
     return BuildSummary(
-        sum(counts), failures, scales, False, resumed, request.pictures, request.opened.notes, left_out, first
-    )
+        sum(counts), failures, scales, False, resumed, request.pictures,
+        (*request.opened.notes, *judge_deviation(deviation)), left_out, first, request.opened.latents, deviation,
+    )  # fmt: skip
+
+
+def _check_null(null: int, request: Request) -> int:
+    """Return how many pictures the null is made with: none where latents are indexed."""
+    if request.latents:
+        check_null(null)
+        return 0
+    return null
+
+
+def _write_regions_null(folder: Path, manifest: Manifest, null: int, report: Progress) -> None:
+    """Make the null of the regions' verdicts of an index in shards."""
+    opened = [Shard(folder / name, "cpu").catalogue for name in manifest.shards]
+    catalogues = [catalogue for catalogue in opened if catalogue is not None]
+    (folder / FOLDER).mkdir(exist_ok=True)
+    write_regions_null(folder, make_regions_null(catalogues, null, report))
 
 
 def _sum_missing(
@@ -169,23 +195,24 @@ class _Part:
 class _ShardedImages:
     """The images of all shards: a sample is read where they lie."""
 
-    def __init__(self, ray: Any, shape: tuple[int, int, int], parts: Sequence[_Part], counts: Sequence[int]) -> None:
+    def __init__(self, ray: Any, request: Request, parts: Sequence[_Part], counts: Sequence[int]) -> None:
         self.count = sum(counts)
-        self.shape = shape
+        self.shape = request.shape
+        self._values = np.float16 if request.latents else np.uint8
         self._read = ray.remote(max_retries=RETRIES)(_pixels_of_shard)
         self._ray = ray
         self._folders = [part.folder for part in parts]
         self._offsets = np.cumsum([0, *counts])
 
-    def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Read the pixels of some, uint8 [n, C, H, W]."""
+    def pixels(self, image_ids: NDArray[np.int64]) -> Pixels:
+        """Read the pixels of some, uint8 or float16 [n, C, H, W]."""
         where = np.searchsorted(self._offsets, image_ids, side="right") - 1
         shards = np.unique(where).tolist()
         pending = [
             self._read.remote(self._folders[shard], self.shape, image_ids[where == shard] - self._offsets[shard])
             for shard in shards
         ]
-        pixels = np.empty((len(image_ids), *self.shape), np.uint8)
+        pixels: Pixels = np.empty((len(image_ids), *self.shape), self._values)
         for shard, part in zip(shards, self._ray.get(pending), strict=True):
             pixels[where == shard] = part
         return pixels
@@ -219,7 +246,7 @@ def _count_missing(path: Path, manifest: Manifest) -> tuple[int, int, list[tuple
     return counts["failures"], counts.get("left_out", 0), [(row["key"], row["reason"]) for row in first]
 
 
-def _pixels_of_shard(folder: str, shape: tuple[int, int, int], ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _pixels_of_shard(folder: str, shape: tuple[int, int, int], ids: NDArray[np.int64]) -> Pixels:
     path = Path(folder)
     table = read_manifest(path).table if (path / MANIFEST).exists() else read_journal(path).table
     return Corpus(path, shape, table).pixels(ids)
@@ -247,7 +274,7 @@ def _wait_for_all(ray: Any, pending: list[Any], report: Callable[[int], None]) -
     return list(ray.get(pending))
 
 
-def _make_null(ray: Any, folder: Path, manifest: Manifest, pictures: NDArray[np.uint8], report: Progress) -> Null:
+def _make_null(ray: Any, folder: Path, manifest: Manifest, pictures: Pixels, report: Progress) -> Null:
     """Make the null of an index in shards: each picture is searched for on all of them at once."""
     config = manifest.config
     empty = Null(np.empty(0), choose_evidence_scales(config.image_size, config.scales))
@@ -256,7 +283,7 @@ def _make_null(ray: Any, folder: Path, manifest: Manifest, pictures: NDArray[np.
     shards = RayShards(ray, [folder / name for name in manifest.shards], partial=False)
     with Index(folder, manifest, empty, shards) as index:
 
-        def vote(block: NDArray[np.uint8]) -> NDArray[np.float64]:
+        def vote(block: Pixels) -> NDArray[np.float64]:
             return np.stack([index.votes(picture.transpose(1, 2, 0), TIMESTEP) for picture in block])
 
         return make_null(pictures, index.pixels, vote, empty.scales, report)

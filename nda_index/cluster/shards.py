@@ -25,6 +25,7 @@ from nda_index.answer.region import FoundRegions
 from nda_index.cluster.connection import connect
 from nda_index.coarse.cells import Census, merge_census
 from nda_index.errors import ConfigError, ShardLostError
+from nda_index.images import Pixels
 from nda_index.index import Index
 from nda_index.paths import as_path
 from nda_index.query.local import LocalShards
@@ -113,7 +114,7 @@ class ShardActor:
         """Forget a session."""
         self._sessions.pop(name, None)
 
-    def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def pixels(self, image_ids: NDArray[np.int64]) -> Pixels:
         """Read the pixels of some images."""
         return self._shard.corpus.pixels(image_ids)
 
@@ -165,9 +166,9 @@ class RayShards:
         with ThreadPoolExecutor(max(1, len(calls)), "shard") as pool:
             return [future.result() for future in [pool.submit(call) for call in calls]]
 
-    def pixels(self, shard: int, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def pixels(self, shard: int, image_ids: NDArray[np.int64]) -> Pixels:
         """Read the pixels of a shard's images, uint8 [n, C, H, W]."""
-        pixels: NDArray[np.uint8] = self._read(shard, "pixels", image_ids)
+        pixels: Pixels = self._read(shard, "pixels", image_ids)
         return pixels
 
     def rows(self, shard: int, image_ids: NDArray[np.int64]) -> pa.Table:

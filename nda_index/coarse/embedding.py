@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from nda_index.images import to_float
+from nda_index.images import Pixels, to_float
 from nda_index.scales import Scale, block_means
 
 OVERHANG_UNIT = 4.0  # added distance of windows that stick out by one pixel more or less: farther than neighbours are
@@ -34,7 +34,7 @@ class Embedding:
         return len(self.directions) + 3
 
 
-def fit_embedding(images: NDArray[np.uint8], scale: Scale, dimensions: int) -> Embedding:
+def fit_embedding(images: Pixels, scale: Scale, dimensions: int) -> Embedding:
     """Find the principal directions of the patches of some training images.
 
     Args:
@@ -61,7 +61,7 @@ def fit_embedding(images: NDArray[np.uint8], scale: Scale, dimensions: int) -> E
     return Embedding(scale, np.ascontiguousarray(directions).reshape(count, images.shape[1], scale.taps, scale.taps))
 
 
-def embed(embedding: Embedding, images: NDArray[np.uint8], stride: int = 1) -> NDArray[np.float32]:
+def embed(embedding: Embedding, images: Pixels, stride: int = 1) -> NDArray[np.float32]:
     """Embed the patches of images, at all positions of the scale.
 
     Args:
@@ -84,7 +84,7 @@ def embed(embedding: Embedding, images: NDArray[np.uint8], stride: int = 1) -> N
     )
 
 
-def embed_noisy(embedding: Embedding, clean: NDArray[np.uint8], noisy: NDArray[np.floating]) -> NDArray[np.float32]:
+def embed_noisy(embedding: Embedding, clean: Pixels, noisy: NDArray[np.floating]) -> NDArray[np.float32]:
     """Embed the patches of one noisy query, at all positions: its own coordinates, but the clean query's rest.
 
     Noise off the directions adds the same to all distances of a patch, in expectation; its norm would drown what the

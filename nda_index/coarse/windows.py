@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nda_index.coarse.embedding import Embedding, embed_noisy
 from nda_index.diffusion import NoisyImage
-from nda_index.images import to_float
+from nda_index.images import Pixels, to_float
 from nda_index.scales import Scale
 
 # By how much the variance of a window's posterior grows, for each of its pixels, as a part of what the window changes
@@ -41,7 +41,7 @@ class QueryWindows:
 def query_windows(
     embedding: Embedding,
     stride: int,
-    clean: NDArray[np.uint8],
+    clean: Pixels,
     noisy: NoisyImage,
     mirror: bool,
     *,
@@ -81,7 +81,7 @@ def query_windows(
 
 
 def _embed_version(
-    embedding: Embedding, missed: float, clean: NDArray[np.uint8], noisy: NoisyImage, taken: NDArray[np.int64]
+    embedding: Embedding, missed: float, clean: Pixels, noisy: NoisyImage, taken: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     pixels, scaled = to_float(clean, np.float64), noisy.pixels / noisy.signal  # [C, H, W] each
     vectors = embed_noisy(embedding, clean, scaled)  # [P, d]

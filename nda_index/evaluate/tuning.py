@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nda_index.errors import ConfigError
+from nda_index.images import Pixels
 from nda_index.index import Index
 from nda_index.progress import Progress, quiet
 from nda_index.question import Question, as_question
@@ -100,7 +100,9 @@ def tune(
     if queries < 1:
         raise ConfigError(f"queries is {queries}; it must be 1 or more")
     chosen = np.random.default_rng(SEED).choice(index.image_ids, min(queries, len(index)), replace=False)
-    pictures = np.ascontiguousarray(index.pixels(np.sort(chosen))[..., ::-1]).transpose(0, 2, 3, 1)  # [Q, H, W, C]
+    pictures = np.ascontiguousarray(index.pixels(np.sort(chosen))[..., ::-1])  # [Q, C, H, W]
+    if not index.latents:
+        pictures = pictures.transpose(0, 2, 3, 1)  # [Q, H, W, C]
     question = as_question(timestep, recipe=recipe)
     trials = _measure(index, pictures, question, progress or quiet)
     best = choose_trial(trials, recall, seconds)
@@ -112,7 +114,7 @@ def tune(
     return Tuning(best, timestep, terms, len(pictures), tuple(trials))
 
 
-def _measure(index: Index, pictures: NDArray[np.uint8], question: Question, report: Progress) -> list[Trial]:
+def _measure(index: Index, pictures: Pixels, question: Question, report: Progress) -> list[Trial]:
     count, timestep, recipe = len(index), question.timesteps or None, question.recipe
     lengths = sorted({min(candidates, count) for candidates in CANDIDATES})
     index.votes(pictures[0], timestep, recipe=recipe)  # compiles

@@ -44,6 +44,7 @@ from nda_index.exact.simd import LANES
 from nda_index.scales import Scale, block_means
 
 SMALL_VARIANCE = 2e-3  # below it, distances are so large in units of sigma^2 that their float32 rounding shows
+COLOUR = 3.0  # largest square of a pixel's colour in [-1, 1], for which that was measured
 LARGE_PENALTY = 1000.0  # logit of one pixel outside against one inside, above which float32 drowns the others
 OVERFLOW = 2.0**100  # a sum this large may have lost terms that `exp2` holds at 2^126
 SAMPLED = 32  # the first pass compares one group of images in this many in full
@@ -283,4 +284,8 @@ def _prepare(queries: Sequence[NoisyImage], train: Block, scale: Scale, outside:
 
 
 def _needs_float64(query: NoisyImage, outside: float) -> bool:
-    return bool(query.sigma**2 < SMALL_VARIANCE or outside**2 > LARGE_PENALTY * 2 * query.sigma**2)
+    """Tell whether float32 rounds too much: sooner for latents, whose numbers, and so distances, may be larger."""
+    square = float(np.square(query.pixels, dtype=np.float64).sum(axis=0).mean()) / query.signal**2
+    return bool(
+        query.sigma**2 < SMALL_VARIANCE * max(1.0, square / COLOUR) or outside**2 > LARGE_PENALTY * 2 * query.sigma**2
+    )

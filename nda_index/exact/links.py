@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nda_index.exact.maps import on_pixels_matrix
 from nda_index.exact.posterior import PosteriorSettings
 from nda_index.exact.views import View, scales_of
-from nda_index.images import to_float
+from nda_index.images import Pixels, to_float
 from nda_index.scales import Scale, block_means
 
 GRID = 8  # cells along each side of an image
@@ -21,7 +21,7 @@ PAIRS = 1 << 21  # pairs of windows weighed at a time: 16 MiB of float64
 def cell_links(
     views: Sequence[View],
     log_normalisers: Sequence[NDArray[np.float64]],
-    pixels: NDArray[np.uint8],
+    pixels: Pixels,
     settings: PosteriorSettings,
     check: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float64]:

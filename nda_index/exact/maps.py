@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nda_index.exact import cpu
 from nda_index.exact.posterior import PosteriorSettings, block_masses
 from nda_index.exact.views import View, scales_of
-from nda_index.images import to_float
+from nda_index.images import Pixels, to_float
 from nda_index.scales import Scale
 
 SMALLEST = 1e-300  # keeps the division finite where a map is empty
@@ -19,7 +19,7 @@ SMALLEST = 1e-300  # keeps the division finite where a map is empty
 def evidence_maps(
     views: Sequence[View],
     log_normalisers: Sequence[NDArray[np.float64]],
-    pixels: NDArray[np.uint8],
+    pixels: Pixels,
     settings: PosteriorSettings,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Map where on the query, and where on each image, its score comes from.

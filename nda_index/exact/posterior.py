@@ -241,9 +241,9 @@ def _join_blocks(blocks: Iterable[Block]) -> Iterator[torch.Tensor]:
 
 
 def on_cpu(train: Block) -> NDArray[np.floating]:
-    """Return a block as an array of floats in [-1, 1]."""
+    """Return a block as an array of floats: bytes in [-1, 1], others as they are."""
     array: NDArray[Any] = train.cpu().numpy() if isinstance(train, torch.Tensor) else train
-    return to_float(array) if array.dtype == np.uint8 else array
+    return to_float(array) if array.dtype in (np.uint8, np.float16) else array
 
 
 def _move_to_gpu(train: Block) -> torch.Tensor:

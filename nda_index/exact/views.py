@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from nda_index.diffusion import NoiseSetting, NoisyImage, noisy_images
-from nda_index.images import to_float
+from nda_index.images import Pixels, to_float
 from nda_index.recipe import Recipe, Term
 from nda_index.scales import Scale
 
@@ -44,7 +41,7 @@ def views_of(noisy: Sequence[NoisyImage], scales: Sequence[Scale]) -> list[View]
     return [View(image, scale, scale.weight / len(noisy)) for scale in scales for image in noisy]
 
 
-def views_of_terms(terms: Sequence[Term], factors: Sequence[float], image: NDArray[np.uint8], seed: int) -> list[View]:
+def views_of_terms(terms: Sequence[Term], factors: Sequence[float], image: Pixels, seed: int) -> list[View]:
     """Make the views that terms look through: a term's draws are averaged. Terms at one timestep share their noise.
 
     Args:
@@ -71,7 +68,7 @@ def views_of_terms(terms: Sequence[Term], factors: Sequence[float], image: NDArr
     return views
 
 
-def views_of_recipe(recipe: Recipe, image: NDArray[np.uint8], seed: int) -> list[View]:
+def views_of_recipe(recipe: Recipe, image: Pixels, seed: int) -> list[View]:
     """Make the views of a recipe. The scores of all images sum to a term's weight times the query's pixels.
 
     Raises:

@@ -14,12 +14,15 @@ from nda_index.images.decoding import (
 )
 from nda_index.images.encodings import PICTURE_ENDINGS, explain_ending
 from nda_index.images.forms import arrange_axes, describe_input, measure_side
-from nda_index.images.output import encode_jpeg, encode_png, to_float
+from nda_index.images.latents import Latent, fit_latent, is_latent, shows_same
+from nda_index.images.output import Pixels, encode_jpeg, encode_png, encode_small, to_float
 from nda_index.images.values import ValueRange, check_values, parse_value_range
 
 __all__ = [
     "PICTURE_ENDINGS",
+    "Latent",
     "Picture",
+    "Pixels",
     "ValueRange",
     "arrange_axes",
     "check_values",
@@ -28,12 +31,16 @@ __all__ = [
     "describe_input",
     "encode_jpeg",
     "encode_png",
+    "encode_small",
     "explain_ending",
+    "fit_latent",
     "fit_pixels",
+    "is_latent",
     "measure_side",
     "open_upright",
     "parse_value_range",
     "read_picture",
     "read_upright",
+    "shows_same",
     "to_float",
 ]

@@ -56,9 +56,10 @@ def check_values(dtype: np.dtype[Any], value_range: ValueRange | None) -> None:
     if _needs_range(dtype):
         if value_range is None:
             remedy = "" if dtype.kind == "f" else "make them uint8 where they are 0..255, or "
+            latents = ". Latents of a model are indexed with latents=True (--latents)" if dtype.kind == "f" else ""
             raise UnfitValues(
                 f"has numbers of type {dtype}, whose range is not known; {remedy}say it with value_range "
-                f"(--value-range), in a question through read_picture(x, value_range=...): {RANGES}"
+                f"(--value-range), in a question through read_picture(x, value_range=...): {RANGES}{latents}"
             )
     elif dtype.kind != "b" and dtype.str[1:] not in DEPTHS:
         raise UnfitValues(

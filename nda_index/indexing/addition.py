@@ -25,7 +25,8 @@ from nda_index.pictures import catalogue
 from nda_index.progress import Progress, quiet
 from nda_index.scales import Scale
 from nda_index.sources import Failure, Source
-from nda_index.store.corpus import Corpus, append_images, as_rows, short_digests
+from nda_index.store.config import IndexConfig
+from nda_index.store.corpus import PICTURE, Corpus, append_images, as_rows, short_digests
 
 
 def add_images(
@@ -76,14 +77,12 @@ def add_images(
         config = opened.manifest.config
         request = check_request(
             source,
-            image_size=config.image_size,
-            channels=config.channels,
             scales=opened.scales,
             image_column=image_column,
             split=split,
             max_failures=max_failures,
             value_range=value_range,
-            pictures=config.pictures,
+            **_same_images(config),
         )
         request = _match_columns(request, opened)
         table, failures, left_out = _append(opened, request, allow_duplicates, report)
@@ -107,6 +106,13 @@ def add_images(
         )  # fmt: skip
 
 
+def _same_images(config: IndexConfig) -> dict[str, Any]:
+    """Return the options of a build that make images of the kind that an index has."""
+    if config.latents:
+        return {"latents": config.shape}
+    return {"image_size": config.image_size, "channels": config.channels, "pictures": config.pictures}
+
+
 def _match_columns(request: Request, opened: OpenedIndex) -> Request:
     """Put a request's metadata columns into the order and types of the index's table, and say what that changes."""
     given, there = request.opened.schema, opened.corpus.metadata_schema
@@ -118,10 +124,12 @@ def _match_columns(request: Request, opened: OpenedIndex) -> Request:
             )
     missing = [name for name in there.names if name not in given.names]
     extra = [name for name in given.names if name not in there.names]
+    unshown = request.opened.shown and PICTURE not in opened.corpus.schema.names
     notes = (
         *request.opened.notes,
         *(f"the source has no column {name!r}; the new images have null there" for name in missing),
         *(f"the column {name!r} is left out, since the index has none" for name in extra),
+        *(["the pictures beside the latents are left out, since the index has none"] if unshown else []),
     )
     return replace(request, opened=replace(request.opened, schema=there, notes=notes))
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nda_index.coarse.embedding import count_positions, embed, fit_embedding
 from nda_index.coarse.ivf import POINTS_PER_LIST, list_count
 from nda_index.coarse.storage import read_embedding, write_embedding
 from nda_index.coarse.trainer import Encoder, train_encoder, write_encoder
+from nda_index.images import Pixels
 from nda_index.indexing import plan as plans
 from nda_index.indexing.plan import EMBEDDED_DIMENSIONS, ScalePlan
 from nda_index.scales import Scale
@@ -77,6 +77,6 @@ def encode_segment(
     encoder.write(path)
 
 
-def _sample(images: Images, count: int) -> NDArray[np.uint8]:
+def _sample(images: Images, count: int) -> Pixels:
     chosen = np.random.default_rng(SEED).choice(images.count, min(count, images.count), replace=False)
     return images.pixels(np.sort(chosen))

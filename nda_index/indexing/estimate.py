@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from nda_index.coarse.embedding import embed, fit_embedding
 from nda_index.coarse.ivf import POINTS_PER_LIST, list_count
 from nda_index.coarse.trainer import KMEANS_ITERATIONS, time_assignment
+from nda_index.images import Pixels
 from nda_index.indexing.missing import list_first
 from nda_index.indexing.plan import EMBEDDED_DIMENSIONS, SEGMENT_BYTES, ScalePlan, describe_plan
 from nda_index.pictures.null import WAYS
@@ -68,14 +68,14 @@ class _Sample(NamedTuple):
     """The first images of a source.
 
     Attributes:
-        images: uint8 [n, C, H, W].
+        images: uint8 [n, C, H, W], of latents float16.
         seconds: that one takes.
-        record_bytes: of one, where pictures are described.
+        record_bytes: of what is kept of a picture.
         read: number of images, whatever became of them.
         failures, left_out: what an index would lack.
     """
 
-    images: NDArray[np.uint8]
+    images: Pixels
     seconds: float
     record_bytes: float
     read: int
@@ -105,11 +105,12 @@ def estimate_need(
     seconds = opened.count * sample.seconds
     if describe is not None:
         seconds += min(null, opened.count * len(WAYS)) * ASKED_COST * sample.seconds
-    if len(sample.images):
+    if len(sample.images) and null:
         judged_at = choose_evidence_scales(size, [plan.scale for plan in plans])
         seconds += min(null, opened.count) * _time(
             lambda: find_best_unrelated(sample.images[0], sample.images[:BEST], judged_at)
         )
+    if len(sample.images):
         seconds += sum(_encoding_seconds(sample.images, plan, opened.count) for plan in plans)
     left_out = [*opened.left_out, *sample.left_out]
     records = round(opened.count * sample.record_bytes)
@@ -119,7 +120,9 @@ def estimate_need(
     return Estimate(
         images=opened.count,
         patches=sum(plan.per_image for plan in plans) * opened.count,
-        disk_bytes=opened.count * (channels * size[0] * size[1] + ROW_BYTES) + served + records,
+        disk_bytes=opened.count * (channels * size[0] * size[1] * sample.images.itemsize + ROW_BYTES)
+        + served
+        + records,
         memory_bytes=PROCESS_BYTES + max(4 * SEGMENT_BYTES, 2 * training, 2 * records),
         served_bytes=served,
         seconds=seconds,
@@ -134,7 +137,7 @@ def estimate_need(
 
 def _read_sample(opened: OpenSource, size: tuple[int, int], channels: int, describe: Describe | None) -> _Sample:
     start = time.perf_counter()
-    images, records = [np.zeros((0, channels, *size), np.uint8)], []
+    images, records = [np.zeros((0, channels, *size), np.float16 if opened.latents else np.uint8)], []
     failures, left_out = list[Failure](), list[Failure]()
     read, marks = 0, []
     batches = read_batches(opened, size, channels, SAMPLE if describe is None else SAMPLE_PICTURES, describe=describe)
@@ -151,7 +154,8 @@ def _read_sample(opened: OpenSource, size: tuple[int, int], channels: int, descr
     # Threads read ahead of the first batch: where reading goes on, the time after it is that of the images after it.
     before, since = marks[0] if read < opened.count and len(marks) > 1 else (0, 0.0)
     seconds = (marks[-1][1] - since) / (read - before)
-    record_bytes = pa.array(records, RECORD).nbytes / len(records) if records else 0.0
+    kind = pa.binary() if opened.latents else RECORD
+    record_bytes = pa.array(records, kind).nbytes / len(records) if records else 0.0
     return _Sample(np.concatenate(images), seconds, record_bytes, read, failures, left_out)
 
 
@@ -163,7 +167,7 @@ def _time(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _encoding_seconds(sample: NDArray[np.uint8], plan: ScalePlan, images: int) -> float:
+def _encoding_seconds(sample: Pixels, plan: ScalePlan, images: int) -> float:
     """Seconds to embed and encode all images, with as many cells as there will be."""
     lists = list_count(images * plan.per_image)
     embedding = fit_embedding(sample[:64], plan.scale, EMBEDDED_DIMENSIONS)

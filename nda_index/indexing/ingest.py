@@ -17,15 +17,16 @@ from nda_index.indexing.request import Request
 from nda_index.pictures.record import RECORD, make_record, tell_unfit
 from nda_index.progress import Progress
 from nda_index.sources import Failure, ImageBatch, read_batches
-from nda_index.store.corpus import append_images, as_rows, table_schema
+from nda_index.store.corpus import LATENTS, PIXELS, append_images, as_rows, table_schema
 
 TABLE = "images"  # the first table of an index; compact makes the next, images-1
 
 
 def ingest_images(folder: Path, request: Request, journal: Journal, report: Progress) -> Journal:
     """Read what the journal lacks of the source into the table; the lock is held."""
-    picture = RECORD if request.pictures else None
-    schema, total = table_schema(request.shape, request.opened.schema, picture), request.opened.count
+    picture = RECORD if request.pictures else pa.binary() if request.opened.shown else None
+    values = LATENTS if request.latents else PIXELS
+    schema, total = table_schema(request.shape, request.opened.schema, picture, values), request.opened.count
     if journal.complete:
         report("read", total, total)
         return journal
@@ -75,9 +76,13 @@ def read_checked(request: Request, start: int = 0, failures: Sequence[Any] = ())
                 f"{count_missing(failed, 0)}, {request.max_failures:,} may be (max_failures, --max-failures); "
                 f"the last: {last.key}: {last.reason}"
             )
-        unfit = [
-            Failure(key, reason)
-            for key, picture in zip(batch.keys, batch.pictures, strict=False)  # none where they are not described
-            if (reason := tell_unfit(picture))
-        ]
+        unfit = (
+            [
+                Failure(key, reason)
+                for key, picture in zip(batch.keys, batch.pictures, strict=True)
+                if (reason := tell_unfit(picture))
+            ]
+            if request.pictures
+            else []
+        )
         yield replace(batch, left_out=[*batch.left_out, *unfit])

@@ -18,7 +18,7 @@ import numpy as np
 from nda_index.coarse.storage import QUANTIZER, read_cells, segment_name, segment_names
 from nda_index.coarse.trainer import read_encoder
 from nda_index.errors import ConfigError
-from nda_index.images import decode_image
+from nda_index.images import decode_image, to_float
 from nda_index.indexing.encoding import encode_segment, train_scale
 from nda_index.indexing.ingest import ingest_images
 from nda_index.indexing.journal import Journal, begin, check_output, record
@@ -52,6 +52,9 @@ from nda_index.trust.null import (
 from nda_index.version import __version__
 
 SEED = 0
+MEASURED, TOGETHER = 1024, 64  # latents whose numbers say what the deviation of all is; read at a time
+USUAL = (0.5, 2.0)  # standard deviations of latents as models see them: the scaling factor makes it about 1
+LATENTS = "latents"  # a feature of the format: an older reader would take them for pixels
 FILES = "names, sizes or order of the source's files"  # a setting: another source cannot go on with a build
 
 
@@ -62,7 +65,7 @@ class BuildSummary:
     `resumed` counts the images that an interrupted build had read already; `started_over` says that one was cleared
     away. `pictures`: regions of them can be found. `notes`: columns that are kept under another name, or not at all.
     `left_out` counts what else of the source is not in the index, and `missing` has key and reason of the first of
-    both; failures.parquet lists all.
+    both; failures.parquet lists all. `latents` is the shape of latents, and `deviation` their standard deviation.
     """
 
     images: int
@@ -74,6 +77,8 @@ class BuildSummary:
     notes: tuple[str, ...] = ()
     left_out: int = 0
     missing: tuple[tuple[str, str], ...] = ()
+    latents: tuple[int, int, int] | None = None
+    deviation: float | None = None
 
 
 def build(
@@ -90,6 +95,9 @@ def build(
     if isinstance(null, str | float) or (isinstance(null, int) and null < 0):
         raise ConfigError(f"null is {null!r}; it must be a whole number of pictures, 0 or more, or a list of pictures")
     request = check_request(source, **options)
+    if request.latents:
+        check_null(null)
+        null = 0
     if not isinstance(null, int):  # one that cannot be read is known before the build, not near its end
         null = [decode_image(picture, request.size, request.channels).transpose(1, 2, 0) for picture in null]
     report = progress or quiet
@@ -103,11 +111,13 @@ def build(
         journal = ingest_images(folder, request, journal, report)
         plans = request.plans(journal.images)
         finish_build(folder, request, journal, plans, null, report)
+        deviation = measure_deviation(Corpus(folder, request.shape, journal.table)) if request.latents else None
     scales = {plan.scale.name: describe_plan(plan, journal.images) for plan in plans}
     failures, left_out = _list_missing(request, journal)
     return BuildSummary(
-        journal.images, len(failures), scales, started_over, resumed, request.pictures, request.opened.notes,
-        len(left_out), list_first(failures, left_out),
+        journal.images, len(failures), scales, started_over, resumed, request.pictures,
+        (*request.opened.notes, *judge_deviation(deviation)), len(left_out), list_first(failures, left_out),
+        request.opened.latents, deviation,
     )  # fmt: skip
 
 
@@ -163,11 +173,39 @@ def finish_build(
             table=journal.table,
             version=__version__,
             features=null_features(read_null(folder, request.scales), request.scales)
-            + ([catalogue.FEATURE] if request.pictures else []),
+            + ([catalogue.FEATURE] if request.pictures else [])
+            + ([LATENTS] if request.latents else []),
         ),
     )
     report("commit", 1, 1)
     return manifest
+
+
+def check_null(null: int | Sequence[Any]) -> None:
+    """Raise `ConfigError` where a null is asked for, other than by default, and latents are indexed."""
+    if not isinstance(null, int) or null not in (0, DEFAULT_PICTURES):
+        raise ConfigError(f"null is {null!r}, and latents are indexed, which get no verdicts: leave null out")
+
+
+def measure_deviation(images: Images) -> float:
+    """Return the standard deviation of all numbers of a sample of latents."""
+    chosen = np.random.default_rng(SEED).choice(images.count, min(images.count, MEASURED), replace=False)
+    sums = np.zeros(2)  # of the numbers, and of their squares
+    for some in np.array_split(np.sort(chosen), -(-len(chosen) // TOGETHER)):
+        numbers = to_float(images.pixels(some), np.float64)
+        sums += [numbers.mean() * len(some), np.square(numbers).mean() * len(some)]
+    mean, square = sums / len(chosen)
+    return float(np.sqrt(square - mean**2))
+
+
+def judge_deviation(deviation: float | None) -> tuple[str, ...]:
+    """Say where the standard deviation of latents is far from what a model of latents sees."""
+    if deviation is None or USUAL[0] <= deviation <= USUAL[1]:
+        return ()
+    return (
+        f"the latents have a standard deviation of {deviation:.3g}, and most models see them at about 1: a timestep "
+        f"means what it means to the model only where its scaling factor was applied (docs/latents.md)",
+    )
 
 
 def _list_missing(request: Request, journal: Journal) -> tuple[list[Failure], list[Failure]]:

@@ -17,11 +17,12 @@ from nda_index.indexing.plan import ScalePlan, plan_scales
 from nda_index.pictures.record import make_record
 from nda_index.scales import Scale
 from nda_index.sources import OpenSource, Source, open_source, select_positions
-from nda_index.store.config import CoarseConfig, IndexConfig
+from nda_index.store.config import LATENTS, PIXELS, CoarseConfig, IndexConfig
 from nda_index.trust.null import DEFAULT_PICTURES
 from nda_index.version import __version__
 
 DEFAULT_SCALES = (Scale(patch=4), Scale(patch=10, downscale=2))  # those of the recipe "models": docs/method.md
+DEFAULT_SIZE = 32  # pixels of a side
 DEFAULT_MEMORY = 3 << 30
 PHOTOGRAPH = 128  # pixels of the shorter side from which on regions of a picture can be found
 LOOKED_AT = 64  # images of a source
@@ -34,7 +35,7 @@ class Request:
     Attributes:
         opened: the source.
         size: (height, width).
-        channels: 3 or 1.
+        channels: 3 or 1; of latents any number.
         scales: of the index.
         memory, coarse_stride: as for `plan_scales`.
         max_failures: images that may be unreadable.
@@ -53,6 +54,11 @@ class Request:
     settings: dict[str, Any]
 
     @property
+    def latents(self) -> bool:
+        """Whether latents are indexed, and not pictures."""
+        return self.opened.latents is not None
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the images."""
         return self.channels, *self.size
@@ -69,14 +75,15 @@ class Request:
     def config(self, plans: Sequence[ScalePlan]) -> IndexConfig:
         """Return what a manifest says of the settings."""
         coarse = {plan.scale.name: CoarseConfig(plan.stride, plan.per_image, plan.codec.codec) for plan in plans}
-        return IndexConfig(self.size, self.channels, self.scales, self.opened.kind, coarse, self.pictures)
+        values = LATENTS if self.latents else PIXELS
+        return IndexConfig(self.size, self.channels, self.scales, self.opened.kind, coarse, self.pictures, values)
 
 
 def check_request(
     source: Source,
     *,
-    image_size: int | tuple[int, int] = 32,
-    channels: int = 3,
+    image_size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
     scales: Sequence[Scale] = DEFAULT_SCALES,
     columns: Sequence[str] | None = None,
     max_failures: int | None = None,
@@ -86,25 +93,33 @@ def check_request(
     image_column: str | None = None,
     split: str | None = None,
     value_range: str | ValueRange | None = None,
+    latents: bool | tuple[int, int, int] = False,
 ) -> Request:
-    """Check the arguments of `nda_index.build_index` and open the source."""
-    height, width = _check_size(image_size)
+    """Check the arguments of `nda_index.build_index` and open the source.
+
+    `latents` may be (C, H, W), where they must have this shape.
+    """
+    if latents:
+        _check_for_pictures(
+            image_size=image_size, channels=channels, pictures=pictures or None, value_range=value_range
+        )
+    height, width = _check_size(DEFAULT_SIZE if image_size is None else image_size)
+    channels = 3 if channels is None else channels
     if channels not in (1, 3):
         raise ConfigError(f"channels is {channels}; it must be 3 (colour) or 1 (grey)")
-    if isinstance(scales, str | Scale) or not scales or not all(isinstance(scale, Scale) for scale in scales):
-        raise ConfigError(f"scales is {scales!r}; it must be a list of one or more, as [Scale(patch=7)]")
-    names = [scale.name for scale in scales]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"scales are {', '.join(names)}; no two may have the same patch and downscale")
-    for scale in scales:
-        scale.check_fits(height, width)
+    _check_scales(scales)
     _check_count("coarse_stride", coarse_stride, 1)
     _check_count("max_failures", max_failures, 0)
     _check_count("memory", memory, 1)
     check_faiss()  # before anything is written: without it nothing can be built
-    opened = open_source(source, columns=columns, image_column=image_column, split=split, value_range=value_range)
-    if pictures is None:
-        pictures = are_photographs(opened)
+    opened = open_source(
+        source, columns=columns, image_column=image_column, split=split, value_range=value_range, latents=latents
+    )
+    if opened.latents:
+        channels, height, width = opened.latents
+    for scale in scales:
+        scale.check_fits(height, width)
+    pictures = not latents and (are_photographs(opened) if pictures is None else pictures)
     settings = {
         "source": opened.kind,
         "images in the source": opened.count,
@@ -116,10 +131,28 @@ def check_request(
         "memory": memory,
         "pictures": pictures,
         "value_range": opened.value_range,
+        "latents": bool(latents),
         "version": __version__,
     }
     allowed = max(10, opened.count // 100) if max_failures is None else max_failures
     return Request(opened, (height, width), channels, tuple(scales), memory, coarse_stride, allowed, pictures, settings)
+
+
+def _check_for_pictures(**given: Any) -> None:
+    """Refuse options of pictures where latents are indexed."""
+    for name, value in given.items():
+        if value is not None:
+            raise ConfigError(
+                f"{name} is {value!r}, and latents are indexed, which are compared as they are given: leave {name} out"
+            )
+
+
+def _check_scales(scales: Sequence[Scale]) -> None:
+    if isinstance(scales, str | Scale) or not scales or not all(isinstance(scale, Scale) for scale in scales):
+        raise ConfigError(f"scales is {scales!r}; it must be a list of one or more, as [Scale(patch=7)]")
+    names = [scale.name for scale in scales]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"scales are {', '.join(names)}; no two may have the same patch and downscale")
 
 
 def are_photographs(opened: OpenSource) -> bool:
@@ -141,7 +174,7 @@ def estimate_build(source: Source, *, null: int | Sequence[Any] = DEFAULT_PICTUR
         source: as for `build_index`.
         null: as for `build_index`.
         options: `image_size`, `channels`, `scales`, `columns`, `max_failures`, `coarse_stride`, `memory`, `pictures`,
-            `image_column`, `split` and `value_range` as for `build_index`.
+            `image_column`, `split`, `value_range` and `latents` as for `build_index`.
 
     Raises:
         As `build_index`.
@@ -153,7 +186,8 @@ def estimate_build(source: Source, *, null: int | Sequence[Any] = DEFAULT_PICTUR
         5120
     """
     wanted = check_request(source, **options)
-    plans, asked = wanted.plans(wanted.opened.count), null if isinstance(null, int) else len(null)
+    plans = wanted.plans(wanted.opened.count)
+    asked = 0 if wanted.latents else null if isinstance(null, int) else len(null)
     describe = make_record if wanted.pictures else None
     return estimate_need(wanted.opened, wanted.size, wanted.channels, plans, asked, describe)
 

@@ -45,12 +45,12 @@ class Catalogue:
     Attributes:
         sizes: int32 [N, 2], width and height; 0 for images that were removed.
         windows: of each kind.
-        read: reads a picture's record.
+        read: reads pictures' records, by their numbers.
     """
 
     sizes: NDArray[np.int32]
     windows: dict[Kind, Members]
-    read: Callable[[int], IndexedPicture]
+    read: Callable[[Sequence[int]], list[IndexedPicture]]
 
 
 def centroids_name(kind: Kind) -> str:
@@ -143,19 +143,22 @@ def open_catalogue(folder: Path, files: Sequence[str], corpus: Corpus, present: 
         )
         windows[kind] = Members(lists, owners, np.concatenate([np.zeros((0, 4), np.float32), *frames[kind]]))
 
-    def read(image_id: int) -> IndexedPicture:
-        return read_record(corpus.pictures(np.array([image_id]))[0])
+    def read(image_ids: Sequence[int]) -> list[IndexedPicture]:
+        return [read_record(record) for record in corpus.pictures(np.array(image_ids, np.int64))]
 
     return Catalogue(sizes, windows, read)
 
 
-def read_picture(catalogues: Sequence[Catalogue], number: int) -> IndexedPicture:
-    """Read the record of a picture, which has this number over all catalogues."""
+def read_numbered(catalogues: Sequence[Catalogue], numbers: Sequence[int]) -> dict[int, IndexedPicture]:
+    """Read the records of pictures, which have these numbers over all catalogues."""
+    pictures: dict[int, IndexedPicture] = {}
+    first = 0
     for catalogue in catalogues:
-        if number < len(catalogue.sizes):
-            return catalogue.read(number)
-        number -= len(catalogue.sizes)
-    raise IndexError(number)
+        here = sorted({number for number in numbers if first <= number < first + len(catalogue.sizes)})
+        if here:
+            pictures |= zip(here, catalogue.read([number - first for number in here]), strict=True)
+        first += len(catalogue.sizes)
+    return pictures
 
 
 def read_pictures(corpus: Corpus, image_ids: NDArray[np.int64]) -> Iterator[tuple[int, IndexedPicture]]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nda_index.pictures.catalogue import FOLDER, Catalogue, read_picture
+from nda_index.pictures.catalogue import FOLDER, Catalogue, read_numbered
 from nda_index.pictures.placements import find_placements
 from nda_index.pictures.windows import ASKED, find_windows
 from nda_index.progress import Progress
@@ -26,6 +26,7 @@ NULL = f"{FOLDER}/null.arrow"
 _TOGETHER = 2  # pictures that are asked at the same time
 _TURNS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270, Image.Transpose.ROTATE_180)
 _ENLARGED = (3, 2)  # a small copy, so that it has as many windows as a picture that is asked about, or fewer
+_FEW = 1.5  # by which the evidence of a null counts more whose pictures were asked several times: they vary less
 WAYS = tuple((turn, enlarged) for enlarged in _ENLARGED for turn in _TURNS)  # of asking one picture, in this order
 
 
@@ -46,13 +47,13 @@ def make_null(catalogues: Sequence[Catalogue], pictures: int, report: Progress) 
         for odds in pool.map(lambda asked: _ask_turned(catalogues, *asked), chosen):
             best.append(odds)
             report("null of regions", len(best), len(chosen))
-    return np.array(best, np.float64)
+    return np.array(best, np.float64) * (_FEW if len(chosen) > len(there) else 1.0)
 
 
 def _ask_turned(catalogues: Sequence[Catalogue], number: int, way: tuple[Image.Transpose, int]) -> float:
     """Evidence of the best placement in a picture of the collection, turned and asked without itself."""
     turn, enlarged = way
-    copy = read_picture(catalogues, number).open_copy().convert("L").transpose(turn)
+    copy = read_numbered(catalogues, [number])[number].open_copy().convert("L").transpose(turn)
     asked = copy.resize((copy.width * enlarged, copy.height * enlarged), Image.Resampling.BICUBIC)
     cuts = np.cumsum([len(catalogue.sizes) for catalogue in catalogues])
     others = np.split(np.arange(cuts[-1]) != number, cuts[:-1])

@@ -19,7 +19,7 @@ from nda_index.pictures.catalogue import Catalogue
 from nda_index.pictures.windows import KINDS, Kind, Windows
 
 NEIGHBOURS = 10  # of a window: fewer make its odds of chance, more cost time
-PROBES = 16  # cells that a window looks at
+PROBES = 8  # cells that a window looks at
 PICTURES = 50  # pictures and mirror images whose matches are looked at closely
 PLACEMENTS = 12  # that are returned
 

@@ -15,7 +15,8 @@ from PIL import Image
 from nda_index.pictures.windows import DIMENSIONS, INDEXED, KINDS, Kind, find_windows
 
 COPY_SIDE = 256  # pixels of the small copy's shorter side
-_QUALITY = 75  # of its JPEG
+_LONGEST = 4096  # pixels of its longer side, where that is many times the other
+_WEBP = {"quality": 75, "method": 2}  # a third smaller than JPEG of this quality, for 6 ms more
 _STEPS = 65535  # of a place in the picture, and of a direction
 
 RECORD = pa.struct(
@@ -41,7 +42,7 @@ class IndexedPicture:
         path: of its file when it was indexed, or None.
         frames: by kind float32 [n, 4], as `Windows.frames`.
         codes: by kind uint8 [n, DIMENSIONS].
-        copy: a JPEG file of the picture, made small.
+        copy: a WebP file of the picture, made small.
     """
 
     size: tuple[int, int]
@@ -67,10 +68,10 @@ def make_record(picture: Image.Image, path: Path | None) -> dict[str, Any]:
     for kind, windows in find_windows(picture, INDEXED).items():
         record[f"{kind}_frames"] = _pack_frames(windows.frames, picture.size)
         record[f"{kind}_codes"] = windows.codes.tobytes()
-    scale = min(1.0, COPY_SIDE / min(picture.size))
+    scale = min(1.0, COPY_SIDE / min(picture.size), _LONGEST / max(picture.size))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     buffer = io.BytesIO()
-    picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0).save(buffer, "JPEG", quality=_QUALITY)
+    picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0).save(buffer, "WEBP", **_WEBP)
     record["copy"] = buffer.getvalue()
     return record
 

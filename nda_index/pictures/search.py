@@ -13,7 +13,7 @@ from PIL import Image
 from nda_index.answer.region import Box, Region, choose_leading
 from nda_index.errors import ImageDecodeError
 from nda_index.images import encode_jpeg, open_upright
-from nda_index.pictures.catalogue import Catalogue, read_picture
+from nda_index.pictures.catalogue import Catalogue, read_numbered
 from nda_index.pictures.colour import compare_colours
 from nda_index.pictures.comparison import Fit, compare, take_agreed
 from nda_index.pictures.placements import Placement, find_placements
@@ -54,9 +54,10 @@ def find_regions(
     size = [max(1, round(length * scale)) for length in picture.size]
     luma = np.asarray(picture.convert("L").resize((size[0], size[1]), Image.Resampling.BILINEAR, reducing_gap=2.0))
     regions: list[Region] = []
-    keys = name([placement.picture for placement in placements])
+    numbers = [placement.picture for placement in placements]
+    keys, pictures = name(numbers), read_numbered(catalogues, numbers)
     for rank, (placement, key) in enumerate(zip(placements, keys, strict=True)):
-        indexed = read_picture(catalogues, placement.picture)
+        indexed = pictures[placement.picture]
         percentile = find_percentile(placement.odds, null) if len(null) else float("nan")
         closely = rank < _CLOSELY or percentile >= STRONG
         copy = indexed.open_copy() if closely else None
@@ -90,7 +91,9 @@ def find_regions(
 
 def crop_sources(catalogues: Sequence[Catalogue], regions: Sequence[Region]) -> tuple[bytes, ...]:
     """Cut the leading regions out of their indexed pictures; arguments and result of `find_regions`, JPEG files."""
-    return tuple(_crop_source(region, read_picture(catalogues, region.image_id)) for region in choose_leading(regions))
+    leading = choose_leading(regions)
+    pictures = read_numbered(catalogues, [region.image_id for region in leading])
+    return tuple(_crop_source(region, pictures[region.image_id]) for region in leading)
 
 
 def _crop_source(region: Region, indexed: IndexedPicture) -> bytes:

@@ -29,7 +29,7 @@ _TURNS = 8  # directions of a histogram of gradients
 _BLOCKS = 4  # histograms along each side of a window
 _WIDTH = 6.0  # of a window, for a point's size as OpenCV gives it
 _TEXTURE = 3.0  # levels of 255 that a grid window's pixels deviate by at least
-_SMALLEST = 20.0  # pixels of a grid window at the level where it is described
+_SMALLEST = 20.0  # pixels of a grid window: of the smallest, and at the level where a larger one is described
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Sampling:
     step: float = 0.25
 
 
-INDEXED = Sampling(384, 450, (0.1875, 0.265, 0.375, 0.53), (80, 80, 60, 20))
-ASKED = Sampling(640, 1500, (0.094, 0.13, 0.1875, 0.265, 0.375, 0.53), (250,) * 6)
+INDEXED = Sampling(320, 450, (0.1875, 0.265, 0.375, 0.53), (80, 80, 60, 20))
+ASKED = Sampling(512, 1500, (0.094, 0.13, 0.1875, 0.265, 0.375, 0.53), (250,) * 6)
 
 
 class Windows(NamedTuple):
@@ -149,6 +149,8 @@ def _find_grid(luma: NDArray[np.uint8], sampling: Sampling) -> Found:
     frames: list[NDArray[np.float32]] = []
     for part, quota in zip(sampling.widths, sampling.quotas, strict=True):
         side = part * min(height, width)
+        if side < _SMALLEST and part != sampling.widths[-1]:  # too few pixels to tell windows apart
+            continue
         centres = [_spaced(length, side, sampling.step) for length in (width, height)]
         at = np.stack(np.meshgrid(*centres), -1).reshape(-1, 2)
         textured = np.flatnonzero(_texture(luma, side, at) > _TEXTURE)

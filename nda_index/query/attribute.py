@@ -14,7 +14,7 @@ from nda_index.answer.attribution import Attribution
 from nda_index.answer.region import FoundRegions, move_box
 from nda_index.exact.maps import evidence_maps
 from nda_index.exact.views import scales_of, total_score
-from nda_index.images import crop_region, encode_jpeg, to_float
+from nda_index.images import Pixels, crop_region, encode_jpeg, encode_small, is_latent, to_float
 from nda_index.query.conversation import Collection, Conversation, converse
 from nda_index.query.gather import Scored, fetch_rows, score_images
 from nda_index.query.protocol import Rows, ShardQuestion
@@ -107,8 +107,11 @@ def attribute(collection: Collection, query: Query) -> Attribution:
         log_normalisers=tuple(search.scored.log_normalisers),
         regions=regions.regions,
         crops=regions.crops,
-        picture=encode_jpeg(query.picture, SHOWN) if query.picture else b"",
-        picture_size=query.picture.size if query.picture else None,
+        picture=(encode_small if is_latent(query.pixels) else encode_jpeg)(query.picture, SHOWN)
+        if query.picture
+        else b"",
+        picture_size=query.picture.size if query.picture and not is_latent(query.pixels) else None,
+        previews=tuple(preview or b"" for preview in search.rows.previews),
         index_hash=collection.index_hash,
         version=__version__,
         seconds=timer.add({**search.rows.seconds, **regions_seconds, "decode": query.decode_seconds}),
@@ -148,7 +151,7 @@ def _search(collection: Collection, prepared: ShardQuestion, top: int, timer: St
 
 def _find_regions(query: Query, collection: Collection) -> tuple[FoundRegions, dict[str, float]]:
     """Find the regions of a picture, or of the part of it that a question is about; and the seconds that it takes."""
-    if query.picture is None:
+    if query.picture is None or is_latent(query.pixels):
         return FoundRegions(), {}
     timer, part = StageTimer(), query.question.region
     with timer.stage("regions"):
@@ -159,9 +162,13 @@ def _find_regions(query: Query, collection: Collection) -> tuple[FoundRegions, d
     return FoundRegions(tuple(moved), found.crops), timer.seconds
 
 
-def _judge(query: NDArray[np.uint8], images: NDArray[np.uint8], collection: Collection) -> _Judgement:
-    """Judge images uint8 [n, C, H, W]: the first `JUDGED` get a verdict, the first `GROUPED` are grouped."""
-    explained = measure_evidence(query, images[:JUDGED], collection.null.scales)
+def _judge(query: Pixels, images: Pixels, collection: Collection) -> _Judgement:
+    """Judge images [n, C, H, W]: the first `JUDGED` get a verdict, the first `GROUPED` are grouped.
+
+    Latents get no verdict: evidence is measured, and its null chosen, on the structure of pixels.
+    """
+    judged = 0 if is_latent(query) else JUDGED
+    explained = measure_evidence(query, images[:judged], collection.null.scales) if judged else np.empty(0)
     null = collection.null.evidence
     places = [find_percentile(float(value), null) if len(null) else np.nan for value in explained]
     unjudged = np.full(len(images) - len(explained), np.nan)

@@ -40,13 +40,15 @@ class Contents:
         return int(self._present.sum())
 
     def __repr__(self) -> str:
-        return f"<Index {str(self.path)!r}: {len(self):,} images {self.shape}, {len(self.scales)} scales>"
+        kind = "latents" if self.latents else "images"
+        return f"<Index {str(self.path)!r}: {len(self):,} {kind} {self.shape}, {len(self.scales)} scales>"
 
     def _repr_html_(self) -> str:
         """Describe the index in a notebook."""
         columns = ", ".join(f"{field.name} ({field.type})" for field in self.metadata_schema())
+        size = " x ".join(map(str, self.shape)) if self.latents else f"{self.shape[1]} x {self.shape[2]} pixels"
         facts = {
-            "images": f"{len(self):,} of {self.shape[1]} x {self.shape[2]} pixels",
+            "latents" if self.latents else "images": f"{len(self):,} of {size}",
             "scales": ", ".join(scale.name for scale in self.scales),
             "metadata": columns or "none",
             "verdicts": f"against {self.null_pictures} pictures" if self.null_pictures else "none",
@@ -59,22 +61,32 @@ class Contents:
         return np.flatnonzero(self._present)
 
     @property
+    def latents(self) -> bool:
+        """Whether it holds latents, and not pictures."""
+        return self.manifest.config.latents
+
+    @property
     def null_pictures(self) -> int:
         """Number of unrelated pictures that verdicts are set against; 0: there are no verdicts."""
         return len(self._collection.null.evidence)
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether several threads may ask questions at a time: not where one may fill the memory of a GPU."""
+        return self._collection.shards.concurrent
 
     def metadata_schema(self) -> pa.Schema:
         """Return the names and types of the metadata columns, which `where` may name as it may "key"."""
         return self._collection.shards.metadata_schema
 
-    def pixels(self, image_ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
+    def pixels(self, image_ids: Sequence[int] | NDArray[np.int64]) -> NDArray[Any]:
         """Read images as they were indexed.
 
         Args:
             image_ids: of the images, in any order.
 
         Returns:
-            uint8 [n, C, H, W], in the order of the ids.
+            uint8 [n, C, H, W], in the order of the ids; latents are float16.
 
         Raises:
             ConfigError: ids are no whole numbers, such as a mask. QueryError: the index has no image of an id.

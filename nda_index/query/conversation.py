@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nda_index.coarse.lookups import choose_lookups
 from nda_index.errors import ShardLostError
+from nda_index.images import Pixels
 from nda_index.query.protocol import ShardQuestion, Shards, ShardSession
 from nda_index.question import Query
 from nda_index.scales import Scale
@@ -53,7 +54,7 @@ class Collection:
         """Return the number of images that cannot be reached, because their shard was lost."""
         return int(sum(self.shards.present[shard].sum() for shard in self.shards.lost()))
 
-    def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def pixels(self, image_ids: NDArray[np.int64]) -> Pixels:
         """Read images as they were indexed: uint8 [n, C, H, W], in the order of their ids, which are there."""
         return self.by_shard(image_ids, self.shards.pixels, np.concatenate, np.ndarray.__getitem__)
 

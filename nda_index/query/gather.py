@@ -162,7 +162,14 @@ def fetch_rows(conversation: Conversation, image_ids: NDArray[np.int64]) -> Rows
         tuple(keys[place] for place in order),
         pa.concat_tables([part.metadata for part in rows]).take(pa.array(order)),
         _slowest([part.seconds for part in rows]),
+        _join_previews(rows, order),
     )
+
+
+def _join_previews(rows: Sequence[Rows], order: NDArray[np.int64]) -> tuple[bytes | None, ...]:
+    """Put the pictures beside latents in order; a shard may have none, and others some."""
+    previews = [one for part in rows for one in part.previews or [None] * len(part.keys)]
+    return tuple(previews[place] for place in order) if any(previews) else ()
 
 
 def check_counts(question: Question, top: int, allowed: int) -> int:

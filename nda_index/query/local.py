@@ -12,6 +12,7 @@ from PIL import Image
 
 from nda_index.answer.region import FoundRegions
 from nda_index.coarse.cells import merge_census
+from nda_index.images import Pixels
 from nda_index.pictures.search import crop_sources, find_regions
 from nda_index.query.protocol import Floats, ShardQuestion, ShardSession
 from nda_index.query.session import LocalSession
@@ -44,7 +45,7 @@ class LocalShards:
         """Make calls one after another: each takes all cores."""
         return [call() for call in calls]
 
-    def pixels(self, shard: int, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def pixels(self, shard: int, image_ids: NDArray[np.int64]) -> Pixels:
         """Read the pixels of a shard's images, uint8 [n, C, H, W]."""
         return self._shards[shard].corpus.pixels(image_ids)
 

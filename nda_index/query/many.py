@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
-
 from nda_index.answer.attribution import Attribution
-from nda_index.answer.rows import SCHEMA, Row, rows_of, rows_of_error
+from nda_index.answer.rows import TABLES, Row, rows_of, rows_of_error, table_bytes
 from nda_index.question import Query
 from nda_index.store.files import ending_of, write_atomically, writing
 
-TABLES = ("csv", "parquet")  # endings
 SHOWN = 10  # of what has no answer, in a summary
 TOGETHER = 16  # questions that are asked at a time, and kept
 
@@ -81,13 +75,7 @@ def ask_many(
                 file.flush()
                 report(len(known))
     rows = [row for _, rows in known for row in rows]
-    table, buffer = pa.Table.from_pylist(rows, SCHEMA), io.BytesIO()
-    if form == "csv":
-        pa.csv.write_csv(table, buffer)
-    else:
-        facts = {f"nda_index.{name}": json.dumps(value) for name, value in settings.items()}
-        pq.write_table(table.replace_schema_metadata(facts), buffer)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, table_bytes(rows, form, settings))
     with writing(part):
         part.unlink()
     failed = [(str(row["question"]), str(row["error"])) for row in rows if "error" in row]

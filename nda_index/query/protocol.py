@@ -21,6 +21,7 @@ from PIL import Image
 from nda_index.answer.region import FoundRegions
 from nda_index.coarse.lookups import Lookups
 from nda_index.exact.views import View
+from nda_index.images import Pixels
 from nda_index.progress import Progress
 from nda_index.question import Question
 
@@ -34,7 +35,7 @@ class ShardQuestion:
 
     Attributes:
         question: its options.
-        pixels: uint8 [C, H, W], the picture as the index compares it.
+        pixels: uint8 [C, H, W], the picture as the index compares it; of latents float16.
         views: noisy versions of the picture at every scale, made once for all shards.
         lookups: what the coarse stage looks up for them.
         probes: cells that a window of the picture visits at most.
@@ -43,7 +44,7 @@ class ShardQuestion:
     """
 
     question: Question
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     views: tuple[View, ...]
     lookups: Lookups
     probes: int
@@ -118,12 +119,15 @@ class ShardMean:
 
 @dataclass(frozen=True)
 class Rows:
-    """Images by name: pixels uint8 [n, C, H, W], keys, metadata, and seconds by stage of the whole session."""
+    """Images by name: pixels [n, C, H, W], keys, metadata, seconds by stage of the whole session, and beside latents
+    files of small pictures, None where there is none.
+    """
 
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     keys: tuple[str, ...]
     metadata: pa.Table
     seconds: dict[str, float]
+    previews: tuple[bytes | None, ...] = ()
 
 
 class ShardSession(Protocol):
@@ -178,7 +182,7 @@ class Shards(Protocol):
     def together(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
         """Make calls to several shards, at the same time where they are on other machines."""
 
-    def pixels(self, shard: int, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def pixels(self, shard: int, image_ids: NDArray[np.int64]) -> Pixels:
         """Read the pixels of a shard's images, uint8 [n, C, H, W]."""
 
     def rows(self, shard: int, image_ids: NDArray[np.int64]) -> pa.Table:

@@ -106,7 +106,8 @@ class LocalSession:
         with self._timer.stage("fetch"):
             pixels = self._shard.corpus.pixels(image_ids)
             keys, metadata = self._shard.corpus.rows(image_ids)
-        return Rows(pixels, keys, metadata, self._timer.seconds)
+            previews = self._shard.corpus.pictures(image_ids) if self._shard.shows_pictures else ()
+        return Rows(pixels, keys, metadata, self._timer.seconds, tuple(previews))
 
     def end(self) -> None:
         """Let go of what the steps kept."""

@@ -9,6 +9,7 @@ from threading import Lock
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from nda_index.exact.resident import ResidentPixels
 from nda_index.images import to_float
 from nda_index.pictures.catalogue import Catalogue, open_catalogue
 from nda_index.query.timing import StageTimer
-from nda_index.store.corpus import Corpus
+from nda_index.store.corpus import PICTURE, Corpus
 from nda_index.store.manifest import Manifest, read_manifest
 from nda_index.store.readers import ReadLease
 from nda_index.store.tombstones import read_removed
@@ -54,7 +55,14 @@ class Shard:
         self._folder, self._opening = folder, Lock()
         self._catalogue: Catalogue | None = None
         self._resident = (
-            ResidentPixels(self.corpus.pixels, self.corpus.count, self.corpus.shape, gpu.DEVICE, RESIDENT_BYTES)
+            ResidentPixels(
+                self.corpus.pixels,
+                self.corpus.count,
+                self.corpus.shape,
+                gpu.DEVICE,
+                RESIDENT_BYTES,
+                torch.float16 if self.manifest.config.latents else torch.uint8,
+            )
             if device != "cpu" and gpu.available()
             else None
         )
@@ -66,6 +74,11 @@ class Shard:
             if self._catalogue is None and self.manifest.config.pictures:
                 self._catalogue = open_catalogue(self._folder, list(self.manifest.files), self.corpus, self.present)
             return self._catalogue
+
+    @property
+    def shows_pictures(self) -> bool:
+        """Whether pictures lie beside its latents."""
+        return self.manifest.config.latents and PICTURE in self.corpus.schema.names
 
     @property
     def on_gpu(self) -> bool:

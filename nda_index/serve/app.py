@@ -23,6 +23,7 @@ from nda_index.errors import NdaIndexError
 from nda_index.index import Index, open_index
 from nda_index.serve import bodies, lifecycle, openapi
 from nda_index.serve.guard import FAILURE, Guard
+from nda_index.serve.jobs.routes import add_job_routes
 from nda_index.serve.pictures import render_map, render_pixels
 from nda_index.serve.refusal import Refusal, refusal_of
 from nda_index.serve.results import ID
@@ -87,11 +88,12 @@ def create_app(index: Index, settings: ServeSettings, reopen: Callable[[FilePath
     )
     app.state.service = service
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED, compresslevel=GZIP_LEVEL)
-    app.add_middleware(Guard, settings=settings, metrics=service.metrics)
+    app.add_middleware(Guard, settings=settings, metrics=service.metrics, quotas=service.quotas)
     _add_error_handlers(app)
     _add_operation_routes(app, service)
     _add_answer_routes(app, service)
     _add_picture_routes(app, service)
+    add_job_routes(app, service)
     if STATIC.is_dir():
         app.mount("/static", _Revalidated(directory=STATIC), "static")
 

@@ -18,6 +18,7 @@ from nda_index.exact.links import GRID
 from nda_index.index import Index
 from nda_index.recipe import RECIPES
 from nda_index.serve.forms import Options
+from nda_index.serve.jobs.folder import Job
 from nda_index.serve.settings import FORMATS, ServeSettings
 from nda_index.store.conditions import ColumnKind
 from nda_index.version import __version__
@@ -88,6 +89,14 @@ class RecipeDescription(Body):
     summary: str
 
 
+class JobLimits(Body):
+    """Bounds of a job; without jobs the service takes none."""
+
+    jobs: int
+    pictures: int
+    bytes: int
+
+
 class IndexDescription(Body):
     """The index and the bounds of a question."""
 
@@ -101,6 +110,7 @@ class IndexDescription(Body):
     recipes: list[RecipeDescription]
     defaults: Options
     limits: Limits
+    job_limits: JobLimits
     examples: list[int]
     filters: bool
 
@@ -218,6 +228,30 @@ class Links(Body):
     pairs: list[list[int | float]]
 
 
+class JobBody(Body):
+    """A job: many pictures, answered one after the other."""
+
+    id: str
+    state: Literal["queued", "running", "done", "cancelled", "failed"]
+    created: float
+    total: int
+    done: int
+    strong: int
+    failures: int
+    seconds_left: float | None
+    index_hash: str
+    reason: str
+    options: dict[str, Any]
+    results: str
+    events: str
+
+
+class JobList(Body):
+    """The jobs of a token, newest first."""
+
+    jobs: list[JobBody]
+
+
 def json_text(body: Body) -> str:
     """Return a body as JSON in one line, which any parser reads: NaN, as metadata may hold, becomes null."""
     return strict_json(body.model_dump(), indent=None)
@@ -262,6 +296,7 @@ def describe_index(index: Index, columns: Mapping[str, ColumnKind], settings: Se
             candidates=len(index),
             formats=list(FORMATS),
         ),
+        job_limits=JobLimits(jobs=settings.jobs, pictures=settings.job_pictures, bytes=settings.job_bytes),
         examples=examples.tolist(),
         filters=any(kind != "other" for kind in columns.values()),
     )
@@ -292,6 +327,13 @@ def describe_result(answer: Attribution, identity: str, root: str = "") -> Resul
     query = QueryPicture(url=f"{place}/query.png", width=width, height=height)
     scales = [scale.name for scale in answer.scales]
     return Result.model_validate({"id": identity, "query": query, "scales": scales, **values})
+
+
+def describe_job(job: Job, root: str = "") -> JobBody:
+    """Return what `GET /v1/jobs/{id}` answers; `root` is the path of the service, which addresses begin with."""
+    place = f"{root}/v1/jobs/{job.id}"
+    known = {name: value for name, value in vars(job).items() if name in JobBody.model_fields}
+    return JobBody(**known, seconds_left=job.seconds_left, results=f"{place}/results", events=f"{place}/events")
 
 
 def describe_links(links: NDArray[np.float64], score: float) -> Links:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from nda_index.store.corpus import Corpus
 from nda_index.store.folder import MANIFEST
 from nda_index.store.manifest import merge_manifests, read_manifest
+from nda_index.store.tombstones import read_removed
 
 Stamp = tuple[tuple[int, int, int], ...]
 
@@ -38,3 +43,22 @@ def state(folder: Path) -> tuple[str, str]:
         for part in (parts or [manifest])
     ]
     return whole.index_hash, hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def present_images(folder: Path, keys: Sequence[str]) -> dict[str, list[int]]:
+    """Return which images of the index on disk have some keys; a key that none has is left out.
+
+    Raises:
+        NdaIndexError: as `open_index`.
+    """
+    whole = read_manifest(folder)
+    found: dict[str, list[int]] = {}
+    start = 0
+    for part in [folder / name for name in whole.shards] or [folder]:
+        manifest = read_manifest(part)
+        corpus = Corpus(part, manifest.config.shape, manifest.table)
+        image_ids = np.setdiff1d(corpus.with_keys(keys), read_removed(part, manifest)) if keys else np.empty(0, int)
+        for key, image_id in zip(corpus.rows(image_ids)[0], image_ids.tolist(), strict=True):
+            found.setdefault(key, []).append(start + image_id)
+        start += corpus.count
+    return found

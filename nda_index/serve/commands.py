@@ -42,6 +42,11 @@ Deadline = Annotated[float, typer.Option(help="Seconds from a question to its an
 UploadMib = Annotated[
     int, typer.Option(help="Size of a picture's file at most. Each question in flight may hold that much memory.")
 ]
+Jobs = Annotated[
+    int, typer.Option(help="Jobs that are not finished at most; more are refused. Each may hold --job-mib. 0: no jobs.")
+]
+JobPictures = Annotated[int, typer.Option(help="Pictures of a job at most.")]
+JobMib = Annotated[int, typer.Option(help="Size of a job's pictures at most; they wait on the disk for their turn.")]
 Drain = Annotated[float, typer.Option(help="Seconds that running questions have after SIGTERM. More delays a restart.")]
 RootPath = Annotated[str, typer.Option(help="Path at which a proxy shows the service, such as /photos.")]
 LogJson = Annotated[
@@ -65,6 +70,9 @@ def serve(
     batch: Batch = ServeSettings.batch,
     deadline: Deadline = ServeSettings.deadline,
     upload_mib: UploadMib = ServeSettings.upload_bytes >> 20,
+    jobs: Jobs = ServeSettings.jobs,
+    job_pictures: JobPictures = ServeSettings.job_pictures,
+    job_mib: JobMib = ServeSettings.job_bytes >> 20,
     drain: Drain = ServeSettings.deadline,
     root_path: RootPath = ServeSettings.root_path,
     log_json: LogJson = False,
@@ -101,6 +109,9 @@ def serve(
         batch=batch,
         deadline=deadline,
         upload_bytes=upload_mib << 20,
+        jobs=jobs,
+        job_pictures=job_pictures,
+        job_bytes=job_mib << 20,
         threads=os.cpu_count() or 1 if threads is None else threads,
     )
     reopen = _opener(device, ray)

@@ -1,10 +1,12 @@
-"""One thread that computes answers: questions queue, and the index answers them in batches."""
+"""One thread that computes answers: questions queue, and the index answers them in batches. Jobs get its gaps."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,6 +22,7 @@ from nda_index.serve.settings import ServeSettings
 from nda_index.threads import limit_threads
 
 FIRST_PACE = 1.0  # seconds a question before any was timed: the order of magnitude on a few cores
+PAUSE_LOOK = 0.02  # seconds between looks of a picture of a job at whether it may go on, or nobody wants it any more
 PACE_WEIGHT = 0.2  # of the newest batch in the moving average of seconds a question: about the last five batches count
 
 
@@ -39,7 +42,7 @@ class _Job:
 
 
 class Engine:
-    """The queue and the thread. Call its methods on the event loop only."""
+    """The queue and its thread, and another for pictures of jobs. Call its methods on the event loop only."""
 
     def __init__(self, settings: ServeSettings, metrics: Metrics) -> None:
         """Make a stopped engine."""
@@ -50,6 +53,9 @@ class Engine:
         self._work = asyncio.Event()
         self._pace = FIRST_PACE
         self._thread = ThreadPoolExecutor(1, "engine", limit_threads, (settings.threads,))
+        self._gaps = ThreadPoolExecutor(1, "gaps", limit_threads, (settings.threads,))
+        self._idle = threading.Event()  # no question is answered or waits
+        self._idle.set()
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -77,6 +83,7 @@ class Engine:
             job = _Job(query, snapshot, asyncio.get_running_loop().create_future())
             self._jobs[identity] = job
             self._queue.append(job)
+            self._idle.clear()
             self._work.set()
         job.waiters += 1
         try:
@@ -94,6 +101,57 @@ class Engine:
                 with suppress(ValueError):  # it has begun already, and ends at its next report
                     self._queue.remove(job)  # a picture that nobody waits for must not stay in memory
                 job.answer.cancel()
+
+    async def until_idle(self) -> None:
+        """Return when no question is answered or waits."""
+        while not self._idle.is_set():
+            await asyncio.sleep(PAUSE_LOOK)
+
+    async def answer_in_gaps(self, query: Query, snapshot: Snapshot, is_wanted: Callable[[], bool]) -> Attribution:
+        """Return the answer to a query of a job, which is computed while no question waits.
+
+        As soon as one comes, the computation pauses at its next report and keeps what it has. Where one question may
+        fill the memory of a GPU, it does not pause: it takes the thread of the questions, which wait for it.
+
+        Args:
+            query: the query.
+            snapshot: the index that answers.
+            is_wanted: whether the job goes on; it is asked at each report.
+
+        Raises:
+            Abandoned: another index has replaced this one, or the job does not go on.
+            NdaIndexError: as `Index.attribute`.
+        """
+        ended = threading.Event()
+
+        def is_over() -> bool:
+            return ended.is_set() or snapshot.retired or not is_wanted()
+
+        def check(stage: str, done: int, total: int) -> None:
+            while snapshot.index.concurrent and not is_over() and not self._idle.wait(PAUSE_LOOK):
+                pass
+            if is_over():
+                raise Abandoned
+
+        def compute(index: Index) -> Attribution | Exception:
+            try:
+                (outcome,) = index.attribute_batch([replace(query, progress=check)])
+            except BaseException as error:
+                return _as_exception(error)
+            return outcome
+
+        with snapshot.hold() as index:
+            thread = self._gaps if index.concurrent else self._thread
+            work = asyncio.get_running_loop().run_in_executor(thread, compute, index)
+            try:
+                outcome = await asyncio.shield(work)
+            except asyncio.CancelledError:
+                ended.set()
+                await asyncio.wait([work])  # the index must stay open until then
+                raise
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     def time_out(self) -> Refusal:
         """Count a question that was not answered within the deadline, and return its refusal."""
@@ -116,13 +174,15 @@ class Engine:
         """End the thread after its current batch, whose questions end at their next report."""
         for job in self._jobs.values():
             job.waiters = 0
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        for thread in (self._thread, self._gaps):
+            thread.shutdown(wait=True, cancel_futures=True)
 
     async def _answer_next(self) -> None:
         """Answer the next batch. Its own function, so that nothing keeps an index that is replaced in memory."""
         batch, loop = self._next_batch(), asyncio.get_running_loop()
         if not batch:
             self._work.clear()
+            self._idle.set()
             return
         self._metrics.batches.observe(len(batch))
         start = time.monotonic()

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from starlette.datastructures import FormData, UploadFile
@@ -102,6 +102,12 @@ class FormQuestion(Options):
     image_id: Annotated[int, Field(ge=0, lt=1 << 62)] | None = None
 
 
+class FormJob(Options):
+    """Many pictures as a form: their files, and the options of all questions about them."""
+
+    image: Annotated[list[Annotated[str, Field(json_schema_extra={"format": "binary"})]], Field(min_length=1)]
+
+
 @dataclass(frozen=True)
 class Submission:
     """A question as it was sent: a picture's file or the id of an image, and arguments of `Index.query`."""
@@ -130,6 +136,37 @@ async def read_submission(request: Request, settings: ServeSettings) -> Submissi
         except HTTPException as error:
             raise Refusal(400, "form", f"the form cannot be read: {error.detail}; send multipart/form-data") from error
     raise Refusal(415, "type", f"the body is {kind[:100]!r}; send multipart/form-data or application/json")
+
+
+def collect_option(values: dict[str, Any], name: str, text: str) -> None:
+    """Add a field of a form, or of an address, to options; an empty one counts as left out.
+
+    Raises:
+        Refusal: it is given twice.
+    """
+    if name == "timestep" and text:
+        values.setdefault(name, []).append(text)
+    elif name in values:
+        raise Refusal(400, "form", f"{name[:40]!r} is given twice; give it once")
+    elif text:
+        values[name] = text
+
+
+def read_job_options(values: Mapping[str, Any], settings: ServeSettings) -> dict[str, Any]:
+    """Read the options of a job: those of a question, but for what is about one picture.
+
+    `top` is 1 by default: results name the best image, and every further one costs its maps.
+
+    Returns:
+        Arguments of `Index.query`.
+
+    Raises:
+        Refusal: an option breaks a rule.
+    """
+    for name in ("region", "image_id"):
+        if name in values:
+            raise Refusal(400, "option", f"{name} is about one picture, and a job has many; leave it out")
+    return _validate_options({"top": 1, **values}, Options, settings).model_dump(exclude={"region"})
 
 
 def _parse_json(body: bytes) -> dict[str, Any]:
@@ -184,27 +221,34 @@ async def _parse_form(form: FormData) -> dict[str, Any]:
 
 
 def _validate(values: dict[str, Any], settings: ServeSettings) -> Submission:
-    unknown = next((name for name in values if name not in JsonQuestion.model_fields), None)
+    upload = values.pop("image", None)
+    model = _validate_options({"image_id": None, **values}, JsonQuestion, settings)
+    if (upload is None) == (model.image_id is None):
+        raise Refusal(400, "option", "the question needs exactly one of image and image_id; send one of the two")
+    if upload is not None and len(upload) > settings.upload_bytes:
+        raise refuse_large_body(settings)
+    return Submission(upload, model.image_id, model.model_dump(exclude={"image", "image_id"}))
+
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+def _validate_options(values: Mapping[str, Any], kind: type[AnyOptions], settings: ServeSettings) -> AnyOptions:
+    unknown = next((name for name in values if name not in kind.model_fields), None)
     if unknown is not None:
         raise Refusal(
             400,
             "option",
             f"{unknown[:40]} is {str(values[unknown])[:60]!r}, but there is no such option; "
-            f"the options are {', '.join(JsonQuestion.model_fields)}",
+            f"the options are {', '.join(kind.model_fields)}",
         )
-    upload = values.pop("image", None)
-    image_id = values.pop("image_id", None)
     try:
-        model = JsonQuestion.model_validate({**values, "image_id": image_id})
+        model = kind.model_validate(values)
     except ValidationError as error:
         raise Refusal(400, "option", "; ".join(map(_describe_error, error.errors()[:3]))) from None
-    if (upload is None) == (model.image_id is None):
-        raise Refusal(400, "option", "the question needs exactly one of image and image_id; send one of the two")
-    if upload is not None and len(upload) > settings.upload_bytes:
-        raise refuse_large_body(settings)
     if model.top > settings.top:
         raise Refusal(400, "option", f"top is {model.top}; it must be at most {settings.top}")
-    return Submission(upload, model.image_id, model.model_dump(exclude={"image", "image_id"}))
+    return model
 
 
 def refuse_large_body(settings: ServeSettings) -> Refusal:

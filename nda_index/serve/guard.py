@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nda_index.serve.forms import refuse_large_body
+from nda_index.serve.jobs.archives import refuse_large_job
 from nda_index.serve.logs import REQUEST_ID, REQUESTS, choose_request_id
 from nda_index.serve.metrics import Metrics
 from nda_index.serve.quotas import Quotas
@@ -33,10 +34,9 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 PROTECTED = ("/v1", "/metrics")  # paths that need a token
-QUESTIONS = "/v1/attribute"
-DRAINED = (
-    8  # times the longest accepted body: the rest of a refused body is read up to this, then the client is cut off
-)
+QUESTIONS, JOBS = "/v1/attribute", "/v1/jobs"
+HEADERS_BYTES = 1024  # of each picture in a form
+DRAINED = 11  # times a picture's file: the rest of a refused body is read up to this, then the client is cut off
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 FAILURE = Refusal(500, "internal", "the service failed; its operator finds the reason in the log")
 LOG = logging.getLogger(__name__)
@@ -45,12 +45,12 @@ LOG = logging.getLogger(__name__)
 class Guard:
     """Checks hosts, origins, tokens and the size of bodies; adds security headers; counts requests."""
 
-    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics, quotas: Quotas) -> None:
         """Wrap an application."""
         self._app = app
         self._settings = settings
         self._metrics = metrics
-        self._quotas = Quotas(settings.quotas)
+        self._quotas = quotas
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request, serve it and count it."""
@@ -62,7 +62,7 @@ class Guard:
         REQUEST_ID.set(request_id)  # of this request's task
         method, scope = scope["method"], _routed(scope, self._settings.root_path)
         status = 0
-        body = _Body(receive, _length(scope), self._body_bytes, self._settings)
+        body = _Body(receive, scope, self._settings)
         started = False
 
         async def send_guarded(message: Message) -> None:
@@ -128,32 +128,36 @@ class Guard:
                     f"{problem}; send the token, not its hash, in the header Authorization: Bearer TOKEN",
                     {"WWW-Authenticate": "Bearer"},
                 )
-            scope["state"]["owner"] = self._quotas.owner(digest)
+            scope["state"] |= {"owner": self._quotas.owner(digest), "token": digest}
             if (scope["method"], path) == ("POST", QUESTIONS):
                 self._quotas.take(digest)
-        if (_length(scope) or 0) > self._body_bytes:
-            raise refuse_large_body(self._settings)
+        limit, refuse = _body_bound(scope, self._settings)
+        if (_length(scope) or 0) > limit:
+            raise refuse(self._settings)
 
-    @property
-    def _body_bytes(self) -> int:
-        return self._settings.upload_bytes * 4 // 3 + TEXT_BYTES  # base64 takes a third more
+
+def _body_bound(scope: Scope, settings: ServeSettings) -> tuple[int, Callable[[ServeSettings], Refusal]]:
+    """Return how many bytes a request's body may have, and what makes the refusal of a larger one."""
+    if (scope["method"], scope["path"].removeprefix(settings.root_path)) == ("POST", JOBS):
+        return settings.job_bytes + TEXT_BYTES + HEADERS_BYTES * settings.job_pictures, refuse_large_job
+    return settings.upload_bytes * 4 // 3 + TEXT_BYTES, refuse_large_body  # base64 takes a third more
 
 
 class _Body:
     """The body of a request while it comes in."""
 
-    def __init__(self, receive: Receive, length: int | None, limit: int, settings: ServeSettings) -> None:
+    def __init__(self, receive: Receive, scope: Scope, settings: ServeSettings) -> None:
         self._receive = receive
-        self._length = length
-        self._limit = limit
+        self._length = _length(scope)
+        self._limit, self._refuse = _body_bound(scope, settings)
         self._settings = settings
         self._received = 0
-        self._whole = length == 0
+        self._whole = self._length == 0
 
     @property
     def endless(self) -> bool:
         """Whether too much is still to come to read it and use the connection again."""
-        return not self._whole and (self._length is None or self._length > DRAINED * self._limit)
+        return not self._whole and (self._length is None or self._length > DRAINED * self._settings.upload_bytes)
 
     async def receive(self) -> Message:
         """Return the next part; raise `Refusal` when the body turns out too large."""
@@ -161,7 +165,7 @@ class _Body:
         self._received += len(message.get("body", b""))
         self._whole = self._whole or not message.get("more_body", False)
         if self._received > self._limit:
-            raise refuse_large_body(self._settings)
+            raise self._refuse(self._settings)
         return message
 
 
@@ -172,7 +176,7 @@ def _routed(scope: Scope, root: str) -> Scope:
     return {
         **scope,
         "method": method,
-        "state": {**scope.get("state", {}), "owner": ""},
+        "state": {**scope.get("state", {}), "owner": "", "token": "", "method": scope["method"]},
         "root_path": root,
         "path": scope["path"] if inside else root + scope["path"],
     }

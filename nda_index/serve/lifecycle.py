@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from nda_index.serve.forms import Submission
+from nda_index.serve.jobs.worker import Worker
 from nda_index.serve.reload import Snapshot
 from nda_index.serve.service import Service
 
@@ -17,7 +18,8 @@ LOG = logging.getLogger(__name__)
 @asynccontextmanager
 async def run(service: Service) -> AsyncIterator[None]:
     """Answer questions until the block ends, then close the service."""
-    tasks = [asyncio.create_task(part) for part in (service.engine.run(), _warm_up_and_follow(service))]
+    parts = (service.engine.run(), _warm_up_and_follow(service), Worker(service).run())
+    tasks = [asyncio.create_task(part) for part in parts]
     try:
         yield
     finally:

@@ -44,6 +44,10 @@ class Metrics:
             "nda_index_questions_ended_total", "Questions without an answer: refused, deadline, cancelled.", ["reason"],
             registry=self.registry,
         )  # fmt: skip
+        self.job_pictures = Counter(
+            "nda_index_job_pictures_total", "Pictures of jobs that have a result: answered, failed.", ["outcome"],
+            registry=self.registry,
+        )  # fmt: skip
         self.reloads = Counter(
             "nda_index_reloads_total", "Times that a changed index was opened (done) or could not be (failed).",
             ["outcome"], registry=self.registry,

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from nda_index.serve.bodies import ErrorBody
-from nda_index.serve.forms import FormQuestion, JsonQuestion
+from nda_index.serve.forms import FormJob, FormQuestion, JsonQuestion, Options
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": description}
@@ -42,4 +42,27 @@ QUESTION: dict[str, Any] = {
         "required": True,
         "content": {"multipart/form-data": _body(FormQuestion), "application/json": _body(JsonQuestion)},
     }
+}
+
+_ARCHIVE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+JOB: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": _body(FormJob),
+            "application/x-tar": _ARCHIVE,
+            "application/zip": _ARCHIVE,
+        },
+    },
+    "parameters": [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "schema": {"type": "string"},
+            "description": "As the field of a form; for an archive, which has no fields.",
+        }
+        for name in Options.model_fields
+        if name != "region"
+    ],
 }

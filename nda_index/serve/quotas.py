@@ -30,14 +30,10 @@ class Quotas:
         Raises:
             Refusal: it is one too many; `Retry-After` says when the next may come.
         """
-        quota = self._quotas.get(digest) or Quota()
-        limits = {MINUTE: (quota.per_minute, "minute"), DAY: (quota.per_day, "day")}
         now = self._clock()
         taken = {}
-        for seconds, (limit, name) in limits.items():
-            window = int(now // seconds)
-            known, count = self._counts.get((digest, seconds), (window, 0))
-            count = count if known == window else 0
+        for seconds, (limit, name) in self._limits(digest).items():
+            window, count = self._count(digest, seconds, now)
             if limit is not None and count >= limit:
                 raise refuse_for_now(
                     429, "quota", f"this token may send {limit:,} questions a {name}; wait for the next",
@@ -45,3 +41,22 @@ class Quotas:
                 )  # fmt: skip
             taken[digest, seconds] = window, count + 1
         self._counts |= taken
+
+    def seconds_to_next(self, digest: str) -> float:
+        """Return how long to wait until a question may be counted; 0 if it may be now."""
+        now, waits = self._clock(), [0.0]
+        for seconds, (limit, _) in self._limits(digest).items():
+            window, count = self._count(digest, seconds, now)
+            if limit is not None and count >= limit:
+                waits.append((window + 1) * seconds - now)
+        return max(waits)
+
+    def _limits(self, digest: str) -> dict[int, tuple[int | None, str]]:
+        quota = self._quotas.get(digest) or Quota()
+        return {MINUTE: (quota.per_minute, "minute"), DAY: (quota.per_day, "day")}
+
+    def _count(self, digest: str, seconds: int, now: float) -> tuple[int, int]:
+        """Return the window of this length that now is, and how many questions were counted in it."""
+        window = int(now // seconds)
+        known, count = self._counts.get((digest, seconds), (window, 0))
+        return window, count if known == window else 0

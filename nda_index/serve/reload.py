@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from nda_index.errors import LockedError, StorageError
+from nda_index.errors import ConfigError, LockedError, StorageError
 from nda_index.index import Index
 from nda_index.indexing.edits import erase_old
 from nda_index.serve.collection import Stamp, stamp, state
@@ -142,9 +142,23 @@ def _leave_old(folders: Sequence[Path]) -> bool:
 def _first_snapshot(index: Index, reopen: Callable[[Path], Index]) -> Snapshot:
     index_hash, collection = state(index.path)
     if index_hash == index.manifest.index_hash:
-        return Snapshot(index, collection, column_kinds(index.metadata_schema()))
+        return _snapshot(index, collection)
     index.close()
     return _open_snapshot(index.path, reopen)
+
+
+def _snapshot(index: Index, collection: str) -> Snapshot:
+    """Make a snapshot of an index that can be served.
+
+    Raises:
+        ConfigError: it holds latents.
+    """
+    if index.latents:
+        raise ConfigError(
+            f"the index {str(index.path)!r} holds latents, and the service takes and shows pictures; ask it with "
+            f"`nda-index query` or `Index.attribute`"
+        )
+    return Snapshot(index, collection, column_kinds(index.metadata_schema()))
 
 
 def _open_snapshot(folder: Path, reopen: Callable[[Path], Index]) -> Snapshot:
@@ -153,7 +167,7 @@ def _open_snapshot(folder: Path, reopen: Callable[[Path], Index]) -> Snapshot:
         try:
             index_hash, collection = state(folder)
             if index_hash == index.manifest.index_hash:
-                return Snapshot(index, collection, column_kinds(index.metadata_schema()))
+                return _snapshot(index, collection)
         except Exception:
             index.close()
             raise

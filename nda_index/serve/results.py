@@ -10,14 +10,18 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from nda_index.answer.arrow import answer_bytes
 from nda_index.answer.attribution import Attribution, read_answer
-from nda_index.errors import AnswerFormatError, StorageError, VersionError
+from nda_index.errors import AnswerFormatError, NdaIndexError, StorageError, VersionError
 from nda_index.question import Query
-from nda_index.serve.collection import state
+from nda_index.serve.collection import present_images, state
+from nda_index.serve.jobs.folder import Present
+from nda_index.serve.jobs.queue import forget_removed
 from nda_index.store.files import write_atomically, writing
 from nda_index.store.folder import whole_index
 from nda_index.version import __version__
@@ -67,7 +71,8 @@ def drop_stale_answers(index: Path) -> None:
     """
     folder = default_folder(whole_index(index))
     if (folder / _COLLECTION).exists():
-        Results(folder, sys.maxsize).bind_to(state(whole_index(index))[1])
+        present = partial(present_images, whole_index(index))
+        Results(folder, sys.maxsize, present).bind_to(state(whole_index(index))[1])
 
 
 class Results:
@@ -76,13 +81,19 @@ class Results:
     A file is written under another name and renamed: whenever the process ends, a file is whole or missing.
     """
 
-    def __init__(self, folder: Path, budget: int) -> None:
+    def __init__(self, folder: Path, budget: int, present: Present = lambda keys: {}) -> None:
         """Open a folder, or make it.
+
+        Args:
+            folder: of the answers, and of the jobs.
+            budget: bytes of the answers.
+            present: the images of the index that have some keys, for the results of jobs; by default none.
 
         Raises:
             StorageError: the folder cannot be written.
         """
         self._folder = folder
+        self._present = present
         self._budget = budget
         self._lock = threading.Lock()
         with writing(folder):
@@ -107,6 +118,8 @@ class Results:
     def bind_to(self, collection: str) -> None:
         """Delete all answers if images were removed since they were stored, as they may hold copies of these.
 
+        Results of jobs lose what names a removed image.
+
         Args:
             collection: a text that changes when images are removed.
         """
@@ -117,7 +130,12 @@ class Results:
             for path in [*self._folder.glob(f"*{_SUFFIX}"), *self._folder.glob(f".*{_SUFFIX}.*.part")]:
                 path.unlink(missing_ok=True)  # parts too: another process that writes one meanwhile fails to store it
             self._bytes = 0
+            forget_removed(self._folder, self._find_present)
             self._set_collection(collection)
+
+    def is_bound_to(self, collection: str) -> bool:
+        """Whether answers of this collection may be kept."""
+        return self._collection() == collection
 
     def put(self, identity: str, answer: Attribution, collection: str) -> None:
         """Store an answer, unless images have been removed since it was computed.
@@ -163,6 +181,13 @@ class Results:
             LOG.warning("the stored answer %s is damaged and is deleted: %s", identity, error)
             path.unlink(missing_ok=True)
             return None
+
+    def _find_present(self, keys: Sequence[str]) -> Mapping[str, Sequence[int]]:
+        try:
+            return self._present(keys)
+        except NdaIndexError as error:  # it cannot be told what was removed: nothing may be kept
+            LOG.error("the keys of the index cannot be read, and the results of jobs are dropped: %s", error)
+            return {}
 
     def _collection(self) -> str | None:
         """Return the collection of the answers: from disk, since several processes may share the folder."""

@@ -21,15 +21,19 @@ from nda_index.errors import NdaIndexError, QueryError, StorageError, VersionErr
 from nda_index.index import Index
 from nda_index.question import Query
 from nda_index.serve.bodies import IndexDescription, describe_index
+from nda_index.serve.collection import present_images
 from nda_index.serve.engine import Engine
 from nda_index.serve.forms import Submission, read_submission
+from nda_index.serve.jobs.folder import Job
+from nda_index.serve.jobs.queue import JobQueue
 from nda_index.serve.logs import REQUEST_ID
 from nda_index.serve.metrics import Metrics
 from nda_index.serve.parts import Parts
 from nda_index.serve.pictures import read_pixels
 from nda_index.serve.pool import run_until_disconnect
+from nda_index.serve.quotas import Quotas
 from nda_index.serve.refusal import Refusal, refuse_for_now
-from nda_index.serve.reload import Reloader
+from nda_index.serve.reload import Reloader, Snapshot
 from nda_index.serve.results import Results, result_id
 from nda_index.serve.settings import CONDITION_CHARACTERS, ServeSettings
 from nda_index.serve.uploads import open_picture
@@ -52,6 +56,9 @@ class Service:
         results: the stored answers.
         reloader: the open index.
         engine: computes answers.
+        jobs: many pictures each, which `nda_index.serve.jobs.worker` answers in the engine's gaps.
+        quotas: counts of questions by token.
+        draining: whether it is about to end.
         parts: reads parts of stored answers, and images.
     """
 
@@ -61,16 +68,19 @@ class Service:
         self.metrics = Metrics()
         self.ready = False
         self.announce: Callable[[], None] = lambda: None
-        self._draining = False
+        self.draining = False
         self._unwritable = ""  # why answers, or the audit log, cannot be written
-        self.results = Results(settings.results, settings.results_bytes)
+        self.results = Results(settings.results, settings.results_bytes, partial(present_images, index.path))
         self.reloader = Reloader(index, reopen, self.metrics)
         self.results.bind_to(self.reloader.current.collection)
         self.engine = Engine(settings, self.metrics)
+        self.quotas = Quotas(settings.quotas)
+        self.jobs = JobQueue(settings.results, settings)
         self.parts = Parts(self.results, self.reloader, settings, self.metrics)
         self._decoder = ThreadPoolExecutor(1, "decode")  # one at a time: decoding a picture takes much memory
         self._files = ThreadPoolExecutor(2, "files")
         self._in_flight = 0
+        self._working = False
         watch = self.metrics.watch
         watch("nda_index_queue_length", "Questions in flight.", lambda: self._in_flight)
         watch("nda_index_line_length", "Questions that the engine answers or has queued.", lambda: len(self.engine))
@@ -78,6 +88,8 @@ class Service:
         watch("nda_index_links", "Requests for links in flight.", lambda: len(self.parts.links))
         watch("nda_index_results_bytes", "Bytes of the stored answers.", lambda: self.results.bytes)
         watch("nda_index_images", "Images of the index.", lambda: len(self.reloader.current.index))
+        for state in ("queued", "running"):
+            watch(f"nda_index_jobs_{state}", f"Jobs that are {state}.", partial(self._count_jobs, state))
         watch("nda_index_ready", "1 if /readyz says that questions are answered and stored, else 0.", self._is_healthy)
 
     async def attribute(self, request: Request) -> tuple[str, Attribution]:
@@ -87,7 +99,7 @@ class Service:
             Refusal, NdaIndexError: the question is not answered.
         """
         self.check_ready()
-        if self._draining:
+        if self.draining:
             raise _refuse_to_begin()
         with self._admit():
             deadline = time.monotonic() + self.settings.deadline
@@ -106,10 +118,51 @@ class Service:
                 identity, answer = await run_until_disconnect(request, self._answer(submission, deadline))
             except (Refusal, NdaIndexError) as error:
                 facts |= {"index_hash": self.reloader.current.index.manifest.index_hash}
-                await self._audit(**facts, outcome=getattr(error, "code", type(error).__name__))
+                await self.audit(**facts, outcome=getattr(error, "code", type(error).__name__))
                 raise
-            await self._audit(**facts, index_hash=answer.index_hash, outcome="answered", answer=identity)
+            await self.audit(**facts, index_hash=answer.index_hash, outcome="answered", answer=identity)
             return identity, answer
+
+    async def take_job(self, request: Request) -> Job:
+        """Take in the job of a request.
+
+        Raises:
+            Refusal, NdaIndexError: it is not taken.
+        """
+        self.check_ready()
+        if self.draining:
+            raise _refuse_to_begin()
+
+        def check(options: dict[str, Any]) -> Mapping[str, Any]:
+            return _check_condition(Submission(None, None, options), self.reloader.current.columns).options
+
+        try:
+            return await self.jobs.take(request, check)
+        except StorageError as error:
+            self.note_unwritable(error)
+            raise refuse_for_now(503, "storage", f"the job cannot be stored: {error}", 10) from error
+
+    async def answer_in_gaps(
+        self, submission: Submission, snapshot: Snapshot, is_wanted: Callable[[], bool]
+    ) -> Attribution:
+        """Answer a picture of a job, from disk or while no question waits; the answer is not stored.
+
+        Raises:
+            Abandoned: the index was replaced meanwhile, or the job does not go on.
+            Refusal, NdaIndexError: it has no answer.
+        """
+        with snapshot.hold() as index:
+            query, _, stored = await self._look_up(index, submission)
+            return stored or await self.engine.answer_in_gaps(query, snapshot, is_wanted)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Let `drain` wait until the block ends."""
+        self._working = True
+        try:
+            yield
+        finally:
+            self._working = False
 
     def describe(self) -> IndexDescription:
         """Return what `GET /v1/index` answers."""
@@ -124,16 +177,19 @@ class Service:
     def check_healthy(self) -> None:
         """Raise `Refusal` where a proxy should send questions elsewhere, though this service would answer them."""
         self.check_ready()
-        if self._draining:
+        if self.draining:
             raise _refuse_to_begin()
         if self._unwritable:
             raise refuse_for_now(503, "storage", f"what is to be kept cannot be stored: {self._unwritable}", 10)
 
     async def drain(self, seconds: float) -> None:
-        """Take no more questions, and return when those in flight have ended, after some seconds at most."""
-        self._draining = True
+        """Take no more questions, and return when those in flight have ended, after some seconds at most.
+
+        A job ends after its current picture; it goes on when a service runs again.
+        """
+        self.draining = True
         end = time.monotonic() + seconds
-        while self._in_flight and time.monotonic() < end:
+        while (self._in_flight or self._working) and time.monotonic() < end:
             await asyncio.sleep(DRAIN_LOOK)
 
     async def look_at_disk(self) -> None:
@@ -164,15 +220,26 @@ class Service:
         self.engine.close()
         for executor in (self._decoder, self._files):
             executor.shutdown(wait=True, cancel_futures=True)
+        self.jobs.close()
         self.parts.close()
         self.reloader.close()
 
-    async def _audit(self, **facts: Any) -> None:
+    def note_unwritable(self, error: StorageError) -> None:
+        """Be unready until the disk takes again what is to be kept."""
+        if not self._unwritable:
+            LOG.error("what is to be kept cannot be stored: %s", error)
+        self._unwritable = str(error)
+
+    async def audit(self, **facts: Any) -> None:
+        """Note a question in the audit log."""
         try:
             await self.run_in_files(partial(write_event, self.settings.audit, "question", **facts))
         except StorageError as error:  # the client gets the answer all the same
             self._unwritable = str(error)
             LOG.error("the audit log cannot be written: %s", error)
+
+    def _count_jobs(self, state: str) -> int:
+        return sum(job.state == state for job in self.jobs.unfinished())
 
     def _is_healthy(self) -> bool:
         try:

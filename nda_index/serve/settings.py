@@ -42,6 +42,10 @@ class ServeSettings:
         upload_bytes: size of a picture's file. Each question in flight may hold that much memory.
         pixels: width times height of a picture. Decoding takes several bytes of memory for each.
         top: images in an answer.
+        jobs: jobs that are not finished at most; more are refused. Each may hold `job_bytes` on the disk. 0: none
+            is taken.
+        job_pictures: pictures of a job.
+        job_bytes: size of a job's pictures; an archive takes as much again until it is unpacked.
         reads: requests for images and answers in flight at most; more are refused.
         links: requests for links in flight at most; more are refused. Each takes seconds on large images, and the page
             sends one after the other.
@@ -66,15 +70,21 @@ class ServeSettings:
     upload_bytes: int = 20 << 20
     pixels: int = 1 << 25
     top: int = 100
+    jobs: int = 16
+    job_pictures: int = 10_000
+    job_bytes: int = 1 << 30
     reads: int = 64
     links: int = 16
     reload_seconds: float = 1.0
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
 
     def __post_init__(self) -> None:
-        for name in ("results_bytes", "queue", "batch", "upload_bytes", "pixels", "top", "reads", "links", "threads"):
+        positive = ("results_bytes", "queue", "batch", "upload_bytes", "pixels", "top", "reads", "links", "threads")
+        for name in (*positive, "job_pictures", "job_bytes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.jobs < 0:
+            raise ConfigError(f"jobs is {self.jobs}; it must be 0, for none, or more")
         if self.root_path and not ROOT_PATH.fullmatch(self.root_path):
             raise ConfigError(f"root_path is {self.root_path!r}; it must begin with / and not end with one: /photos")
         for name in ("deadline", "reload_seconds"):

@@ -4,6 +4,7 @@
 """
 
 from nda_index.sources.base import Absent, Describe, Failure, ImageBatch, OpenSource, RawImage, Source, Unreadable
+from nda_index.sources.latents import read_latent
 from nda_index.sources.metadata import OWN_COLUMNS
 from nda_index.sources.reading import open_source, read_batches, select_positions
 
@@ -19,5 +20,6 @@ __all__ = [
     "Unreadable",
     "open_source",
     "read_batches",
+    "read_latent",
     "select_positions",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,23 +107,13 @@ def open_npz(path: Path, value_range: ValueRange | None = None) -> OpenSource:
         >>> [image.metadata for image in open_npz(path).read()]
         [{'year': 1999}, {'year': 2001}]
     """
-    arrays = _load_arrays(path)
+    arrays = load_arrays(path)
     name = _find_images(path, arrays)
     try:
         positions = open_array(arrays[name], value_range)
     except ConfigError as error:
         raise ConfigError(f"{to_text(path)!r}, array {name!r}: {error}") from error
-    rows = {n: a for n, a in arrays.items() if a.shape == (positions.count,) and a.dtype.kind in "biufU" and n != name}
-    left_out = [
-        Failure(n, f"is neither images nor a plain value for each of them: {a.dtype} {list(a.shape)}")
-        for n, a in arrays.items()
-        if n not in rows and n != name
-    ]
-    keys = next((rows.pop(known) for known in KEY_NAMES if known in rows), None)
-    try:
-        columns = pa.table({name: pa.array(array) for name, array in rows.items()})
-    except (pa.ArrowException, ValueError) as error:
-        raise SourceError(f"{to_text(path)!r} has values that no column can hold: {error}; save others") from error
+    keys, columns, left_out = split_columns(path, arrays, positions.count, {name})
 
     def read() -> Iterator[RawImage]:
         for i, raw in enumerate(positions.read()):
@@ -131,6 +121,34 @@ def open_npz(path: Path, value_range: ValueRange | None = None) -> OpenSource:
             yield RawImage(key, raw.data, {name: columns[name][i].as_py() for name in columns.column_names})
 
     return OpenSource("npz", positions.count, columns.schema, read, left_out=left_out, value_range=value_range)
+
+
+def split_columns(
+    path: Path, arrays: dict[str, NDArray[Any]], count: int, used: Collection[str | None]
+) -> tuple[NDArray[Any] | None, pa.Table, list[Failure]]:
+    """Split the arrays of an .npz that are not images into keys, metadata and what is left out.
+
+    Args:
+        path: of the file, for messages.
+        arrays: by name.
+        count: number of images.
+        used: names of the arrays of images.
+
+    Raises:
+        SourceError: an array has values that no column can hold.
+    """
+    rows = {n: a for n, a in arrays.items() if a.shape == (count,) and a.dtype.kind in "biufU" and n not in used}
+    left_out = [
+        Failure(n, f"is neither images nor a plain value for each of them: {a.dtype} {list(a.shape)}")
+        for n, a in arrays.items()
+        if n not in rows and n not in used
+    ]
+    keys = next((rows.pop(known) for known in KEY_NAMES if known in rows), None)
+    try:
+        columns = pa.table({name: pa.array(array) for name, array in rows.items()})
+    except (pa.ArrowException, ValueError) as error:
+        raise SourceError(f"{to_text(path)!r} has values that no column can hold: {error}; save others") from error
+    return keys, columns, left_out
 
 
 def _read_magic(path: Path) -> bytes:
@@ -141,7 +159,8 @@ def _read_magic(path: Path) -> bytes:
         raise SourceError(f"{to_text(path)!r} cannot be opened: {error.strerror or error}") from error
 
 
-def _load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Load all arrays of an .npz; `SourceError` where it is none, or holds pickles."""
     if _read_magic(path).startswith(NPY):
         raise SourceError(f"{to_text(path)!r} is an .npy by its contents; rename it to .npy")
     try:

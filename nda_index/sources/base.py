@@ -8,12 +8,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from nda_index.images import ValueRange
+from nda_index.images import Pixels, ValueRange
 
 Source: TypeAlias = "str | PathLike[str] | Sequence[Any] | NDArray[Any] | Iterable[Any] | Callable[[], Iterable[Any]]"
 # a path or several, an array, or images of Python: docs/sources.md
@@ -52,7 +51,7 @@ class RawImage:
     Attributes:
         key: the image's name in the source.
         data: bytes of an image file, the path of one, a PIL image, numbers [H, W, C] or what else `decode_image` takes;
-            `Unreadable`; `Absent`; or None where the source holds nothing for it.
+            `Latent`; `Unreadable`; `Absent`; or None where the source holds nothing for it.
         metadata: values by column.
     """
 
@@ -66,16 +65,17 @@ class ImageBatch:
     """Decoded images.
 
     Attributes:
-        images: uint8 [B, C, H, W].
+        images: uint8 [B, C, H, W], of latents float16.
         keys: of the images.
         metadata: a row for each image.
         failures: images of this stretch of the source that could not be read; they have no row.
-        pictures: what a `Describe` said of each image; empty where none was given.
+        pictures: what a `Describe` said of each image, or files of small pictures beside latents, None where a latent
+            has none; empty where there is neither.
         left_out: parts of these images that are not in the index, such as later frames of an animation.
         absent: what this stretch of the source lists and never had; they have no row.
     """
 
-    images: NDArray[np.uint8]
+    images: Pixels
     keys: list[str]
     metadata: pa.Table
     failures: list[Failure]
@@ -103,6 +103,8 @@ class OpenSource:
         notes: sentences for the caller: columns that are kept under another name, or not at all.
         left_out: what lies in the source and is no image of it, and why.
         value_range: what is black and what is white in floats; None: they are refused.
+        latents: (C, H, W) of the latents that it holds; None: it holds pictures.
+        shown: pictures lie beside its latents.
     """
 
     kind: str
@@ -114,6 +116,8 @@ class OpenSource:
     notes: tuple[str, ...] = ()
     left_out: Sequence[Failure] = ()
     value_range: ValueRange | None = None
+    latents: tuple[int, int, int] | None = None
+    shown: bool = False
 
 
 def to_text(name: str | PathLike[str]) -> str:

@@ -17,11 +17,11 @@ import pyarrow as pa
 from PIL import Image
 
 from nda_index.errors import ImageDecodeError, NdaIndexError, SourceError
-from nda_index.images import ValueRange, arrange_axes, read_upright
+from nda_index.images import Latent, ValueRange, arrange_axes, read_upright
 from nda_index.images.forms import as_array, is_tensor, unwrap
 from nda_index.images.values import UnfitValues
 from nda_index.sources.base import CHUNK, OpenSource, RawImage, Unreadable, to_text
-from nda_index.sources.parquet import IMAGE_COLUMNS, KEY_COLUMNS, Part, choose_image_column, open_tables
+from nda_index.sources.parquet import IMAGE_COLUMNS, KEY_COLUMNS, Part, choose_columns, open_tables
 from nda_index.sources.samples import choose_type, plain_value
 
 LABEL = "label"  # column of the second part of a sample (image, label)
@@ -69,15 +69,16 @@ def open_images(items: Any, value_range: ValueRange | None = None) -> OpenSource
     return OpenSource(kind, count, schema, read, value_range=value_range)
 
 
-def open_table_dataset(dataset: Any, value_range: ValueRange | None = None) -> OpenSource:
+def open_table_dataset(dataset: Any, value_range: ValueRange | None = None, latents: bool = False) -> OpenSource:
     """Open a dataset of Hugging Face; its images are decoded here, as those of Parquet files are.
 
     Args:
         dataset: with a length, from the package datasets.
         value_range: what is black and what is white in floats.
+        latents: it holds latents, and images beside them.
 
     Raises:
-        SourceError: no column of it holds images.
+        SourceError: no column of it holds images, or latents.
     """
     tables = dataset.with_format("arrow")
     first = next(iter(tables.iter(batch_size=1)), None)
@@ -92,8 +93,8 @@ def open_table_dataset(dataset: Any, value_range: ValueRange | None = None) -> O
         )
         yield "", batches
 
-    image = choose_image_column(first.schema, None, Path("the dataset"))
-    opened = open_tables("dataset", image, len(dataset), first.schema, read_files)
+    image, latent = choose_columns(first.schema, None, Path("the dataset"), latents)
+    opened = open_tables("dataset", image, len(dataset), first.schema, read_files, latent)
     return replace(opened, read=lambda: map(_follow_path, opened.read()), value_range=value_range)
 
 
@@ -103,7 +104,7 @@ def _follow_path(raw: RawImage) -> RawImage:
 
 
 def open_generator(
-    source: Iterable[Any] | Callable[[], Iterable[Any]], value_range: ValueRange | None = None
+    source: Iterable[Any] | Callable[[], Iterable[Any]], value_range: ValueRange | None = None, latents: bool = False
 ) -> OpenSource:
     """Open images that come one after the other.
 
@@ -113,6 +114,7 @@ def open_generator(
     Args:
         source: gives samples as for `open_images`.
         value_range: what is black and what is white in floats.
+        latents: samples hold latents, and no images.
 
     Raises:
         SourceError: it raises an error itself.
@@ -128,7 +130,7 @@ def open_generator(
     if iter(source) is not source:  # it can be iterated again
         again = source
         return _open_restartable(lambda: _samples(again), value_range)
-    kept, file = _keep(_samples(source), value_range)
+    kept, file = _keep(_samples(source), value_range, latents)
 
     def read() -> Iterator[RawImage]:
         return _read_kept(kept, file)
@@ -193,13 +195,15 @@ def _samples(items: Iterable[Any]) -> Iterator[RawImage]:
         number += 1
 
 
-def _keep(samples: Iterable[RawImage], value_range: ValueRange | None) -> tuple[list[RawImage], BinaryIO]:
+def _keep(
+    samples: Iterable[RawImage], value_range: ValueRange | None, latents: bool
+) -> tuple[list[RawImage], BinaryIO]:
     """Write samples that can be read once only to a temporary file; they then name their places in it."""
     file: BinaryIO = tempfile.TemporaryFile(prefix="nda-index-")  # noqa: SIM115  # it is deleted with the last of them
     kept = []
     try:
         for raw in samples:
-            data = _as_kept(raw.data, value_range)
+            data = _as_kept(raw.data, value_range, latents)
             if isinstance(data, bytes | np.ndarray):
                 start = file.tell()
                 file.write(data) if isinstance(data, bytes) else np.save(file, data, allow_pickle=False)
@@ -212,9 +216,13 @@ def _keep(samples: Iterable[RawImage], value_range: ValueRange | None) -> tuple[
     return kept, file
 
 
-def _as_kept(data: Any, value_range: ValueRange | None) -> Any:
+def _as_kept(data: Any, value_range: ValueRange | None, latents: bool) -> Any:
     """Return an image as what can be written: bytes, or an array with its channels last; others as they are."""
     try:
+        if latents and isinstance(data, Latent) and data.picture is not None:
+            return Unreadable("it comes with a picture; give a list, or a function that returns the generator")
+        if latents:
+            return data if isinstance(data, Unreadable) else as_array(data.values if isinstance(data, Latent) else data)
         data = unwrap(data)
         if isinstance(data, Image.Image):
             return np.asarray(read_upright(data, value_range).image)

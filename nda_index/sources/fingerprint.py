@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nda_index.images import Latent
 from nda_index.sources.base import OpenSource
 
 SAMPLED = 1000  # images of an array whose pixels are looked at; of a dataset that makes its images, the first
@@ -31,10 +32,11 @@ def fingerprint_source(opened: OpenSource) -> str:
         return digest.hexdigest()
     step = max(1, opened.count // SAMPLED)
     for number, raw in enumerate(islice(opened.read(), SAMPLED if opened.kind == "dataset" else None)):
-        if isinstance(raw.data, Path):
-            digest.update(f"\n{raw.key} {_size(raw.data)}".encode(errors="surrogateescape"))
-        elif isinstance(raw.data, np.ndarray) and number % step == 0:
-            digest.update(f"\n{raw.key} {raw.data.shape}".encode() + np.ascontiguousarray(raw.data).tobytes())
+        data = raw.data.values if isinstance(raw.data, Latent) else raw.data
+        if isinstance(data, Path):
+            digest.update(f"\n{raw.key} {_size(data)}".encode(errors="surrogateescape"))
+        elif isinstance(data, np.ndarray) and number % step == 0:
+            digest.update(f"\n{raw.key} {data.shape}".encode() + np.ascontiguousarray(data).tobytes())
     return digest.hexdigest()
 
 

@@ -69,11 +69,11 @@ def open_folder(folder: Path, open_tables: Callable[[list[Path]], OpenSource] = 
         elif ending == ".tar":
             shards.append(path)
         else:
-            reason = _why_no_table(path) if ending == ".parquet" else _explain_other(ending)
+            reason = _why_no_table(path) if ending == ".parquet" else explain_other(ending)
             if reason is None:
                 tables.append(path)
             else:
-                left_out.append(Failure(_name_below(folder, path), reason))
+                left_out.append(Failure(name_below(folder, path), reason))
     _check_one_kind(folder, images, tables, shards)
     opened = (
         open_tables(sorted(tables))  # folder by folder
@@ -95,7 +95,7 @@ def open_files(paths: Sequence[Path], folder: Path | None = None) -> OpenSource:
 
     def read() -> Iterator[RawImage]:
         for path in paths:
-            yield RawImage(to_text(path.as_posix()) if folder is None else _name_below(folder, path), path, {})
+            yield RawImage(to_text(path.as_posix()) if folder is None else name_below(folder, path), path, {})
 
     return OpenSource("folder", len(paths), pa.schema([]), read)
 
@@ -130,7 +130,7 @@ def _walk(folder: Path, start: Path, found: Listing, walked: dict[tuple[int, int
     """Add what lies in a folder and the folders in it; linked folders go to `links`."""
 
     def leave_out(path: Path, reason: str) -> None:
-        found.left_out.append(Failure(_name_below(folder, path), reason))
+        found.left_out.append(Failure(name_below(folder, path), reason))
 
     pending = [start]
     while pending:
@@ -139,7 +139,7 @@ def _walk(folder: Path, start: Path, found: Listing, walked: dict[tuple[int, int
             identity = os.stat(current)
             earlier = walked.setdefault((identity.st_dev, identity.st_ino), current)
             if earlier != current:
-                leave_out(current, f"leads to the folder {_name_below(folder, earlier)!r}, which is read already")
+                leave_out(current, f"leads to the folder {name_below(folder, earlier)!r}, which is read already")
                 continue
             entries = sorted(os.scandir(current), key=lambda entry: entry.name)
         except OSError as error:
@@ -182,7 +182,7 @@ def _check_one_kind(folder: Path, images: list[Path], tables: list[Path], shards
     present = [(name, paths, ending) for name, paths, ending in kinds if paths]
     if len(present) < 2:
         return
-    held = " and ".join(f"{len(paths):,} {name} ({_name_below(folder, paths[0])!r})" for name, paths, _ in present)
+    held = " and ".join(f"{len(paths):,} {name} ({name_below(folder, paths[0])!r})" for name, paths, _ in present)
     globs = " or ".join(repr(f"{to_text(folder)}/**/*.{ending}") for _, _, ending in present if ending)
     raise SourceError(
         f"the folder {to_text(folder)!r} holds {held}; give one kind, as {globs}, or move the others elsewhere"
@@ -200,11 +200,13 @@ def _why_no_table(path: Path) -> str | None:
     return f"is a table without images; it has the columns {', '.join(schema.names)}"
 
 
-def _explain_other(ending: str) -> str:
+def explain_other(ending: str) -> str:
+    """Say why a file of another kind than images is left out of a folder, by the ending of its name."""
     if ending in (".npz", ".npy"):
         return f"is a {ending} beside other files; give it as a source of its own"
     return explain_ending(ending)
 
 
-def _name_below(folder: Path, path: Path) -> str:
+def name_below(folder: Path, path: Path) -> str:
+    """Return the name of a file below a folder, as text."""
     return to_text(path.relative_to(folder).as_posix())

@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nda_index.errors import ConfigError, SourceError, find_remedy
+from nda_index.images import Latent
 from nda_index.sources.base import CHUNK, Absent, OpenSource, RawImage, Unreadable, to_text
+from nda_index.sources.latent_columns import choose_latent_column, list_latent_columns, read_latents
 from nda_index.sources.metadata import clean_text, read_values, stored_type
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")  # of several, the first of these
@@ -33,7 +35,7 @@ Part: TypeAlias = "pa.RecordBatch | Damaged"
 ReadFiles: TypeAlias = "Callable[[list[str]], Iterator[tuple[str, Iterator[Part]]]]"
 
 
-def open_parquet(paths: list[Path], image_column: str | None = None) -> OpenSource:
+def open_parquet(paths: list[Path], image_column: str | None = None, latents: bool = False) -> OpenSource:
     """Open Parquet files of the same columns. Their rows are read in order, a few at a time.
 
     An image's key is its value in the column `key`, else the path in its struct, else its value in another key column,
@@ -41,7 +43,8 @@ def open_parquet(paths: list[Path], image_column: str | None = None) -> OpenSour
 
     Args:
         paths: of the files, one or more.
-        image_column: name of the column that holds the images; None finds it.
+        image_column: name of the column that holds the images, or the latents; None finds it.
+        latents: it holds latents, and a column of images beside these is for people to look at.
 
     Raises:
         SourceError: a file is not Parquet, the columns differ, or none holds images, or several do.
@@ -60,22 +63,27 @@ def open_parquet(paths: list[Path], image_column: str | None = None) -> OpenSour
         return ((f"{to_text(path.stem)}-", _read_parts(path, columns)) for path in paths)
 
     count = sum(pq.read_metadata(path).num_rows for path in paths)
-    opened = open_tables("parquet", choose_image_column(schema, image_column, paths[0]), count, schema, read_files)
+    image, latent = choose_columns(schema, image_column, paths[0], latents)
+    opened = open_tables("parquet", image, count, schema, read_files, latent)
     return replace(opened, files=tuple(paths))
 
 
-def open_tables(kind: str, image: str, count: int, schema: pa.Schema, read_files: ReadFiles) -> OpenSource:
+def open_tables(
+    kind: str, image: str | None, count: int, schema: pa.Schema, read_files: ReadFiles, latent: str | None = None
+) -> OpenSource:
     """Open rows of tables, wherever they lie: find the columns of the keys and of the metadata.
 
     Args:
         kind: of the source.
-        image: column of the images.
+        image: column of the images; None where there are only latents.
         count: number of rows.
         schema: of the tables.
         read_files: gives for the columns that are wanted, file by file, what keys of rows begin with, and the rows.
+        latent: column of the latents.
     """
     key = find_key_column(schema)
-    others = [field for field in schema if field.name != image and field.name != (key if key == "key" else None)]
+    own = {image, latent, key if key == "key" else None}
+    others = [field for field in schema if field.name not in own]
     stored = {field.name: stored_type(field.type) for field in others}
     metadata = {name: kind for name, kind in stored.items() if kind is not None}
     pictures = list_image_columns(schema)
@@ -87,7 +95,7 @@ def open_tables(kind: str, image: str, count: int, schema: pa.Schema, read_files
 
     def read() -> Iterator[RawImage]:
         notes = [name for name in NOTE_COLUMNS if name in schema.names]
-        wanted = dict.fromkeys([image, *metadata, *([key] if key else []), *notes])
+        wanted = dict.fromkeys(name for name in (image, latent, *metadata, key, *notes) if name is not None)
         for prefix, parts in read_files(list(wanted)):
             number = 0
             for part in parts:
@@ -99,15 +107,36 @@ def open_tables(kind: str, image: str, count: int, schema: pa.Schema, read_files
                 values = {name: read_values(part[name], kind) for name, kind in metadata.items()}
                 keys = [None] * len(part) if key is None else [_key_text(value) for value in part[key]]
                 why = _why_absent(part)
-                for place, value in enumerate(part[image]):
-                    data, name = _split_image(value)
-                    data = why(place) if data is None and name is None else data
+                latents = None if latent is None else read_latents(part[latent])
+                for place in range(len(part)):
+                    data, name = (None, None) if image is None else _split_image(part[image][place])
+                    if latents is None:
+                        data = why(place) if data is None and name is None else data
+                    else:
+                        held = latents[place]
+                        data = held if isinstance(held, Unreadable) else Latent(held, data)
                     own = keys[place] or name if key == "key" else name or keys[place]
                     row = {column: kept[place] for column, kept in values.items()}
                     yield RawImage(own or f"{prefix}{number:08d}", data, row)
                     number += 1
 
-    return OpenSource(kind, count, pa.schema(metadata.items()), read, dropped=dropped)
+    shown = latent is not None and image is not None
+    return OpenSource(kind, count, pa.schema(metadata.items()), read, dropped=dropped, shown=shown)
+
+
+def choose_columns(schema: pa.Schema, wanted: str | None, path: Path, latents: bool) -> tuple[str | None, str | None]:
+    """Return the columns of the images and of the latents: of latents, images are those beside them, if there are any.
+
+    Args:
+        schema: of the files.
+        wanted: name of the column that is indexed, or None.
+        path: of a file, for messages.
+        latents: latents are indexed.
+    """
+    if not latents:
+        return choose_image_column(schema, wanted, path), None
+    latent = choose_latent_column(schema, wanted, path)
+    return choose_image_column(schema, None, path) if list_image_columns(schema) else None, latent
 
 
 def choose_image_column(schema: pa.Schema, wanted: str | None, path: Path) -> str:
@@ -142,6 +171,14 @@ def choose_image_column(schema: pa.Schema, wanted: str | None, path: Path) -> st
             f"image_column={likely[0]!r} (--image-column)"
         )
     return likely[0]
+
+
+def find_latent_column(path: Path) -> bool:
+    """Tell whether a Parquet file has a column of latents, or is broken, which `open_parquet` says."""
+    try:
+        return bool(list_latent_columns(pq.read_schema(path)))
+    except (pa.ArrowInvalid, OSError):
+        return True
 
 
 def list_image_columns(schema: pa.Schema) -> list[str]:

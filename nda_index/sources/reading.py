@@ -14,12 +14,12 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from PIL import Image
 
 from nda_index.errors import ConfigError, ImageDecodeError, SourceError
 from nda_index.images import (
     PICTURE_ENDINGS,
+    Pixels,
     ValueRange,
     describe_input,
     explain_ending,
@@ -44,6 +44,7 @@ from nda_index.sources.base import (
 )
 from nda_index.sources.datasets import open_generator, open_images, open_table_dataset
 from nda_index.sources.folders import open_files, open_folder
+from nda_index.sources.latents import open_latents, read_small
 from nda_index.sources.metadata import clean_text, make_table, select_columns
 from nda_index.sources.parquet import open_parquet
 from nda_index.sources.splits import choose_split
@@ -60,11 +61,11 @@ KINDS = (
 
 
 class _Decoded(NamedTuple):
-    """Pixels of an image, what is said of the picture, and the number of frames of its file."""
+    """Pixels of an image, what is kept of the picture, and what of it is left out and why, if anything is."""
 
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     picture: Any
-    frames: int
+    left_out: str | None
 
 
 _Result: TypeAlias = "_Decoded | Absent | str"  # a string: why an image cannot be read
@@ -77,6 +78,7 @@ def open_source(
     image_column: str | None = None,
     split: str | None = None,
     value_range: str | ValueRange | None = None,
+    latents: bool | tuple[int, int, int] = False,
 ) -> OpenSource:
     """Open a source: count its images and find its metadata columns, without decoding any image.
 
@@ -84,9 +86,10 @@ def open_source(
         source: a folder, a path or several or a glob of Parquet files, .tar shards or image files, an .npz or .npy; or
             images of Python: docs/sources.md. Shards are read once to count them; an .npz is loaded into memory.
         columns: metadata columns to keep; all by default. Each makes the index larger by its values.
-        image_column: column of Parquet files that holds the images; found by default.
+        image_column: column of Parquet files that holds the images, or the latents; found by default.
         split: of a folder or glob of Parquet files, as "train" or "train+test"; needed where there are several.
         value_range: what is black and what is white in floats, as "0..1"; without it they are refused.
+        latents: it holds latents: docs/latents.md; or (C, H, W) that they must have.
 
     Returns:
         The source, for `read_batches`. Its order is the same every time.
@@ -101,7 +104,14 @@ def open_source(
         5
     """
     levels = parse_value_range(value_range)
-    opened = _open(source, levels, image_column, split)
+    if latents:
+        opened = open_latents(
+            source,
+            lambda paths: open_parquet(choose_split(paths, split, describe_input(source)), image_column, latents=True),
+            latents if isinstance(latents, tuple) else None,
+        )
+    else:
+        opened = _open(source, levels, image_column, split)
     if opened.kind != "parquet" and (image_column is not None or split is not None):
         option = "image_column" if image_column is not None else "split"
         raise ConfigError(f"{option} is given, but the source {describe_input(source)} is not Parquet; leave it out")
@@ -176,9 +186,14 @@ def read_batches(
         [4, 1]
     """
 
+    shape = source.latents
+
     def decode(chunk: list[RawImage]) -> list[_Result]:
+        if shape is not None:
+            return [one if isinstance(one := read_small(raw, shape), str) else _Decoded(*one) for raw in chunk]
         return [_decode_or_explain(raw, source.value_range, image_size, channels, describe) for raw in chunk]
 
+    described = source.shown or describe is not None
     with ThreadPoolExecutor(WORKERS) as pool:
         ahead: deque[tuple[list[RawImage], Future[list[_Result]]]] = deque()
         pending: list[tuple[RawImage, _Result]] = []
@@ -188,12 +203,12 @@ def read_batches(
                 raws, future = ahead.popleft()
                 pending += zip(raws, future.result(), strict=True)
             while len(pending) >= batch_size:
-                yield _make_batch(pending[:batch_size], source.schema, image_size, channels)
+                yield _make_batch(pending[:batch_size], source, (channels, *image_size), described)
                 pending = pending[batch_size:]
         for raws, future in ahead:
             pending += zip(raws, future.result(), strict=True)
     for first in range(0, len(pending), batch_size):
-        yield _make_batch(pending[first : first + batch_size], source.schema, image_size, channels)
+        yield _make_batch(pending[first : first + batch_size], source, (channels, *image_size), described)
 
 
 def _open(source: Any, levels: ValueRange | None, image_column: str | None, split: str | None) -> OpenSource:
@@ -321,10 +336,11 @@ def _decode_or_explain(
     try:
         upright = read_upright(raw.data, levels)
         pixels = fit_pixels(upright.image, image_size, channels)
+        left_out = _tell_frames(upright.frames) if upright.frames > 1 else None
         if describe is None:
-            return _Decoded(pixels, None, upright.frames)
+            return _Decoded(pixels, None, left_out)
         path = raw.data if isinstance(raw.data, Path) else None
-        return _Decoded(pixels, describe(upright.image.convert("RGB"), path), upright.frames)
+        return _Decoded(pixels, describe(upright.image.convert("RGB"), path), left_out)
     except ImageDecodeError as error:
         return clean_text(str(error))
     except Exception as error:  # of a picture that is odd in a way that nobody has met yet
@@ -332,14 +348,14 @@ def _decode_or_explain(
 
 
 def _make_batch(
-    pairs: list[tuple[RawImage, _Result]], schema: pa.Schema, size: tuple[int, int], channels: int
+    pairs: list[tuple[RawImage, _Result]], source: OpenSource, shape: tuple[int, int, int], described: bool
 ) -> ImageBatch:
     good = [(raw, result) for raw, result in pairs if isinstance(result, _Decoded)]
-    metadata, problems = make_table([raw.metadata for raw, _ in good], schema)
+    metadata, problems = make_table([raw.metadata for raw, _ in good], source.schema)
     failures = [Failure(to_text(raw.key), clean_text(result)) for raw, result in pairs if isinstance(result, str)]
     failures += [Failure(to_text(good[place][0].key), why) for place, why in problems.items()]
     good = [pair for place, pair in enumerate(good) if place not in problems]
-    images = np.empty((len(good), channels, *size), np.uint8)
+    images: Pixels = np.empty((len(good), *shape), np.float16 if source.latents else np.uint8)
     for target, (_, decoded) in zip(images, good, strict=True):
         target[:] = decoded.pixels
     return ImageBatch(
@@ -347,8 +363,8 @@ def _make_batch(
         [to_text(raw.key) for raw, _ in good],
         metadata,
         failures,
-        pictures=[decoded.picture for _, decoded in good if decoded.picture is not None],
-        left_out=[Failure(to_text(raw.key), _tell_frames(each.frames)) for raw, each in good if each.frames > 1],
+        pictures=[decoded.picture for _, decoded in good] if described else [],
+        left_out=[Failure(to_text(raw.key), each.left_out) for raw, each in good if each.left_out],
         absent=[Failure(to_text(raw.key), result.reason) for raw, result in pairs if isinstance(result, Absent)],
     )
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from nda_index.scales import Scale
 
+PIXELS, LATENTS = "uint8", "float16"  # what an index holds of an image, by the type of its values
+
 
 @dataclass(frozen=True)
 class CoarseConfig:
@@ -30,11 +32,12 @@ class IndexConfig:
 
     Attributes:
         image_size: (height, width) of the images.
-        channels: 3 or 1.
+        channels: 3 or 1; of latents any number.
         scales: of the index.
         source: kind of the source.
         coarse: of each scale, by its name.
         pictures: whether regions of pictures at their own size can be found.
+        values: "uint8" for pixels, "float16" for latents.
 
     Example:
         >>> coarse = {"p7r1": CoarseConfig(2, 256, "sq8")}
@@ -49,11 +52,17 @@ class IndexConfig:
     source: str
     coarse: Mapping[str, CoarseConfig]
     pictures: bool = False
+    values: str = PIXELS
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the images."""
         return self.channels, *self.image_size
+
+    @property
+    def latents(self) -> bool:
+        """Whether the images are latents, and not pictures."""
+        return self.values == LATENTS
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values, as they are on disk."""
@@ -64,6 +73,7 @@ class IndexConfig:
             "source": self.source,
             "coarse": {name: asdict(coarse) for name, coarse in self.coarse.items()},
             "pictures": self.pictures,
+            "values": self.values,
         }
 
     @classmethod
@@ -77,4 +87,5 @@ class IndexConfig:
             source=values["source"],
             coarse={name: CoarseConfig(**coarse) for name, coarse in values["coarse"].items()},
             pictures=values.get("pictures", False),
+            values=values.get("values", PIXELS),
         )

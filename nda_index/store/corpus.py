@@ -14,10 +14,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from nda_index.errors import CorruptIndexError, StorageError, find_remedy
+from nda_index.images import Pixels
 from nda_index.sources import OWN_COLUMNS, ImageBatch
 from nda_index.store.conditions import column_kinds, parse_condition
 
 PICTURE = "nda_picture"  # column of the records of pictures, where an index has them
+PIXELS, LATENTS = pa.uint8(), pa.float16()
 SCANNED = 1 << 16  # rows whose metadata are looked at together
 
 
@@ -27,7 +29,7 @@ class Images(Protocol):
     count: int
     shape: tuple[int, int, int]
 
-    def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def pixels(self, image_ids: NDArray[np.int64]) -> Pixels:
         """Read the pixels of some, uint8 [n, C, H, W]."""
 
 
@@ -58,8 +60,8 @@ class Corpus:
         """Names and types of the columns that came with the images."""
         return pa.schema([self.schema.field(name) for name in self.metadata_columns])
 
-    def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Read the pixels of some images, in the order of their ids: uint8 [n, C, H, W].
+    def pixels(self, image_ids: NDArray[np.int64]) -> Pixels:
+        """Read the pixels of some images, in the order of their ids: uint8 [n, C, H, W], of latents float16.
 
         Raises:
             CorruptIndexError: pixels differ from what was stored at build.
@@ -130,9 +132,7 @@ class Corpus:
             found.setdefault(key, set()).add(digest)
         return found
 
-    def batches(
-        self, size: int, start: int = 0, stop: int | None = None
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
+    def batches(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[tuple[NDArray[np.int64], Pixels]]:
         """Read images in the order of their ids, all by default: ids int64 [n] and pixels uint8 [n, C, H, W]."""
         stop = self.count if stop is None else stop
         for first in range(start, stop, size):
@@ -144,9 +144,12 @@ class Corpus:
         rows = self._take(image_ids, self.schema.names)
         return rows.set_column(0, "image_id", pa.array(np.arange(start, start + len(image_ids))))
 
-    def pictures(self, image_ids: NDArray[np.int64]) -> list[dict[str, Any]]:
-        """Read the records of some images' pictures, in the order of their ids; the table must have them."""
-        records: list[dict[str, Any]] = self._take(image_ids, ["image_id", PICTURE])[PICTURE].to_pylist()
+    def pictures(self, image_ids: NDArray[np.int64]) -> list[Any]:
+        """Read the records of some images' pictures, in the order of their ids; the table must have them.
+
+        Beside latents they are files of small pictures, None where a latent has none.
+        """
+        records: list[Any] = self._take(image_ids, ["image_id", PICTURE])[PICTURE].to_pylist()
         return records
 
     def _scan(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -192,18 +195,24 @@ def is_table_file(file: str, table: str = "") -> bool:
     return file.startswith(f"{table}.lance/") if table else ".lance/" in file
 
 
-def table_schema(shape: tuple[int, int, int], metadata: pa.Schema, picture: pa.DataType | None = None) -> pa.Schema:
+def table_schema(
+    shape: tuple[int, int, int],
+    metadata: pa.Schema,
+    picture: pa.DataType | None = None,
+    values: pa.DataType = PIXELS,
+) -> pa.Schema:
     """Return the schema of a table of images [C, H, W] that come with metadata columns.
 
     Args:
         shape: of the images.
         metadata: names and types of the columns that come with them.
         picture: type of the records of pictures; None where the table has none.
+        values: type of the images' numbers: bytes of pictures, half floats of latents.
     """
     own = [
         pa.field("image_id", pa.int64()),
         pa.field("key", pa.string()),
-        pa.field("pixels", pa.list_(pa.uint8(), int(np.prod(shape)))),
+        pa.field("pixels", pa.list_(values, int(np.prod(shape)))),
         pa.field("sha256", pa.binary(32)),
         pa.field("row_sha256", pa.binary(32)),
     ]
@@ -223,7 +232,9 @@ def as_rows(batch: ImageBatch, start: int, schema: pa.Schema) -> pa.Table:
         pa.array(_row_digests(batch.keys, batch.metadata), pa.binary(32)),
     ]
     if PICTURE in schema.names:
-        columns.append(pa.array(batch.pictures, schema.field(PICTURE).type))
+        columns.append(
+            pa.array(batch.pictures or [None] * n, schema.field(PICTURE).type)
+        )  # beside latents there may be
     columns += [batch.metadata[name].combine_chunks() for name in schema.names if name not in OWN_COLUMNS]
     return pa.table(columns, schema=schema)
 
@@ -277,8 +288,8 @@ def _sorted_ids(parts: Iterable[pa.Array]) -> NDArray[np.int64]:
     return np.sort(np.concatenate([np.empty(0, np.int64), *(part.to_numpy() for part in parts)]))
 
 
-def _pixels(column: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    values: NDArray[np.uint8] = column.combine_chunks().flatten().to_numpy()
+def _pixels(column: Any, shape: tuple[int, int, int]) -> Pixels:
+    values: Pixels = column.combine_chunks().flatten().to_numpy()
     return values.reshape(-1, *shape)
 
 

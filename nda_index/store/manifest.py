@@ -23,12 +23,7 @@ from nda_index.store.locks import find_writer
 from nda_index.store.readers import prepare_lease
 
 FORMAT_VERSION = 1
-FEATURES = (
-    "removed",
-    "shards",
-    "evidence",
-    "pictures",
-)  # of the format, that this version of nda_index knows beyond version 1
+FEATURES = ("removed", "shards", "evidence", "pictures", "latents")  # of the format, that are known beyond version 1
 
 COUNTS = ("images", "removed", "failures", "left_out")  # the last is not in manifests of version 0.1.0
 _SELF_HASH = "manifest_sha256"

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from nda_index.images import Pixels, is_latent
 from nda_index.scales import Scale
 from nda_index.threads import one_torch_thread
 from nda_index.trust.evidence import check_pictures, measure_evidence
@@ -23,15 +24,16 @@ _GREY = 16.0  # levels of colour up to which a picture without structure counts 
 _SAME_EVIDENCE = 0.29  # at patch 7, from which those between are (a horizon alone makes thumbnails correlate by 0.9)
 
 
-def group_duplicates(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+def group_duplicates(images: Pixels) -> NDArray[np.int64]:
     """Group images that are copies of one another: coded again, mirrored, recoloured, cropped by 10% or shifted.
 
     Thumbnails in colour, without their coarse shading, are compared at small shifts, mirrored, and enlarged by a tenth.
     An image joins the group of the earlier image that it correlates with most, where that is nearly 1, or high and
     confirmed by the evidence of one for the other. Pictures without any structure are alike if their hues are.
+    Latents are copies where they are equal: what else makes latents of the same picture is not known.
 
     Args:
-        images: uint8 [n, C, H, W]. Memory and time grow with n squared.
+        images: uint8 [n, C, H, W], or float16. Memory and time grow with n squared; of latents, with n.
 
     Returns:
         int64 [n], the position of the first image of each image's group.
@@ -45,6 +47,9 @@ def group_duplicates(images: NDArray[np.uint8]) -> NDArray[np.int64]:
         >>> group_duplicates(images).tolist()
         [0, 1, 0, 3]
     """
+    if is_latent(images):
+        first: dict[bytes, int] = {}
+        return np.array([first.setdefault(latent.tobytes(), place) for place, latent in enumerate(images)], np.int64)
     check_pictures(images, "images")
     if len(images) < 2:
         return np.arange(len(images))
@@ -59,9 +64,7 @@ def group_duplicates(images: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 @one_torch_thread()
-def find_best_unrelated(
-    picture: NDArray[np.uint8], images: NDArray[np.uint8], scales: Sequence[Scale], *, mirror: bool = True
-) -> float:
+def find_best_unrelated(picture: Pixels, images: Pixels, scales: Sequence[Scale], *, mirror: bool = True) -> float:
     """Return the best evidence among images that are not the picture itself or its near-duplicates: an entry of a null.
 
     Near-duplicates do not count for pictures from outside the collection either: half of the ten strongest matches of
@@ -87,12 +90,12 @@ def find_best_unrelated(
     return float(measure_evidence(picture, images[unrelated], scales, mirror=mirror).max(initial=0.0))
 
 
-def _confirm(image: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+def _confirm(image: Pixels, other: Pixels) -> bool:
     scales = [Scale(min(7, *image.shape[1:]))]
     return any(measure_evidence(a, b[None], scales)[0] >= _SAME_EVIDENCE for a, b in ((image, other), (other, image)))
 
 
-def _correlate_thumbnails(images: NDArray[np.uint8]) -> torch.Tensor:
+def _correlate_thumbnails(images: Pixels) -> torch.Tensor:
     """Correlate the thumbnails of each pair at its best shift, mirrored or not, as it is or zoomed: [n, n]."""
     plain, hues = _make_thumbnails(images, zoom=1.0), _measure_hues(images)  # [n, C, side, side], [n, h]
     side = _THUMBNAIL - 1
@@ -107,7 +110,7 @@ def _correlate_thumbnails(images: NDArray[np.uint8]) -> torch.Tensor:
     return best
 
 
-def _make_thumbnails(images: NDArray[np.uint8], zoom: float) -> torch.Tensor:
+def _make_thumbnails(images: Pixels, zoom: float) -> torch.Tensor:
     """Return thumbnails of the central `zoom` of each image, without coarse shading, [n, C, side, side]."""
     height, width = images.shape[2:]
     top, left = (round(size * (1 - zoom) / 2) for size in (height, width))
@@ -121,7 +124,7 @@ def _make_thumbnails(images: NDArray[np.uint8], zoom: float) -> torch.Tensor:
     return small - shading
 
 
-def _measure_hues(images: NDArray[np.uint8]) -> torch.Tensor:
+def _measure_hues(images: Pixels) -> torch.Tensor:
     """Return a direction for the mean hue of each image, [n, 1 + C]: that of all greys is one, and reds differ from
     blues."""
     means = torch.from_numpy(images.mean((2, 3), dtype=np.float32))  # [n, C]

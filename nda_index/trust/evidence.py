@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from nda_index.errors import ConfigError
-from nda_index.images import to_float
+from nda_index.images import Pixels, to_float
 from nda_index.scales import Scale
 from nda_index.threads import one_torch_thread
 
@@ -31,7 +31,7 @@ _QUIET_VARIANCE = 1e-3  # of a pixel in [-1, 1]: fainter structure counts as noi
 
 @one_torch_thread()
 def measure_evidence(
-    query: NDArray[np.uint8], images: NDArray[np.uint8], scales: Sequence[Scale], *, mirror: bool = True
+    query: Pixels, images: Pixels, scales: Sequence[Scale], *, mirror: bool = True
 ) -> NDArray[np.float64]:
     """Measure how much of a query's structure each image explains at one common displacement.
 
@@ -78,7 +78,7 @@ def measure_evidence(
     return np.asarray(explained.reshape(-1, len(images)).amax(0).double().numpy(), np.float64)
 
 
-def check_pictures(pictures: NDArray[np.uint8], name: str) -> None:
+def check_pictures(pictures: Pixels, name: str) -> None:
     """Raise `ConfigError` where pictures are not uint8 [n, C, H, W]; `name` says which in the message."""
     if pictures.ndim != 4 or pictures.dtype != np.uint8:
         axes = "[C, H, W]" if name == "query" else "[n, C, H, W]"

@@ -15,7 +15,7 @@ from nda_index.coarse.cells import Cells
 from nda_index.coarse.probe import probe_several
 from nda_index.coarse.windows import query_windows
 from nda_index.diffusion import noisy_images
-from nda_index.images import decode_image, to_float
+from nda_index.images import Pixels, decode_image, to_float
 from nda_index.progress import Progress
 from nda_index.scales import Scale
 from nda_index.store.arrow import read_arrow, write_arrow
@@ -33,8 +33,8 @@ MEMORY = 1 << 30  # bytes that the visits of several pictures may take
 
 EVIDENCE_SCALES = (Scale(7), Scale(14, 2))  # windows that show a layout; smaller ones match by chance
 
-Vote = Callable[[NDArray[np.uint8]], NDArray[np.float64]]  # pictures [Q, C, H, W] to votes of all images [Q, N]
-Read = Callable[[NDArray[np.int64]], NDArray[np.uint8]]  # image ids [n] to pixels [n, C, H, W]
+Vote = Callable[[Pixels], NDArray[np.float64]]  # pictures [Q, C, H, W] to votes of all images [Q, N]
+Read = Callable[[NDArray[np.int64]], Pixels]  # image ids [n] to pixels [n, C, H, W]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def choose_evidence_scales(size: tuple[int, int], scales: Sequence[Scale]) -> tu
     return tuple(scale for scale in EVIDENCE_SCALES if scale.patch <= min(size)) or tuple(scales)
 
 
-def choose_pictures(images: Images, pictures: int | Sequence[Any], seed: int) -> NDArray[np.uint8]:
+def choose_pictures(images: Images, pictures: int | Sequence[Any], seed: int) -> Pixels:
     """Return the pictures that a null is made with, uint8 [Q, C, H, W].
 
     Args:
@@ -83,7 +83,7 @@ def choose_pictures(images: Images, pictures: int | Sequence[Any], seed: int) ->
     return np.array(decoded, np.uint8).reshape(-1, *images.shape)
 
 
-def make_null(pictures: NDArray[np.uint8], pixels: Read, vote: Vote, scales: Sequence[Scale], report: Progress) -> Null:
+def make_null(pictures: Pixels, pixels: Read, vote: Vote, scales: Sequence[Scale], report: Progress) -> Null:
     """Compare unrelated pictures with their best matches in a collection.
 
     Args:
@@ -109,7 +109,7 @@ def vote_on_cells(coarse: Sequence[Cells], count: int) -> Vote:
     Pictures share their visits to cells, as many of them as `MEMORY` allows.
     """
 
-    def vote(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+    def vote(pictures: Pixels) -> NDArray[np.float64]:
         together = _pictures_together(coarse, count, pictures.shape[2:])
         blocks = [pictures[start : start + together] for start in range(0, len(pictures), together)]
         return np.concatenate([np.empty((0, count)), *(_votes(coarse, count, block) for block in blocks)])
@@ -128,7 +128,7 @@ def _pictures_together(coarse: Sequence[Cells], count: int, size: tuple[int, ...
 
 
 @one_torch_thread()
-def _votes(coarse: Sequence[Cells], count: int, pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _votes(coarse: Sequence[Cells], count: int, pictures: Pixels) -> NDArray[np.float64]:
     votes = np.zeros((len(pictures), count))
     for cells in coarse:
         queries = [

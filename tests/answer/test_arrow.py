@@ -63,8 +63,8 @@ def test_any_changed_or_missing_byte_is_noticed(answer: nda.Attribution) -> None
 def test_what_is_no_answer_or_a_newer_one_is_refused(answer: nda.Attribution, tmp_path: Path) -> None:
     data = answer_bytes(answer)
     assert nda.read_answer(resealed(data)).keys == answer.keys
-    with pytest.raises(nda.VersionError, match="format version 2, this nda_index reads answers up to format version 1"):
-        nda.read_answer(resealed(data, format_version=2))
+    with pytest.raises(nda.VersionError, match="format version 3, this nda_index reads answers up to format version 2"):
+        nda.read_answer(resealed(data, format_version=3))
     with pytest.raises(nda.AnswerFormatError, match="is not an answer"):
         nda.read_answer(resealed(data, shape=[24, 20, 4]))
     with pytest.raises(nda.AnswerFormatError, match="is not an answer"):

@@ -61,7 +61,7 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
         (["query", "INDEX", "absent.png"], 5, "no image at"),
         (["query", "INDEX", "TEXT"], 5, "cannot be read as an image"),
         (["query", "absent.nda", "QUERY", "--save", "r.doc"], 2, "must end in"),
-        (["denoise", "absent.nda", "QUERY", "-o", "r.jpg"], 2, "must end in .png"),
+        (["denoise", "absent.nda", "QUERY", "-o", "r.jpg"], 2, "must end in .npy, .npz, .png"),
         (["denoise", "INDEX", "QUERY", "-o", "r.png", "--without-top", "301"], 5, "without leaves none of the 300"),
         (
             ["denoise", "INDEX", "QUERY", "-o", "r.png", "--without-top", "-1"],
@@ -148,8 +148,6 @@ def test_every_error_exits_with_its_code(
     assert (status, out) == (code, "")
     expected = "interrupted; a build goes on with --resume" if error is KeyboardInterrupt else "error: this broke"
     assert err == f"{expected}\n"
-        "interrupted; a build goes on with --resume\n" if error is KeyboardInterrupt else "error: this broke\n"
-    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)

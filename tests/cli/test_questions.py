@@ -40,6 +40,8 @@ AVERAGED = ("timesteps", "mode", "mirror", "where")  # the options of the comman
 class Recorder:
     """Stands for an open index: keeps the question of a call, and ends the command."""
 
+    latents = False
+
     def __init__(self) -> None:
         self.question: Question | None = None
         self.top: int | None = None
@@ -82,7 +84,7 @@ def test_names_and_defaults_are_those_of_a_question() -> None:
     assert all(OPTIONS[name] != default for name, default in known.items() if name != "recipe")
     method = defaults(Index.attribute, "image", "progress")
     assert method == {"timestep": None, "top": questions.DEFAULT_TOP, **known}
-    of_command = ("index", "image", "value_range", "ray", "save", "explain", "table", "as_json")
+    of_command = ("index", "image", "value_range", "picture", "ray", "save", "explain", "table", "as_json")
     assert defaults(questions.query_command, *of_command) == method
     others = ("index", "image", "output", "without_top", "value_range", "ray", "as_json")
     averaged = {name: known[name] for name in AVERAGED if name in known}

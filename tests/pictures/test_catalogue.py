@@ -9,7 +9,7 @@ import pytest
 import nda_index as nda
 from nda_index.coarse.neighbours import assign_cells
 from nda_index.pictures import catalogue
-from nda_index.pictures.catalogue import Catalogue, open_catalogue, read_picture, read_pictures
+from nda_index.pictures.catalogue import Catalogue, open_catalogue, read_numbered, read_pictures
 from nda_index.pictures.windows import DIMENSIONS, INDEXED, KINDS, find_windows
 from nda_index.store.arrow import read_arrow
 from nda_index.store.corpus import Corpus
@@ -83,11 +83,11 @@ def test_files_are_named_in_order_and_numbers_are_not_used_again() -> None:
 
 def test_pictures_are_numbered_through_the_catalogues(opened: Catalogue) -> None:
     count = SCENES + 3
-    assert read_picture([opened, opened], 3).path == read_picture([opened, opened], count + 3).path
-    assert str(read_picture([opened], 3).path).endswith("source/03.png")
-    assert read_picture([opened, opened], count + SCENES + 2).size == (3000, 20)
-    with pytest.raises(IndexError):
-        read_picture([opened, opened], 2 * count)
+    pictures = read_numbered([opened, opened], [count + 3, 3, count + SCENES + 2, 3])
+    assert pictures.keys() == {3, count + 3, count + SCENES + 2}
+    assert str(pictures[3].path).endswith("source/03.png")
+    assert pictures[count + 3].path == pictures[3].path
+    assert pictures[count + SCENES + 2].size == (3000, 20)
 
 
 def test_records_are_read_some_at_a_time_in_the_order_that_is_asked(

@@ -46,7 +46,7 @@ def test_a_picture_is_asked_without_itself_and_turned(catalogue: Catalogue, monk
     assert (
         make_null([catalogue, catalogue], 3, lambda *at: None).max() < 10
     )  # all pictures have a copy, which is upright
-    copy = catalogue.read(0).open_copy().transpose(Image.Transpose.ROTATE_90)
+    copy = catalogue.read([0])[0].open_copy().transpose(Image.Transpose.ROTATE_90)
     monkeypatch.setattr("nda_index.pictures.placements._TURN", 4.0)
     assert find_placements([catalogue], find_windows(copy, ASKED))[0].odds > 50
 
@@ -65,6 +65,10 @@ def test_pictures_that_were_removed_are_not_asked(catalogue: Catalogue, monkeypa
     made = make_null([replace(catalogue, sizes=sizes), catalogue], 1000, lambda *at: None)
     assert set(asked) == {(number, way) for number in there for way in WAYS}  # fewer than are wanted: all ways
     assert len(made) == len(set(asked)) == len(asked)
+    np.testing.assert_array_equal(np.unique(made), 1.5 * np.array(sorted(there)))  # and count more, as they vary less
+    asked.clear()
+    once = make_null([catalogue], len(sizes), lambda *at: None)
+    np.testing.assert_array_equal(np.sort(once), np.arange(len(sizes)))
     asked.clear()
     make_null([catalogue], len(sizes) + 1, lambda *at: None)
     assert [way for _, way in asked] == [*[WAYS[0]] * len(sizes), WAYS[1]]

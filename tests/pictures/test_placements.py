@@ -34,7 +34,7 @@ def random_frames(count: int, seed: int) -> Frames:
     return np.asarray(frames, np.float32)
 
 
-def read(image_id: int) -> IndexedPicture:
+def read(image_ids: Sequence[int]) -> list[IndexedPicture]:
     raise AssertionError("placements look at windows only")
 
 

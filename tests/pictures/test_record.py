@@ -42,7 +42,12 @@ def test_a_record_is_small_and_names_the_file(tmp_path: Path) -> None:
     assert path is not None
     assert Path(path).is_absolute()
     assert Path(path).name == "a.jpg"
-    assert Image.open(io.BytesIO(record["copy"])).format == "JPEG"
+    assert Image.open(io.BytesIO(record["copy"])).format == "WEBP"
+
+
+def test_the_copy_of_a_very_long_picture_is_not_longer_than_its_format_allows() -> None:
+    copy = read_record(make_record(scene(1, (600, 400)).resize((20_000, 40)), None)).open_copy()
+    assert copy.size == (4096, 8)
 
 
 def test_a_picture_without_structure_has_a_record() -> None:

@@ -101,6 +101,13 @@ def test_a_picture_may_have_any_shape(size: tuple[int, int]) -> None:
         assert len(windows.codes) == len(windows.frames)
 
 
+def test_small_pictures_have_no_grid_windows_of_few_pixels() -> None:
+    for side in (64, 40, 25, 16):
+        widths = find_windows(scene(2).resize((side, side)), INDEXED)["grid"].frames[:, 2]
+        expected = [part * side for part in INDEXED.widths if part * side >= 20] or [INDEXED.widths[-1] * side]
+        np.testing.assert_allclose(np.unique(widths), expected, rtol=1e-5)
+
+
 def test_large_pictures_are_reduced_and_small_ones_are_not() -> None:
     luma, scale = reduce_luma(Image.new("RGB", (2000, 1024), "white"), 512)
     assert (luma.shape, scale, int(luma.min())) == ((512, 1000), 0.5, 255)

@@ -160,6 +160,7 @@ def test_the_index_is_described(served: Served, index: nda.Index) -> None:
     assert [recipe["name"] for recipe in values["recipes"]] == list(RECIPES)
     assert all(recipe["summary"].endswith(".") and recipe["title"] for recipe in values["recipes"])
     assert (values["defaults"]["timestep"], values["defaults"]["recipe"]) == (None, None)
+    assert values["job_limits"] == {"jobs": 16, "pictures": 10_000, "bytes": 1 << 30}
     assert set(values["limits"]) == {"bytes", "pixels", "top", "candidates", "formats"}
 
 

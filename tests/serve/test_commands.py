@@ -17,20 +17,19 @@ from tests.cli.running import run
 WEB = {"fastapi", "starlette", "uvicorn", "prometheus_client"}  # not pydantic, which LanceDB imports
 
 
-@pytest.mark.parametrize(
-    "module", ["nda_index", "nda_index.client", "nda_index.question", "nda_index.serve.commands", "nda_index.cli.app"]
-)
-def test_nothing_of_the_extra_is_imported_before_it_is_needed(module: str) -> None:
-    code = f"import sys, {module}; print(*sys.modules)"
+def test_nothing_of_the_extra_is_imported_before_it_is_needed() -> None:
+    modules = "nda_index, nda_index.client, nda_index.question, nda_index.serve.commands, nda_index.cli.app"
+    code = f"import sys, {modules}; print(*sys.modules)"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not WEB.intersection(output.split())
 
 
 def test_defaults_are_those_of_the_settings(tmp_path: Path) -> None:
     settings, parameters = ServeSettings(tmp_path), inspect.signature(serve).parameters
-    for name in ("queue", "batch", "deadline"):
+    for name in ("queue", "batch", "deadline", "jobs", "job_pictures"):
         assert parameters[name].default == getattr(settings, name)
     assert parameters["results_mib"].default << 20 == settings.results_bytes
+    assert parameters["job_mib"].default << 20 == settings.job_bytes
     assert parameters["upload_mib"].default << 20 == settings.upload_bytes
 
 
@@ -42,6 +41,7 @@ def test_defaults_are_those_of_the_settings(tmp_path: Path) -> None:
         (["--port", 99999], 2, "port is 99999"),
         (["--token-file", "absent.txt"], 2, "cannot be read"),
         (["--queue", 0], 2, "queue is 0"),
+        (["--jobs", -1], 2, "jobs is -1"),
         (["--deadline", 0], 2, "deadline is 0"),
         (["--ray", "auto"], 2, "is not in shards"),
         (["--device", "abacus"], 2, "device is 'abacus'"),

@@ -35,11 +35,16 @@ def test_no_request_breaks_the_service(served: Served, upload: bytes, mode: Any)
     operations = [
         found.ok() for found in schemathesis.openapi.from_url(f"{served.url}/openapi.json").get_all_operations()
     ]
-    assert len(operations) == 12
-    for operation in operations:
+    assert len(operations) == 18
+    for operation in operations:  # the options of a job are those of a question: fewer examples do
 
         @given(case=operation.as_strategy(generation_mode=mode), of_known=st.booleans())
-        @settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @settings(
+            max_examples=6 if "/jobs" in operation.path else 25,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
         def check(case: Any, of_known: bool) -> None:
             if of_known and "identity" in (case.path_parameters or {}):
                 case.path_parameters["identity"] = known
@@ -62,6 +67,10 @@ def test_what_is_described_is_all_that_there_is(served: Served) -> None:
         "/v1/attribute",
         "/v1/images/{image_id}",
         "/v1/index",
+        "/v1/jobs",
+        "/v1/jobs/{identity}",
+        "/v1/jobs/{identity}/events",
+        "/v1/jobs/{identity}/results",
         "/v1/results/{identity}",
         "/v1/results/{identity}/crops/{rank}.jpg",
         "/v1/results/{identity}/links/{rank}",
@@ -71,3 +80,6 @@ def test_what_is_described_is_all_that_there_is(served: Served) -> None:
     ]
     kinds = paths["/v1/attribute"]["post"]["requestBody"]["content"]
     assert set(kinds) == {"multipart/form-data", "application/json"}
+    assert set(paths["/v1/jobs"]["post"]["requestBody"]["content"]) == {
+        "multipart/form-data", "application/x-tar", "application/zip",
+    }  # fmt: skip

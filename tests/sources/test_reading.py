@@ -231,9 +231,10 @@ def test_a_row_whose_metadata_cannot_be_kept_is_a_failure() -> None:
 
 
 def test_options_of_parquet_are_refused_elsewhere() -> None:
-    for option in ("split", "image_column"):
-        with pytest.raises(ConfigError, match=f"{option} is given, but the source .* is not Parquet"):
-            open_source(np.zeros((1, 2, 2, 3), np.uint8), **{option: "train"})
+    options: list[dict[str, Any]] = [{"split": "train"}, {"image_column": "train"}]
+    for option in options:
+        with pytest.raises(ConfigError, match=f"{next(iter(option))} is given, but the source .* is not Parquet"):
+            open_source(np.zeros((1, 2, 2, 3), np.uint8), **option)
 
 
 def test_the_names_of_the_index_are_the_columns_of_its_table() -> None:

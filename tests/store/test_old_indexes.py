@@ -31,6 +31,7 @@ def test_an_old_index_answers_as_it_did(old: Path) -> None:
     assert verify(old) == []
     with nda.open_index(old) as index:
         assert (len(index), index.shape, [scale.name for scale in index.scales]) == (23, (3, 12, 10), ["p5r1", "p6r2"])
+        assert not index.manifest.config.latents
         query = index.pixels(np.array([7]))[0].transpose(1, 2, 0)
         answer = index.attribute(query, timestep=100, top=5, noise="draw")
     assert (answer.image_ids.tolist(), list(answer.keys)) == (expected["image_ids"], expected["keys"])

@@ -12,7 +12,7 @@ export class ApiError extends Error {
 
   /** Whether the page should try again by itself after a while. */
   get isTemporary() {
-    return this.status === 429 || (this.status === 503 && this.code === "not_ready");
+    return (this.status === 429 && this.code !== "jobs") || (this.status === 503 && this.code === "not_ready");
   }
 
   /** Whether trying again may help, as the question is not at fault. */
@@ -20,6 +20,9 @@ export class ApiError extends Error {
     return this.status === 0 || this.status === 408 || this.status >= 500;
   }
 }
+
+/** Whether a file is an archive of pictures, by its name. */
+export const isArchive = ({ name }) => /\.(tar|zip)$/i.test(name);
 
 export class Api {
   /**
@@ -53,6 +56,28 @@ export class Api {
     return this.json("v1/attribute", { ...options, method: "POST", body: form });
   }
 
+  jobs(options) {
+    return this.json("v1/jobs", options);
+  }
+
+  erase(id) {
+    return this.request(`v1/jobs/${encodeURIComponent(id)}`, { method: "DELETE" });
+  }
+
+  /** Sends many pictures: files, or one archive, whose settings are in the address. */
+  submit(files, settings, options) {
+    const given = Object.entries(settings).filter(([, value]) => value !== null);
+    if (files.length === 1 && isArchive(files[0])) {
+      const query = new URLSearchParams(given.map(([field, value]) => [field, String(value)]));
+      const type = /\.zip$/i.test(files[0].name) ? "application/zip" : "application/x-tar";
+      return this.json(`v1/jobs?${query}`, { ...options, method: "POST", body: files[0], type });
+    }
+    const form = new FormData();
+    for (const [field, value] of given) form.append(field, String(value));
+    for (const file of files) form.append("image", file, file.name || "picture");
+    return this.json("v1/jobs", { ...options, method: "POST", body: form });
+  }
+
   async json(path, options) {
     return (await this.request(path, options)).json();
   }
@@ -65,17 +90,17 @@ export class Api {
    * Sends a request, and repeats it while the server is busy or needs a token.
    *
    * @param {string} path
-   * @param {Object} options `method`, `body`, `signal` as for fetch; `onWait(seconds, error)` is called
+   * @param {Object} options `method`, `body`, `signal` as for fetch; `type` of the body; `onWait(seconds, error)` is called
    *     each second with the seconds left, 0 at last
    */
-  async request(path, { method = "GET", body, signal, onWait = () => {} } = {}) {
+  async request(path, { method = "GET", body, type, signal, onWait = () => {} } = {}) {
     for (;;) {
       const sent = this.token;
       const response = await this.send(path, {
         method,
         body,
         signal,
-        headers: sent ? { Authorization: `Bearer ${sent}` } : {},
+        headers: { ...(type && { "Content-Type": type }), ...(sent && { Authorization: `Bearer ${sent}` }) },
       });
       if (response.ok) return response;
       const error = await readRefusal(response);

@@ -2,6 +2,7 @@
 
 import { Api } from "./api.js";
 import { announce, byId } from "./dom.js";
+import { Jobs } from "./jobs.js";
 import { Ledger } from "./ledger.js";
 import { Links } from "./links.js";
 import { Notice } from "./notice.js";
@@ -28,6 +29,7 @@ const notice = new Notice();
 const input = new QueryInput(
   api,
   (source) => ask(source),
+  (files, many) => takeMany(files, many),
   (title, words) => notice.refuse(title, words),
 );
 const settings = new Settings(() => askAgain());
@@ -45,6 +47,12 @@ const ledger = new Ledger(api, {
   select,
   use: (imageId) => ask({ imageId }),
   region: (rank, cell, how) => spotlight.fromTrain(rank, cell, how),
+});
+
+const jobs = new Jobs(api, {
+  send: (words, files) => submit(words, files),
+  refuse: (title, words) => notice.refuse(title, words),
+  error: (error) => notice.error(error),
 });
 
 let images = 0; // of the collection
@@ -87,6 +95,25 @@ async function ask(next) {
   history.pushState(null, "", `#r=${received.id}`);
   settings.markShown(values);
   show(received);
+}
+
+/** Sends pictures as a job, with the settings that hold for any picture. */
+async function submit(words, files) {
+  if (!settings.check()) return null;
+  const { region, top, ...values } = settings.values;
+  return runVisibly(
+    words,
+    (options) => api.submit(files, values, options),
+    () => jobs.give(files),
+  );
+}
+
+/** Takes several files that are dropped, or any where jobs are shown; says whether it has. */
+function takeMany(files, many) {
+  if (!jobs.limits?.jobs || (!many && document.body.dataset.view !== "jobs")) return false;
+  if (document.body.dataset.view !== "jobs") location.hash = "jobs";
+  jobs.give(files);
+  return true;
 }
 
 /** Asks about the same picture with other settings. An answer that was opened by its address has its picture, reduced. */
@@ -142,8 +169,14 @@ function select(rank) {
 
 function setView(view) {
   document.body.dataset.view = view;
-  byId("intake").hidden = view === "answer";
+  byId("intake").hidden = view !== "start";
   byId("answer").hidden = view !== "answer";
+  for (const part of ["jobs", "sent"]) byId(part).hidden = view !== "jobs";
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.dataset.for === view) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  jobs.watch(view === "jobs");
 }
 
 function begin() {
@@ -159,8 +192,16 @@ function begin() {
 /** Shows what the address names: after the start, and when the person goes back or forward. */
 function followAddress() {
   const id = new URLSearchParams(location.hash.slice(1)).get("r");
-  if (id === null) begin();
+  if (location.hash === "#jobs" && jobs.limits.jobs) showJobs();
+  else if (id === null) begin();
   else if (id !== answer?.id) open(id);
+  else setView("answer");
+}
+
+function showJobs() {
+  begin();
+  document.title = `Many pictures · ${TITLE}`;
+  setView("jobs");
 }
 
 /** Skips to the content without changing the address, which names the answer. */
@@ -179,6 +220,8 @@ async function start() {
   byId("version").textContent = `nda-index ${index.version} · index ${index.index_hash.slice(0, 12)}`;
   input.describe(index);
   settings.describe(index);
+  jobs.describe(index);
+  document.querySelector("[data-for=jobs]").hidden = !index.job_limits.jobs;
   window.addEventListener("popstate", followAddress);
   followAddress();
   markReady();

@@ -7,7 +7,10 @@ import { plural } from "./words.js";
 const TITLES = {
   connection: "No connection",
   image: "This file cannot be read as a picture",
-  bytes: "This picture is too large",
+  bytes: "This is too large",
+  pictures: "This is not a number of pictures that the server takes",
+  archive: "This archive cannot be read",
+  jobs: "The server has enough to do",
   pixels: "This picture is too large",
   option: "These settings are not accepted",
   where: "This condition is not understood",

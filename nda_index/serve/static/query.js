@@ -1,5 +1,6 @@
 /** How a person gives a picture: drop, choose, paste, or an example of the collection. */
 
+import { isArchive } from "./api.js";
 import { byId, element } from "./dom.js";
 import { enlarge, show, showBlob } from "./pictures.js";
 import { count, fileSize } from "./words.js";
@@ -8,10 +9,11 @@ export class QueryInput {
   /**
    * @param {Api} api
    * @param {(source: Object) => void} onSource is given `{blob}` or `{imageId}`
+   * @param {(files: File[], many: boolean) => boolean} onMany may take what is dropped, and says whether it has
    * @param {(title: string, words: string) => void} onRefusal
    */
-  constructor(api, onSource, onRefusal) {
-    Object.assign(this, { api, onSource, onRefusal, largest: Infinity });
+  constructor(api, onSource, onMany, onRefusal) {
+    Object.assign(this, { api, onSource, onMany, onRefusal, largest: Infinity });
     this.preview = byId("preview");
     enlarge(this.preview);
     this.preview.addEventListener("error", () => this.clear()); // a broken file; the server says what is wrong with it
@@ -90,8 +92,9 @@ export class QueryInput {
       if (!carriesFile(event)) return;
       event.preventDefault();
       mark(false);
-      const [file] = event.dataTransfer.files;
-      if (file) this.give(file);
+      const files = [...event.dataTransfer.files];
+      const many = files.length > 1 || files.some(isArchive);
+      if (files.length && !this.onMany(files, many)) this.give(files[0]);
     });
   }
 

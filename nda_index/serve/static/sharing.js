@@ -1,6 +1,7 @@
 /** Sharing an answer: its address, and files. */
 
-import { announce, byId, element } from "./dom.js";
+import { announce, byId } from "./dom.js";
+import { fileLink } from "./downloads.js";
 
 const FORMS = { html: "Report", png: "Picture", json: "JSON", parquet: "Parquet" };
 const COPY = "Copy link";
@@ -17,22 +18,9 @@ export class Sharing {
     const links = Object.entries(FORMS).map(([form, words]) => {
       const href = `v1/results/${encodeURIComponent(id)}?format=${form}`;
       const file = `nda-${id.slice(0, 12)}.${form}`;
-      return element("a", { href, download: file, onclick: (event) => this.download(event, href, file) }, words);
+      return fileLink(this.api, href, file, words, this.onError);
     });
     byId("exports").replaceChildren("Save as", ...links.flatMap((link) => [" ", link]));
-  }
-
-  /** Fetches the file first if there is a token, since a link cannot send it. */
-  async download(event, href, file) {
-    if (!this.api.token) return;
-    event.preventDefault();
-    try {
-      const url = URL.createObjectURL(await this.api.blob(href));
-      element("a", { href: url, download: file }).click();
-      setTimeout(() => URL.revokeObjectURL(url), 60_000); // the browser may read it a while after the click
-    } catch (error) {
-      this.onError(error);
-    }
   }
 
   async copy() {

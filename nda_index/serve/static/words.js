@@ -26,7 +26,15 @@ export function margin(fraction) {
 
 /** Bytes as people count them. `round` is Math.floor for what is allowed and Math.ceil for what is there. */
 export function fileSize(bytes, round) {
-  return bytes < 1e6 ? `${round(bytes / 1e3)} kB` : `${round(bytes / 1e6)} MB`;
+  const [unit, size] = bytes < 1e6 ? ["kB", 1e3] : bytes < 1e9 ? ["MB", 1e6] : ["GB", 1e9];
+  return `${round(bytes / size)} ${unit}`;
+}
+
+/** How long something takes: "less than a minute", "about 3 hours". */
+export function duration(seconds) {
+  if (seconds < 60) return "less than a minute";
+  const [unit, length] = seconds < 5400 ? ["minute", 60] : seconds < 129_600 ? ["hour", 3600] : ["day", 86_400];
+  return `about ${plural(Math.round(seconds / length), unit)}`;
 }
 
 /** What an answer compared: a recipe by its name or terms, or timesteps. */

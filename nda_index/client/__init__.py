@@ -4,6 +4,10 @@
     answer = client.attribute("picture.png", timestep=100, top=10)
     answer.save("report.html")
 
+    job = client.submit(Path("pictures").iterdir())  # many, answered while nobody waits
+    client.wait(job)
+    table = client.results(job)
+
 `AsyncClient` has the same methods as coroutines.
 """
 
@@ -11,14 +15,14 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
-from contextlib import suppress
-from os import PathLike
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nda_index.answer.arrow import MEDIA_TYPE
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from nda_index.answer.attribution import Attribution, read_answer
+from nda_index.client.requests import check_name, make_job_request, make_request, pack, read_event
 from nda_index.errors import (
     ConfigError,
     ImageDecodeError,
@@ -27,8 +31,7 @@ from nda_index.errors import (
     QueryError,
     ServiceError,
 )
-from nda_index.images import describe_input, open_upright
-from nda_index.question import Options, as_question
+from nda_index.question import Options
 
 try:
     import httpx
@@ -40,9 +43,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncClient", "Client"]
 
+ENDED = ("done", "failed", "cancelled")  # states of a job after which nothing changes
 TIMEOUT = 300.0  # seconds for an answer: several times the service's usual deadline, which the operator may raise
-
-_SENT = (b"\x89PNG", b"\xff\xd8", b"RIFF", b"GIF8", b"BM")  # how files begin that every service takes
 
 _ERRORS: dict[int, type[NdaIndexError]] = {
     400: ConfigError,
@@ -94,7 +96,7 @@ class Client:
             ConfigError, QueryError, ImageDecodeError: as `Index.attribute`, or it exceeds the service's bounds.
             ServiceError: the service refuses or cannot be reached; `retry_after` says when to try again.
         """
-        request = _make_request(image, timestep, top, **options)
+        request = make_request(image, timestep, top, **options)
         return read_answer(self._send("POST", "/v1/attribute", **request).content)
 
     def result(self, identity: str) -> Attribution:
@@ -103,9 +105,7 @@ class Client:
         Raises:
             ServiceError: there is no such answer, or the service cannot be reached.
         """
-        return read_answer(
-            self._send("GET", f"/v1/results/{_check_name(identity)}", params={"format": "arrow"}).content
-        )
+        return read_answer(self._send("GET", f"/v1/results/{check_name(identity)}", params={"format": "arrow"}).content)
 
     def index(self) -> dict[str, Any]:
         """Describe the index that is served, and the bounds of a question.
@@ -114,6 +114,78 @@ class Client:
             ServiceError: the service refuses or cannot be reached.
         """
         return dict(self._send("GET", "/v1/index").json())
+
+    def submit(
+        self,
+        images: Iterable[Any] | Mapping[str, Any],
+        timestep: int | Sequence[int] | None = None,
+        top: int = 1,
+        **options: Unpack[Options],
+    ) -> str:
+        """Send many pictures as a job; the service answers them one after the other, while nobody waits.
+
+        Args:
+            images: pictures, each as for `attribute`, or a dictionary of them by name. Otherwise paths are named by
+                themselves and other pictures by their number. Each is read when it is sent.
+            timestep, top, options: as for `attribute`; results name the best image, so `top` is 1.
+
+        Returns:
+            The job's name.
+
+        Raises:
+            ConfigError: an option breaks a rule, or the job is too large.
+            ImageDecodeError: a picture cannot be read here.
+            ServiceError: the service refuses or cannot be reached; `retry_after` says when to try again.
+        """
+        parts = pack(images)
+        return str(
+            self._send("POST", "/v1/jobs", content=parts, **make_job_request(timestep, top, **options)).json()["id"]
+        )
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Return one's jobs, newest first, each as `watch` yields it."""
+        return list(self._send("GET", "/v1/jobs").json()["jobs"])
+
+    def watch(self, job: str) -> Iterator[dict[str, Any]]:
+        """Yield how far a job has come, whenever it has come on, until its end.
+
+        Args:
+            job: its name, from `submit`.
+
+        Returns:
+            `state` ("queued", "running", "done", "cancelled" or "failed"), `done` of `total` pictures, `strong` and
+            `failures` of them, `seconds_left`, and what else docs/serving.md names.
+
+        Raises:
+            ServiceError: there is no such job, or the service ends. A job goes on when the service runs again: call
+                this again.
+        """
+        with self._http.stream("GET", f"/v1/jobs/{check_name(job)}/events") as response:
+            if not response.is_success:
+                response.read()
+                _check_response(response)
+            for now in filter(None, map(read_event, response.iter_lines())):
+                yield now
+                if now["state"] in ENDED:
+                    return
+        raise _interrupted(job)
+
+    def wait(self, job: str) -> dict[str, Any]:
+        """Return a job when it has ended; errors as `watch`."""
+        *_, last = self.watch(job)
+        return last
+
+    def results(self, job: str) -> pa.Table:
+        """Return the results of a job as far as it has come, with the columns of `nda-index query --table`.
+
+        Raises:
+            ServiceError: there is no such job, or the service cannot be reached.
+        """
+        return _read_table(self._send("GET", f"/v1/jobs/{check_name(job)}/results", params={"format": "parquet"}))
+
+    def cancel(self, job: str) -> None:
+        """End a job, and erase its pictures and its results; errors as `results`."""
+        self._send("DELETE", f"/v1/jobs/{check_name(job)}")
 
     def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
@@ -150,17 +222,63 @@ class AsyncClient:
         self, image: Any, timestep: int | Sequence[int] | None = None, top: int = 10, **options: Unpack[Options]
     ) -> Attribution:
         """As `Client.attribute`."""
-        request = _make_request(image, timestep, top, **options)
+        request = make_request(image, timestep, top, **options)
         return read_answer((await self._send("POST", "/v1/attribute", **request)).content)
 
     async def result(self, identity: str) -> Attribution:
         """As `Client.result`."""
-        response = await self._send("GET", f"/v1/results/{_check_name(identity)}", params={"format": "arrow"})
+        response = await self._send("GET", f"/v1/results/{check_name(identity)}", params={"format": "arrow"})
         return read_answer(response.content)
 
     async def index(self) -> dict[str, Any]:
         """As `Client.index`."""
         return dict((await self._send("GET", "/v1/index")).json())
+
+    async def submit(
+        self,
+        images: Iterable[Any] | Mapping[str, Any],
+        timestep: int | Sequence[int] | None = None,
+        top: int = 1,
+        **options: Unpack[Options],
+    ) -> str:
+        """As `Client.submit`."""
+
+        async def parts() -> AsyncIterator[bytes]:
+            for part in pack(images):
+                yield part
+
+        request = make_job_request(timestep, top, **options)
+        return str((await self._send("POST", "/v1/jobs", content=parts(), **request)).json()["id"])
+
+    async def jobs(self) -> list[dict[str, Any]]:
+        """As `Client.jobs`."""
+        return list((await self._send("GET", "/v1/jobs")).json()["jobs"])
+
+    async def watch(self, job: str) -> AsyncIterator[dict[str, Any]]:
+        """As `Client.watch`."""
+        async with self._http.stream("GET", f"/v1/jobs/{check_name(job)}/events") as response:
+            if not response.is_success:
+                await response.aread()
+                _check_response(response)
+            async for line in response.aiter_lines():
+                if (now := read_event(line)) is not None:
+                    yield now
+                    if now["state"] in ENDED:
+                        return
+        raise _interrupted(job)
+
+    async def wait(self, job: str) -> dict[str, Any]:
+        """As `Client.wait`."""
+        return [now async for now in self.watch(job)][-1]
+
+    async def results(self, job: str) -> pa.Table:
+        """As `Client.results`."""
+        path = f"/v1/jobs/{check_name(job)}/results"
+        return _read_table(await self._send("GET", path, params={"format": "parquet"}))
+
+    async def cancel(self, job: str) -> None:
+        """As `Client.cancel`."""
+        await self._send("DELETE", f"/v1/jobs/{check_name(job)}")
 
     async def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
@@ -183,52 +301,12 @@ def _check_url(url: str) -> str:
     return url
 
 
-def _make_request(
-    image: Any, timestep: int | Sequence[int] | None, top: int, **options: Unpack[Options]
-) -> dict[str, Any]:
-    """Return arguments of an httpx request."""
-    question = as_question(timestep, **options)
-    if question.where == "":  # an empty field of a form counts as left out
-        raise ConfigError("where is empty; give a condition, as \"license = 'CC0'\", or None")
-    fields: dict[str, Any] = {name: str(value) for name, value in options.items() if value is not None}
-    fields |= {"top": str(top), "timestep": [str(value) for value in question.timesteps]}
-    if question.region is not None:
-        fields["region"] = ",".join(map(str, question.region))
-    if question.recipe is not None:  # its terms, since a name may mean other terms there
-        fields["recipe"] = str(question.recipe)
-    return {
-        "data": fields,
-        "files": {"image": ("picture", _read_file(image))},
-        "headers": {"Accept": MEDIA_TYPE},
-    }
+def _interrupted(job: str) -> ServiceError:
+    return ServiceError(f"the service ended before job {job} did; watch it again when the service runs")
 
 
-def _read_file(image: Any) -> bytes:
-    """Return a picture as the bytes of an image file; files that services take are sent unchanged."""
-    try:
-        if isinstance(image, bytes | bytearray | memoryview | str | PathLike):
-            data = Path(image).read_bytes() if isinstance(image, str | PathLike) else bytes(image)
-            if data.startswith(_SENT):
-                return data
-            with suppress(ImageDecodeError):  # what cannot be read here is refused there
-                return _as_png(image)
-            return data
-        return _as_png(image)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ImageDecodeError(f"{describe_input(image)} cannot be sent: {reason}; check the path") from error
-
-
-def _as_png(image: Any) -> bytes:
-    buffer = io.BytesIO()
-    open_upright(image).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _check_name(identity: str) -> str:
-    if not identity.isalnum():
-        raise ConfigError(f"{identity!r} is not the name of an answer; give the hexadecimal id of a result")
-    return identity
+def _read_table(response: httpx.Response) -> pa.Table:
+    return pq.read_table(io.BytesIO(response.content))
 
 
 def _check_response(response: httpx.Response) -> httpx.Response:

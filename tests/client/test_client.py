@@ -18,7 +18,8 @@ from PIL import Image
 
 import nda_index as nda
 from nda_index.answer.arrow import answer_bytes
-from nda_index.client import AsyncClient, Client, _headers, _read_file
+from nda_index.client import AsyncClient, Client, _headers
+from nda_index.client.requests import read_file
 from nda_index.question import Question
 from nda_index.recipe import Recipe, parse_recipe
 from tests.conftest import encoded
@@ -102,6 +103,52 @@ def test_a_kept_answer_is_read_again(url: str, collage: NDArray[np.uint8]) -> No
     assert answer_bytes(asyncio.run(again())) == answer_bytes(answer)
 
 
+def test_many_pictures_are_a_job(url: str, index: nda.Index, pictures: NDArray[np.uint8], tmp_path: Path) -> None:
+    path = tmp_path / ".3.png"
+    Image.fromarray(pictures[3]).save(path)
+    options: dict[str, Any] = {"recipe": "5@100", "where": "year >= 2000"}
+    with Client(url) as client:
+        job = client.submit([path, pictures[200], b"no picture"], **options)
+        *_, last = client.watch(job)
+        assert (last["state"], last["done"], last["strong"], last["failures"]) == ("done", 3, 2, 1)
+        assert last["options"]["where"] == "(`year` >= 2000)"
+        assert client.wait(job) == last == client.jobs()[0]
+        table = client.results(job)
+        assert table["image_id"].to_pylist() == [3, 200, None]
+        assert table["question"].to_pylist() == [str(tmp_path / "3.png"), "1", "2"]
+        assert table["evidence"][0].as_py() == index.attribute(pictures[3], top=1, **options).evidence[0]
+        client.cancel(job)
+        for use in (client.wait, client.results, client.cancel):
+            with pytest.raises(nda.ServiceError, match="there is no job"):
+                use(job)
+        with pytest.raises(nda.ImageDecodeError, match="cannot be sent"):
+            client.submit([path, tmp_path / "absent.png"])
+        assert client.jobs() == []
+
+    async def again() -> list[Any]:
+        async with AsyncClient(url) as coroutines:
+            job = await coroutines.submit({"a": pictures[3]}, 50)
+            seen = [await coroutines.wait(job), await coroutines.results(job), await coroutines.jobs()]
+            await coroutines.cancel(job)
+            with pytest.raises(nda.ServiceError, match="there is no job"):
+                await coroutines.wait(job)
+            return seen
+
+    last, table, jobs = asyncio.run(again())
+    assert (jobs, table["question"].to_pylist()) == ([last], ["a"])
+
+
+def test_a_service_that_ends_before_a_job_is_said() -> None:
+    def cut(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, text='retry: 2000\n\nevent: progress\ndata: {"state": "running"}\n\n')
+
+    with (
+        Client("http://service", transport=httpx.MockTransport(cut)) as client,
+        pytest.raises(nda.ServiceError, match="the service ended before job 0a did"),
+    ):
+        client.wait("0a")
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -155,12 +202,12 @@ def test_files_that_services_do_not_take_are_sent_as_png(tmp_path: Path) -> None
         path = tmp_path / f"a.{kind.lower()}"
         Image.fromarray(pixels).save(path)
         for given in (path, path.read_bytes()):
-            sent = _read_file(given)
+            sent = read_file(given)
             assert (sent == path.read_bytes()) == (kind in ("PNG", "GIF"))
             if kind != "GIF":
                 np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(sent))), pixels)
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(_read_file(pixels.transpose(2, 0, 1))))), pixels)
-    assert _read_file(b"text") == b"text"
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(read_file(pixels.transpose(2, 0, 1))))), pixels)
+    assert read_file(b"text") == b"text"
 
 
 def test_a_busy_service_says_when_to_try_again() -> None:

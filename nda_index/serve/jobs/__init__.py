@@ -1,0 +1,1 @@
+"""Jobs: many pictures, worked off between questions and kept as files beside the stored answers."""

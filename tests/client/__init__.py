@@ -1,0 +1,1 @@
+"""Tests of the client; `test_client` tests `requests` too."""

@@ -1,0 +1,1 @@
+"""Tests of jobs: `test_jobs` tests `routes`, `intake`, `worker` and `events` by requests."""
