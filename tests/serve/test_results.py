@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import nda_index as nda
-from nda_index.answer.arrow import answer_bytes
+from nda_index.answer.arrow import FORMAT_VERSION, answer_bytes
 from nda_index.question import Query, as_question
 from nda_index.serve.results import Results, result_id
 from tests.answer.test_arrow import resealed
@@ -77,7 +77,7 @@ def test_a_damaged_file_is_deleted_and_a_newer_one_is_refused(tmp_path: Path, an
     path.write_bytes(answer_bytes(answer)[:-5])
     assert results.get(name(1)) is None
     assert not path.exists()
-    path.write_bytes(resealed(answer_bytes(answer), format_version=2))
+    path.write_bytes(resealed(answer_bytes(answer), format_version=FORMAT_VERSION + 1))
     with pytest.raises(nda.VersionError, match="upgrade nda_index"):
         results.get(name(1))
     assert path.exists()
@@ -139,7 +139,7 @@ def test_an_answer_of_a_newer_version_is_reported_and_computed_again(
     with serving(index_folder, tmp_path / "results") as served:
         place = served.ask(upload, top=2).headers["location"]
         (path,) = served.results.glob("*.arrow")
-        path.write_bytes(resealed(path.read_bytes(), format_version=2, version="9.0"))
+        path.write_bytes(resealed(path.read_bytes(), format_version=FORMAT_VERSION + 1, version="9.0"))
         response = served.http.get(place)
         assert response.status_code == 404
         assert "upgrade nda_index (the answer was written by version 9.0)" in response.json()["error"]["message"]

@@ -50,7 +50,7 @@ def test_conditions_and_keys_find_images(corpus: Corpus) -> None:
     with pytest.raises(nda.QueryError, match="';"):
         corpus.matching("year > 1990; year < 1992")
     assert corpus.with_keys(["2/0", "1/1", "3/0"]).tolist() == [1, 4]
-    with pytest.raises(nda.QueryError, match="'colour' is not a column; there are key, year"):
+    with pytest.raises(nda.QueryError, match="'colour' is not a column; the columns are key, year"):
         corpus.matching("colour = 1")
 
 
