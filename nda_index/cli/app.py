@@ -30,17 +30,14 @@ def main() -> None:
     """Run the command line; errors become one line on standard error and an exit code."""
     try:
         sys.exit(app(prog_name="nda-index", standalone_mode=False) or 0)
-    except typer.Abort:
-        messages.print(_INTERRUPTED)
-        sys.exit(INTERRUPTED)
     except NdaIndexError as error:
         print_error(error)
         sys.exit(error.exit_code)
     except PermissionError as error:  # of a file that no room of the package speaks of
         print_error(StorageError(f"{error.filename!r}: {error.strerror}; {find_remedy(error, '')}"))
         sys.exit(StorageError.exit_code)
-    except KeyboardInterrupt:
-        messages.print(_INTERRUPTED)
+    except (KeyboardInterrupt, typer.Abort):
+        messages.print("interrupted" + ("; it goes on with --resume" if sys.argv[1:2] == ["build"] else ""))
         sys.exit(INTERRUPTED)
     except Exception as error:
         if not hasattr(error, "format_message"):  # of what reads the command line
@@ -50,9 +47,6 @@ def main() -> None:
         else:
             print_error(ConfigError(_explain_usage(error)))
         sys.exit(ConfigError.exit_code)
-
-
-_INTERRUPTED = "interrupted; a build goes on with --resume"
 
 
 def _explain_usage(error: Any) -> str:

@@ -64,7 +64,8 @@ def print_build(index: Path, summary: BuildSummary, as_json: bool) -> None:
     if summary.resumed:
         messages.print(f"Went on with an interrupted build that had read {summary.resumed:,} images.")
     if summary.latents is None:
-        console.print(f"Indexed {summary.images:,} images in {escape(str(index))}.")
+        images = "1 image" if summary.images == 1 else f"{summary.images:,} images"
+        console.print(f"Indexed {images} in {escape(str(index))}.")
     else:
         shape = " x ".join(map(str, summary.latents))
         console.print(f"Indexed {summary.images:,} latents of {shape} in {escape(str(index))}.")

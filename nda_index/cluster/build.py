@@ -26,7 +26,7 @@ from nda_index.indexing.journal import begin, check_output, read_journal
 from nda_index.indexing.missing import SHOWN, read_missing
 from nda_index.indexing.pipeline import (
     FILES,
-    LATENTS,
+    LATENTS_FEATURE,
     BuildSummary,
     check_null,
     finish_build,
@@ -128,7 +128,7 @@ def build_shards(
             counts={"images": sum(counts), "removed": 0, "failures": failures, "left_out": left_out},
             files={},
             table={},
-            features=["shards", *([LATENTS] if request.latents else [])],
+            features=["shards", *([LATENTS_FEATURE] if request.latents else [])],
             shards=[f"{SHARDS}/{number:05d}" for number in range(shards)],
             version=__version__,
         )

@@ -17,7 +17,7 @@ from nda_index.indexing.request import Request
 from nda_index.pictures.record import RECORD, make_record, tell_unfit
 from nda_index.progress import Progress
 from nda_index.sources import Failure, ImageBatch, read_batches
-from nda_index.store.corpus import LATENTS, PIXELS, append_images, as_rows, table_schema
+from nda_index.store.corpus import append_images, as_rows, table_schema
 
 TABLE = "images"  # the first table of an index; compact makes the next, images-1
 
@@ -25,8 +25,8 @@ TABLE = "images"  # the first table of an index; compact makes the next, images-
 def ingest_images(folder: Path, request: Request, journal: Journal, report: Progress) -> Journal:
     """Read what the journal lacks of the source into the table; the lock is held."""
     picture = RECORD if request.pictures else pa.binary() if request.opened.shown else None
-    values = LATENTS if request.latents else PIXELS
-    schema, total = table_schema(request.shape, request.opened.schema, picture, values), request.opened.count
+    schema = table_schema(request.shape, request.opened.schema, picture, request.values)
+    total = request.opened.count
     if journal.complete:
         report("read", total, total)
         return journal

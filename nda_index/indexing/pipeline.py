@@ -54,7 +54,7 @@ from nda_index.version import __version__
 SEED = 0
 MEASURED, TOGETHER = 1024, 64  # latents whose numbers say what the deviation of all is; read at a time
 USUAL = (0.5, 2.0)  # standard deviations of latents as models see them: the scaling factor makes it about 1
-LATENTS = "latents"  # a feature of the format: an older reader would take them for pixels
+LATENTS_FEATURE = "latents"  # a feature of the format: an older reader would take them for pixels
 FILES = "names, sizes or order of the source's files"  # a setting: another source cannot go on with a build
 
 
@@ -174,7 +174,7 @@ def finish_build(
             version=__version__,
             features=null_features(read_null(folder, request.scales), request.scales)
             + ([catalogue.FEATURE] if request.pictures else [])
-            + ([LATENTS] if request.latents else []),
+            + ([LATENTS_FEATURE] if request.latents else []),
         ),
     )
     report("commit", 1, 1)

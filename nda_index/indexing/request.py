@@ -59,6 +59,11 @@ class Request:
         return self.opened.latents is not None
 
     @property
+    def values(self) -> str:
+        """Type of the images' numbers, as `IndexConfig` has it."""
+        return LATENTS if self.latents else PIXELS
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the images."""
         return self.channels, *self.size
@@ -75,8 +80,7 @@ class Request:
     def config(self, plans: Sequence[ScalePlan]) -> IndexConfig:
         """Return what a manifest says of the settings."""
         coarse = {plan.scale.name: CoarseConfig(plan.stride, plan.per_image, plan.codec.codec) for plan in plans}
-        values = LATENTS if self.latents else PIXELS
-        return IndexConfig(self.size, self.channels, self.scales, self.opened.kind, coarse, self.pictures, values)
+        return IndexConfig(self.size, self.channels, self.scales, self.opened.kind, coarse, self.pictures, self.values)
 
 
 def check_request(

@@ -32,6 +32,8 @@ LOG = logging.getLogger(__name__)
 
 _SUFFIX = ".arrow"
 _COLLECTION = "collection.json"
+_ANSWER = re.compile(rf"{ID}\{_SUFFIX}")  # other files in the folder are somebody's, and stay
+_PART = re.compile(rf"\.({ID}\{_SUFFIX}|collection\.json|\.writable)\..*\.part")  # of one that was being written
 _KEPT = 0.9  # of the budget after a clean-up, so that not every new answer needs one
 
 
@@ -98,9 +100,10 @@ class Results:
         self._lock = threading.Lock()
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            for part in folder.glob(".*.part"):
+            for part in folder.iterdir():
                 with suppress(FileNotFoundError):
-                    if part.stat().st_mtime < time.time() - LEFT_OVER:  # left by a process that was killed
+                    old = time.time() - LEFT_OVER  # left by a process that was killed
+                    if _PART.fullmatch(part.name) and part.stat().st_mtime < old:
                         part.unlink()
         self._bytes = sum(size for _, size, _ in self._files())
 
@@ -127,8 +130,9 @@ class Results:
             if self._collection() == collection:
                 return
             self._set_collection(None)  # if this is interrupted, or another process looks, no answer is valid
-            for path in [*self._folder.glob(f"*{_SUFFIX}"), *self._folder.glob(f".*{_SUFFIX}.*.part")]:
-                path.unlink(missing_ok=True)  # parts too: another process that writes one meanwhile fails to store it
+            for path in self._folder.iterdir():
+                if _ANSWER.fullmatch(path.name) or _PART.fullmatch(path.name):
+                    path.unlink(missing_ok=True)  # parts too: another process that writes one fails to store it
             self._bytes = 0
             forget_removed(self._folder, self._find_present)
             self._set_collection(collection)
@@ -210,7 +214,7 @@ class Results:
         files = []
         with os.scandir(self._folder) as entries:
             for entry in entries:
-                if entry.name.endswith(_SUFFIX):
+                if _ANSWER.fullmatch(entry.name):
                     try:
                         status = entry.stat()
                     except FileNotFoundError:

@@ -72,14 +72,7 @@ def open_npy(path: Path, value_range: ValueRange | None = None) -> OpenSource:
         >>> open_npy(path).count
         2
     """
-    if _read_magic(path).startswith(NPZ):
-        raise SourceError(f"{to_text(path)!r} is an .npz by its contents; rename it to .npz")
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # a damaged header makes numpy raise almost anything
-        raise SourceError(
-            f"{to_text(path)!r} cannot be read as .npy without pickles: {error}; save a plain array"
-        ) from error
+    array = load_npy(path)
     try:
         opened = open_array(array, value_range)
     except ConfigError as error:
@@ -149,6 +142,23 @@ def split_columns(
     except (pa.ArrowException, ValueError) as error:
         raise SourceError(f"{to_text(path)!r} has values that no column can hold: {error}; save others") from error
     return keys, columns, left_out
+
+
+def load_npy(path: Path) -> NDArray[Any]:
+    """Map an .npy file to memory.
+
+    Raises:
+        SourceError: it is not an .npy, or holds pickles.
+    """
+    if _read_magic(path).startswith(NPZ):
+        raise SourceError(f"{to_text(path)!r} is an .npz by its contents; rename it to .npz")
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # a damaged header makes numpy raise almost anything
+        raise SourceError(
+            f"{to_text(path)!r} cannot be read as .npy without pickles: {error}; save a plain array"
+        ) from error
+    return array
 
 
 def _read_magic(path: Path) -> bytes:

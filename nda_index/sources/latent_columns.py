@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nda_index.errors import ConfigError, SourceError
 from nda_index.sources.base import Unreadable, to_text
+from nda_index.sources.metadata import choose_likely
 
 LATENT_COLUMNS = ("latents", "latent", "z", "vae_latent", "vae_latents")  # of several, the first of these
 _AXES = (3, 4)  # [C, H, W], or [1, C, H, W]
@@ -57,12 +58,7 @@ def choose_latent_column(schema: pa.Schema, wanted: str | None, path: Path) -> s
             f"{to_text(path)!r} has no column of latents; it has {', '.join(schema.names)}. Write them as nested lists "
             f"[C][H][W] of floats, or as Arrow's fixed_shape_tensor: a flat list does not say their shape"
         )
-    if len(likely) > 1 and likely[0] not in LATENT_COLUMNS:
-        raise SourceError(
-            f"{to_text(path)!r} has several columns that may hold the latents: {known}; say which with "
-            f"image_column={likely[0]!r} (--image-column)"
-        )
-    return likely[0]
+    return choose_likely(likely, LATENT_COLUMNS, "latents", path)
 
 
 def read_latents(column: pa.Array) -> list[NDArray[Any] | Unreadable]:

@@ -14,7 +14,7 @@ from nda_index.errors import ConfigError, MissingDependencyError, SourceError
 from nda_index.images import Latent
 from nda_index.images.forms import as_array
 from nda_index.images.values import UnfitValues
-from nda_index.sources.arrays import load_arrays, split_columns
+from nda_index.sources.arrays import load_arrays, load_npy, split_columns
 from nda_index.sources.base import Failure, OpenSource, RawImage, to_text
 
 LATENT_ENDINGS = frozenset([".npy", ".npz", ".safetensors"])
@@ -44,7 +44,7 @@ def read_latent_file(path: Path, picture: Any = None) -> Latent:
         (4, 8, 8)
     """
     if path.suffix.lower() == ".npy":
-        return Latent(_load_npy(path), picture)
+        return Latent(load_npy(path), picture)
     arrays = load_arrays(path) if path.suffix.lower() == ".npz" else _load_tensors(path)
     name = _find_name(arrays, _could_be_one)
     if name is None:
@@ -74,7 +74,7 @@ def open_latent_file(path: Path) -> OpenSource:
     if ending == ".safetensors":
         return _open_safetensors(path)
     if ending == ".npy":
-        array = _load_npy(path)
+        array = load_npy(path)
         if not _could_be_many(array):
             raise ConfigError(
                 f"{to_text(path)!r} holds {array.dtype} {list(array.shape)}; latents are floats [N, C, H, W]"
@@ -173,18 +173,6 @@ def _could_be_many(array: Any) -> bool:
 
 def _list_arrays(arrays: Arrays) -> str:
     return ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items()) or "none"
-
-
-def _load_npy(path: Path) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # a damaged header makes numpy raise almost anything
-        raise SourceError(
-            f"{to_text(path)!r} cannot be read as .npy without pickles: {error}; save a plain array"
-        ) from error
-    if not isinstance(array, np.ndarray):
-        raise SourceError(f"{to_text(path)!r} is an .npz by its contents; rename it to .npz")
-    return array
 
 
 def _load_tensors(path: Path) -> dict[str, NDArray[Any]]:

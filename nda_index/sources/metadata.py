@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from nda_index.errors import ConfigError
+from nda_index.errors import ConfigError, SourceError
+from nda_index.sources.base import to_text
 
 OWN_COLUMNS = (
     "image_id",
@@ -23,6 +25,30 @@ OWN_COLUMNS = (
 )  # of an index; metadata cannot take these names
 _TAKEN = frozenset([*OWN_COLUMNS, "_rowid", "_rowaddr", "_rowoffset", "_distance", "_score"])  # by Lance too
 _UNREADABLE = (ValueError, TypeError, OverflowError, pa.ArrowException)  # ArrowInvalid is a ValueError, too
+
+
+def choose_likely(likely: Sequence[str], usual: Sequence[str], what: str, path: Path) -> str:
+    """Return the first of the columns that may hold what is indexed.
+
+    Args:
+        likely: their names, at least one.
+        usual: names of which the first is taken, also where others could be meant.
+        what: they may hold, for the message.
+        path: of the file.
+
+    Raises:
+        SourceError: several could be meant.
+
+    Example:
+        >>> choose_likely(["image", "mask"], ["image"], "images", Path("a.parquet"))
+        'image'
+    """
+    if len(likely) > 1 and likely[0] not in usual:
+        raise SourceError(
+            f"{to_text(path)!r} has several columns that may hold the {what}: {', '.join(likely)}; say which with "
+            f"image_column={likely[0]!r} (--image-column)"
+        )
+    return likely[0]
 
 
 def name_columns(names: Iterable[str]) -> dict[str, str]:

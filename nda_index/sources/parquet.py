@@ -16,7 +16,7 @@ from nda_index.errors import ConfigError, SourceError, find_remedy
 from nda_index.images import Latent
 from nda_index.sources.base import CHUNK, Absent, OpenSource, RawImage, Unreadable, to_text
 from nda_index.sources.latent_columns import choose_latent_column, list_latent_columns, read_latents
-from nda_index.sources.metadata import clean_text, read_values, stored_type
+from nda_index.sources.metadata import choose_likely, clean_text, read_values, stored_type
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")  # of several, the first of these
 KEY_COLUMNS = ("key", "path", "id", "file_name", "filename", "uuid", "image_id")  # of several, the first of these
@@ -162,15 +162,10 @@ def choose_image_column(schema: pa.Schema, wanted: str | None, path: Path) -> st
     likely = [name for name in IMAGE_COLUMNS if name in found] or (structs if len(structs) == 1 else found)
     if not likely:
         raise SourceError(
-            f"{str(path)!r} has no column with the bytes of images (a struct with bytes, or binary); its columns are "
-            f"{', '.join(schema.names)}. Where one holds paths, give the folder of the files instead"
+            f"{to_text(path)!r} has no column with the bytes of images (a struct with bytes, or binary); its columns "
+            f"are {', '.join(schema.names)}. Where one holds paths, give the folder of the files instead"
         )
-    if len(likely) > 1 and likely[0] not in IMAGE_COLUMNS:
-        raise SourceError(
-            f"{str(path)!r} has several columns that may hold the images: {', '.join(likely)}; say which with "
-            f"image_column={likely[0]!r} (--image-column)"
-        )
-    return likely[0]
+    return choose_likely(likely, IMAGE_COLUMNS, "images", path)
 
 
 def find_latent_column(path: Path) -> bool:

@@ -17,9 +17,9 @@ from nda_index.errors import CorruptIndexError, StorageError, find_remedy
 from nda_index.images import Pixels
 from nda_index.sources import OWN_COLUMNS, ImageBatch
 from nda_index.store.conditions import column_kinds, parse_condition
+from nda_index.store.config import PIXELS
 
 PICTURE = "nda_picture"  # column of the records of pictures, where an index has them
-PIXELS, LATENTS = pa.uint8(), pa.float16()
 SCANNED = 1 << 16  # rows whose metadata are looked at together
 
 
@@ -199,7 +199,7 @@ def table_schema(
     shape: tuple[int, int, int],
     metadata: pa.Schema,
     picture: pa.DataType | None = None,
-    values: pa.DataType = PIXELS,
+    values: str = PIXELS,
 ) -> pa.Schema:
     """Return the schema of a table of images [C, H, W] that come with metadata columns.
 
@@ -207,12 +207,12 @@ def table_schema(
         shape: of the images.
         metadata: names and types of the columns that come with them.
         picture: type of the records of pictures; None where the table has none.
-        values: type of the images' numbers: bytes of pictures, half floats of latents.
+        values: type of the images' numbers, as `IndexConfig` has it.
     """
     own = [
         pa.field("image_id", pa.int64()),
         pa.field("key", pa.string()),
-        pa.field("pixels", pa.list_(values, int(np.prod(shape)))),
+        pa.field("pixels", pa.list_(pa.from_numpy_dtype(values), int(np.prod(shape)))),
         pa.field("sha256", pa.binary(32)),
         pa.field("row_sha256", pa.binary(32)),
     ]

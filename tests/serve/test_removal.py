@@ -55,7 +55,7 @@ def test_nothing_holds_a_removed_image_after_the_deadline(copy: Path, tmp_path: 
         assert len(list_readers(copy)) == 2
         assert found(wanted, copy) == {0, 1, 3}
         assert found(wanted, *answers) == {0, 2}
-        (answers[0] / ".0.arrow.0.part").write_bytes(wanted[2])  # of a process that was killed
+        (answers[0] / f".{'0' * 32}.arrow.0.part").write_bytes(wanted[2])  # of a process that was killed
         nda.remove_images(copy, image_ids=[REMOVED])
         summary = nda.compact(copy, wait=PATIENCE)
         assert (summary.changed, summary.waiting, summary.readers) == (1, 0, ())

@@ -57,19 +57,33 @@ def test_an_answer_larger_than_the_budget_is_still_kept(tmp_path: Path, answer: 
 
 def test_another_process_reads_answers_and_deletes_leftovers(tmp_path: Path, answer: nda.Attribution) -> None:
     open_results(tmp_path / "r").put(name(1), answer, HERE)
-    for part in (".old.part", ".new.part"):
+    old, new = (f".{name(2)}.arrow.{part}.part" for part in ("0", "1"))
+    for part in (old, new):
         (tmp_path / "r" / part).write_bytes(b"half an answer")
-    os.utime(tmp_path / "r" / ".old.part", (1000, 1000))
+    os.utime(tmp_path / "r" / old, (1000, 1000))
     again = open_results(tmp_path / "r")
     found = again.get(name(1))
     assert found is not None
     np.testing.assert_array_equal(found.scores, answer.scores)
     assert again.bytes == len(answer_bytes(answer))
     assert sorted(path.name for path in (tmp_path / "r").iterdir()) == [
-        ".new.part",  # another process may be writing it
+        new,  # another process may be writing it
         f"{name(1)}.arrow",
         "collection.json",
     ]
+
+
+def test_files_of_others_in_the_folder_are_neither_counted_nor_deleted(tmp_path: Path, answer: nda.Attribution) -> None:
+    others = ["mine.arrow", f"{name(1)}.arrow.txt", ".editor.part", "A" * 32 + ".arrow"]
+    for other in others:
+        (tmp_path / other).write_bytes(b"somebody's own")
+        os.utime(tmp_path / other, (1000, 1000))
+    results = open_results(tmp_path, 1)
+    assert results.bytes == 0
+    for number in range(2):  # above the budget: the older one goes
+        results.put(name(number), answer, HERE)
+    results.bind_to("another collection")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "collection.json"])
 
 
 def test_a_damaged_file_is_deleted_and_a_newer_one_is_refused(tmp_path: Path, answer: nda.Attribution) -> None:
