@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.browser.conftest import TOKEN
 from tests.browser.test_accessibility import SMALL, check_accessibility
@@ -49,6 +49,23 @@ def test_pictures_are_sent_followed_and_erased(jobs: Visit, collection: NDArray[
     page.get_by_role("link", name="One picture").click()
     expect(page.locator("#intake")).to_be_visible()
     expect(page.locator("#jobs")).to_be_hidden()
+
+
+def test_pictures_chosen_before_the_collection_is_known_are_sent(
+    browser: Browser, service: str, collection: NDArray[np.uint8]
+) -> None:
+    with visiting(browser, service) as visit:
+        held: list[Route] = []
+        visit.page.route("**/v1/index", lambda route: held.append(route))
+        with visit.page.expect_request("**/v1/index"):
+            visit.page.goto(f"{visit.address}/#jobs")
+        picture: Any = {"name": "7.png", "mimeType": "image/png", "buffer": png(collection[7])}
+        visit.page.set_input_files("#files", [picture])
+        held[0].continue_()
+        line = visit.page.locator("#job-list li").first
+        expect(line).to_contain_text("All done, 1 with a strong match.")
+        line.get_by_role("button", name="Erase the results").click()
+        expect(visit.page.locator("#no-jobs")).to_be_visible()
 
 
 def test_an_archive_is_sent_with_a_token_and_refused_where_it_is_none(browser: Browser, protected_service: str) -> None:

@@ -1,6 +1,6 @@
 /** The page: sends pictures to the server and shows its answers. The address names the answer: /#r=<id>. */
 
-import { Api } from "./api.js";
+import { Api, isArchive } from "./api.js";
 import { announce, byId } from "./dom.js";
 import { Jobs } from "./jobs.js";
 import { Ledger } from "./ledger.js";
@@ -29,7 +29,7 @@ const notice = new Notice();
 const input = new QueryInput(
   api,
   (source) => ask(source),
-  (files, many) => takeMany(files, many),
+  (files) => takeDropped(files),
   (title, words) => notice.refuse(title, words),
 );
 const settings = new Settings(() => askAgain());
@@ -50,6 +50,7 @@ const ledger = new Ledger(api, {
 });
 
 const jobs = new Jobs(api, {
+  ready,
   send: (words, files) => submit(words, files),
   refuse: (title, words) => notice.refuse(title, words),
   error: (error) => notice.error(error),
@@ -108,12 +109,17 @@ async function submit(words, files) {
   );
 }
 
-/** Takes several files that are dropped, or any where jobs are shown; says whether it has. */
-function takeMany(files, many) {
-  if (!jobs.limits?.jobs || (!many && document.body.dataset.view !== "jobs")) return false;
-  if (document.body.dataset.view !== "jobs") location.hash = "jobs";
+/** Takes what is dropped: several files and archives as a job, and any file where jobs are shown. */
+async function takeDropped(files) {
+  await ready; // they may be dropped earlier
+  const shown = document.body.dataset.view === "jobs";
+  const many = files.length > 1 || files.some(isArchive);
+  if (!jobs.limits.jobs || !(shown || many)) {
+    input.give(files[0]);
+    return;
+  }
+  if (!shown) location.hash = "jobs";
   jobs.give(files);
-  return true;
 }
 
 /** Asks about the same picture with other settings. An answer that was opened by its address has its picture, reduced. */

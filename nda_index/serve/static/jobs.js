@@ -12,7 +12,8 @@ const ENDED = ["done", "failed"];
 export class Jobs {
   /**
    * @param {Api} api
-   * @param {Object} on `send(words, request)` sends visibly; `refuse(title, words)`; `error(error)`
+   * @param {Object} on `ready`, kept once the limits are known; `send(words, request)`, which sends visibly;
+   *   `refuse(title, words)`; `error(error)`
    */
   constructor(api, on) {
     Object.assign(this, { api, on, lines: new Map(), limits: null, watched: false, timer: null });
@@ -33,6 +34,7 @@ export class Jobs {
 
   /** Sends pictures, or one archive of them. */
   async give(files) {
+    await this.on.ready; // they may be chosen earlier
     const { pictures, bytes } = this.limits;
     const size = files.reduce((sum, file) => sum + file.size, 0);
     if (files.length > pictures) {

@@ -1,6 +1,5 @@
 /** How a person gives a picture: drop, choose, paste, or an example of the collection. */
 
-import { isArchive } from "./api.js";
 import { byId, element } from "./dom.js";
 import { enlarge, show, showBlob } from "./pictures.js";
 import { count, fileSize } from "./words.js";
@@ -9,11 +8,11 @@ export class QueryInput {
   /**
    * @param {Api} api
    * @param {(source: Object) => void} onSource is given `{blob}` or `{imageId}`
-   * @param {(files: File[], many: boolean) => boolean} onMany may take what is dropped, and says whether it has
+   * @param {(files: File[]) => void} onDrop is given what is dropped
    * @param {(title: string, words: string) => void} onRefusal
    */
-  constructor(api, onSource, onMany, onRefusal) {
-    Object.assign(this, { api, onSource, onMany, onRefusal, largest: Infinity });
+  constructor(api, onSource, onDrop, onRefusal) {
+    Object.assign(this, { api, onSource, onDrop, onRefusal, largest: Infinity });
     this.preview = byId("preview");
     enlarge(this.preview);
     this.preview.addEventListener("error", () => this.clear()); // a broken file; the server says what is wrong with it
@@ -93,8 +92,7 @@ export class QueryInput {
       event.preventDefault();
       mark(false);
       const files = [...event.dataTransfer.files];
-      const many = files.length > 1 || files.some(isArchive);
-      if (files.length && !this.onMany(files, many)) this.give(files[0]);
+      if (files.length) this.onDrop(files);
     });
   }
 
