@@ -208,7 +208,10 @@ def _mirror(kind: Kind) -> NDArray[np.int64]:
 def _project(kind: Kind, descriptors: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Project descriptors [n, 128] to codes [n, DIMENSIONS]."""
     mean, axes = _projection(kind)
-    return np.clip(np.rint((descriptors - mean) @ axes + 128), 0, 255).astype(np.uint8)
+    # Not by BLAS: pictures are read in many threads, and its own would wait for cores that these keep busy (16.7 s in
+    # place of 10.8 for 303 pictures on two cores).
+    codes = np.einsum("nd,dk->nk", descriptors - mean, axes, optimize=False)  # [n, DIMENSIONS]
+    return np.clip(np.rint(codes + 128), 0, 255).astype(np.uint8)
 
 
 @cache
