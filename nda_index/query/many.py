@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numba
 
 from nda_index.answer.attribution import Attribution
 from nda_index.answer.rows import TABLES, Row, rows_of, rows_of_error, table_bytes
@@ -53,7 +56,7 @@ def ask_many(
         path: of the table, .csv or .parquet. Until it is whole, NAME.part beside it keeps what is answered; a run with
             the same settings goes on from there.
         settings: the questions' options and the index's hash, as JSON values.
-        prepare: makes a query of a picture.
+        prepare: makes a query of a picture; is called in several threads.
         ask: answers several queries.
         report: is called with the number of questions that are done.
 
@@ -87,7 +90,8 @@ Answered = tuple[str, list[Row]]  # the name of a question, and its rows
 
 def _answer(some: Sequence[tuple[str, Any]], prepare: Prepare, ask: Ask) -> Iterator[Answered]:
     """Answer some questions, in their order."""
-    prepared = [_attempt(prepare, picture) for _, picture in some]
+    with ThreadPoolExecutor(numba.get_num_threads()) as pool:  # a large picture takes a tenth of its question to decode
+        prepared = list(pool.map(lambda question: _attempt(prepare, question[1]), some))
     answers = ask([query for query in prepared if isinstance(query, Query)])
     for (name, _), query in zip(some, prepared, strict=True):
         answer = query if isinstance(query, Exception) else next(answers)
