@@ -82,14 +82,16 @@ def build(files: Sequence[Path], folder: Path, fill: Path | None, images: int) -
         last[0] = now
 
     def read() -> Iterator[tuple[str, Any]]:
-        yield from ((file.name, file) for file in files)
+        pictures: list[tuple[str, Any]] = [(file.name, file) for file in files]
         if fill is not None:
             rows = pq.read_table(fill, columns=["image"])["image"].slice(0, images - len(files))
-            yield from ((f"fill-{number:06d}", row.as_py()) for number, row in enumerate(rows))
+            pictures += ((f"fill-{number:06d}", row.as_py()) for number, row in enumerate(rows))
+            random.Random(0).shuffle(pictures)  # the estimate looks at the first
+        yield from pictures
 
-    estimate = nda.estimate_build(read)
+    estimate = nda.estimate_build(read, pictures=True)
     last[0] = started = time.perf_counter()
-    with nda.build_index(read, folder, progress=note) as index:
+    with nda.build_index(read, folder, pictures=True, progress=note) as index:
         count = len(index)
     seconds = time.perf_counter() - started
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -19,11 +20,13 @@ from nda_index.indexing.missing import list_first
 from nda_index.indexing.plan import EMBEDDED_DIMENSIONS, SEGMENT_BYTES, ScalePlan, describe_plan
 from nda_index.pictures.null import WAYS
 from nda_index.pictures.record import RECORD
-from nda_index.sources import Describe, Failure, OpenSource, read_batches
+from nda_index.sources import Describe, Failure, OpenSource, RawImage, read_batches
 from nda_index.trust.duplicates import find_best_unrelated
 from nda_index.trust.null import BEST, choose_evidence_scales
 
 SAMPLE = 512  # images that are read, at most
+ROUND = 64  # images of a pass over the whole source
+IN_PLACE = ("array", "folder", "images", "npy", "npz")  # kinds of sources that give an image without reading others
 SAMPLE_PICTURES = 8  # that are read at a time where each is described; all images at once otherwise
 SAMPLE_SECONDS = 5.0  # after which no more are read
 ROW_BYTES = 100  # of an image in the table, apart from its pixels: key, hashes and what Lance adds
@@ -65,7 +68,7 @@ class Estimate:
 
 
 class _Sample(NamedTuple):
-    """The first images of a source.
+    """Some images of a source.
 
     Attributes:
         images: uint8 [n, C, H, W], of latents float16.
@@ -140,7 +143,9 @@ def _read_sample(opened: OpenSource, size: tuple[int, int], channels: int, descr
     images, records = [np.zeros((0, channels, *size), np.float16 if opened.latents else np.uint8)], []
     failures, left_out = list[Failure](), list[Failure]()
     read, marks = 0, []
-    batches = read_batches(opened, size, channels, SAMPLE if describe is None else SAMPLE_PICTURES, describe=describe)
+    batches = read_batches(
+        _spread(opened), size, channels, SAMPLE if describe is None else SAMPLE_PICTURES, describe=describe
+    )
     with closing(batches):
         for batch in batches:
             images.append(batch.images)
@@ -157,6 +162,18 @@ def _read_sample(opened: OpenSource, size: tuple[int, int], channels: int, descr
     kind = pa.binary() if opened.latents else RECORD
     record_bytes = pa.array(records, kind).nbytes / len(records) if records else 0.0
     return _Sample(np.concatenate(images), seconds, record_bytes, read, failures, left_out)
+
+
+def _spread(opened: OpenSource) -> OpenSource:
+    """Read a source in passes over all of it, where nothing is read of what lies between: its parts may differ."""
+    stride = max(1, opened.count // ROUND)
+    passes = min(stride, SAMPLE // ROUND)
+
+    def read() -> Iterator[RawImage]:
+        for number in range(passes):
+            yield from islice(opened.read(), number * stride // passes, None, stride)
+
+    return replace(opened, read=read) if opened.kind in IN_PLACE else opened
 
 
 def _time(work: Callable[[], object]) -> float:

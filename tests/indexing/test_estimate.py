@@ -10,7 +10,9 @@ from PIL import Image
 
 import nda_index as nda
 from nda_index.cli.output import print_estimate
+from nda_index.indexing import estimate as estimates
 from nda_index.pictures.record import RECORD
+from nda_index.sources import open_source
 from nda_index.store.corpus import Corpus
 from nda_index.store.manifest import read_manifest
 from tests.pictures.scenes import SCENES, scene
@@ -23,6 +25,16 @@ def test_an_estimate_comes_close_and_writes_nothing(tmp_path: Path, pictures: ND
     assert (estimate.images, estimate.patches) == (300, 300 * 120)
     assert estimate.disk_bytes == pytest.approx(size, rel=0.2)
     assert estimate.seconds > 0
+
+
+def test_a_sample_is_from_all_over_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimates, "SAMPLE", 64)
+    monkeypatch.setattr(estimates, "ROUND", 16)
+    images = np.broadcast_to(np.arange(200, dtype=np.uint8)[:, None, None, None], (200, 8, 8, 3))
+    sample = estimates._read_sample(open_source(images), (8, 8), 3, None)
+    values = sample.images[:, 0, 0, 0].tolist()
+    assert (len(values), len(set(values)), sample.read) == (64, 64, 64)
+    assert np.histogram(values, 4, (0, 200))[0].min() >= 12
 
 
 def test_an_estimate_names_what_an_index_would_lack(
