@@ -28,6 +28,7 @@ from nda_index.errors import ConfigError, ShardLostError
 from nda_index.images import Pixels
 from nda_index.index import Index
 from nda_index.paths import as_path
+from nda_index.progress import Progress, quiet
 from nda_index.query.local import LocalShards
 from nda_index.query.protocol import (
     Floats,
@@ -180,11 +181,11 @@ class RayShards:
         image_ids: NDArray[np.int64] = self._read(shard, "with_keys", list(keys))
         return image_ids
 
-    def regions(self, picture: Image.Image, where: str | None, null: Floats) -> FoundRegions:
+    def regions(self, picture: Image.Image, where: str | None, null: Floats, report: Progress = quiet) -> FoundRegions:
         """Find regions on this machine, which opens the windows of all shards at the first call."""
         if self._here is None:
             self._here = LocalShards([Shard(Path(name), "cpu") for name in self._names])
-        return self._here.regions(picture, where, null)
+        return self._here.regions(picture, where, null, report)
 
     def lost(self) -> frozenset[int]:
         """Return the numbers of the shards that cannot be reached."""

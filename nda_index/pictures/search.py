@@ -19,6 +19,7 @@ from nda_index.pictures.comparison import Fit, compare, take_agreed
 from nda_index.pictures.placements import Placement, find_placements
 from nda_index.pictures.record import IndexedPicture
 from nda_index.pictures.windows import ASKED, find_windows
+from nda_index.progress import Progress, quiet
 from nda_index.trust.verdict import STRONG, find_percentile
 
 REGIONS = 10  # of an answer, at most
@@ -36,6 +37,7 @@ def find_regions(
     null: NDArray[np.float64],
     name: Name,
     allowed: Sequence[NDArray[np.bool_]] | None = None,
+    report: Progress = quiet,
 ) -> tuple[Region, ...]:
     """Find the regions of a picture that indexed pictures explain, the most evident first.
 
@@ -45,11 +47,15 @@ def find_regions(
         null: float64 [m], evidence of unrelated pictures; empty where there is none.
         name: returns keys of images.
         allowed: for each catalogue bool [N], the pictures that may be found; all by default.
+        report: is called with (stage, done, total) after windows, placements and pixels.
 
     Returns:
         At most `REGIONS`, each of another picture or another place.
     """
-    placements = find_placements(catalogues, find_windows(picture, ASKED), allowed)
+    windows = find_windows(picture, ASKED)
+    report("regions", 1, 3)
+    placements = find_placements(catalogues, windows, allowed)
+    report("regions", 2, 3)
     scale = min(1.0, _LARGEST / min(picture.size))
     size = [max(1, round(length * scale)) for length in picture.size]
     luma = np.asarray(picture.convert("L").resize((size[0], size[1]), Image.Resampling.BILINEAR, reducing_gap=2.0))
@@ -86,6 +92,7 @@ def find_regions(
                 ),
             )
         )
+    report("regions", 3, 3)
     return tuple(regions[:REGIONS])
 
 

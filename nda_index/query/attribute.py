@@ -15,6 +15,7 @@ from nda_index.answer.region import FoundRegions, move_box
 from nda_index.exact.maps import evidence_maps
 from nda_index.exact.views import scales_of, total_score
 from nda_index.images import Pixels, crop_region, encode_jpeg, encode_small, is_latent, to_float
+from nda_index.progress import quiet
 from nda_index.query.conversation import Collection, Conversation, converse
 from nda_index.query.gather import Scored, fetch_rows, score_images
 from nda_index.query.protocol import Rows, ShardQuestion
@@ -156,7 +157,9 @@ def _find_regions(query: Query, collection: Collection) -> tuple[FoundRegions, d
     timer, part = StageTimer(), query.question.region
     with timer.stage("regions"):
         picture = query.picture if part is None else crop_region(query.picture, part)
-        found = collection.shards.regions(picture, query.question.where, collection.regions_null)
+        found = collection.shards.regions(
+            picture, query.question.where, collection.regions_null, query.progress or quiet
+        )
         left, top = part[:2] if part else (0, 0)
         moved = [replace(region, box=move_box(region.box, left, top)) for region in found.regions]
     return FoundRegions(tuple(moved), found.crops), timer.seconds

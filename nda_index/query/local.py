@@ -14,6 +14,7 @@ from nda_index.answer.region import FoundRegions
 from nda_index.coarse.cells import merge_census
 from nda_index.images import Pixels
 from nda_index.pictures.search import crop_sources, find_regions
+from nda_index.progress import Progress, quiet
 from nda_index.query.protocol import Floats, ShardQuestion, ShardSession
 from nda_index.query.session import LocalSession
 from nda_index.query.shard import Shard
@@ -57,13 +58,13 @@ class LocalShards:
         """Find the images of a shard that have one of these keys: ids there, ascending."""
         return self._shards[shard].corpus.with_keys(keys)
 
-    def regions(self, picture: Image.Image, where: str | None, null: Floats) -> FoundRegions:
+    def regions(self, picture: Image.Image, where: str | None, null: Floats, report: Progress = quiet) -> FoundRegions:
         """Find the regions of a picture that indexed pictures explain; none where the index has no pictures."""
         catalogues = [catalogue for shard in self._shards if (catalogue := shard.catalogue) is not None]
         if len(catalogues) < len(self._shards):
             return FoundRegions()
         allowed = None if where is None else [shard.allow(where) for shard in self._shards]
-        regions = find_regions(catalogues, picture, null, self._name, allowed)
+        regions = find_regions(catalogues, picture, null, self._name, allowed, report)
         return FoundRegions(regions, crop_sources(catalogues, regions))
 
     def _name(self, image_ids: Sequence[int]) -> list[str]:

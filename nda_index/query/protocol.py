@@ -22,7 +22,7 @@ from nda_index.answer.region import FoundRegions
 from nda_index.coarse.lookups import Lookups
 from nda_index.exact.views import View
 from nda_index.images import Pixels
-from nda_index.progress import Progress
+from nda_index.progress import Progress, quiet
 from nda_index.question import Question
 
 Result = TypeVar("Result")
@@ -191,10 +191,11 @@ class Shards(Protocol):
     def with_keys(self, shard: int, keys: Sequence[str]) -> NDArray[np.int64]:
         """Find the images of a shard that have one of these keys: ids there, ascending."""
 
-    def regions(self, picture: Image.Image, where: str | None, null: Floats) -> FoundRegions:
+    def regions(self, picture: Image.Image, where: str | None, null: Floats, report: Progress = quiet) -> FoundRegions:
         """Find the regions of a picture at its own size that indexed pictures explain, the most evident first.
 
-        The null is the evidence of unrelated pictures; there are no regions where the index has no pictures.
+        The null is the evidence of unrelated pictures; there are no regions where the index has no pictures. What
+        `report` raises ends the search.
         """
 
     def lost(self) -> frozenset[int]:

@@ -58,6 +58,18 @@ def best(path: Path, seed: int, where: str | None = None) -> tuple[str, int, boo
     return (found[0].key, found[0].image_id, found[0].evidence > 20) if found else ("", -1, False)
 
 
+def test_what_the_progress_of_a_question_raises_ends_its_search_for_regions(folder: Path) -> None:
+    class Ended(Exception):
+        pass
+
+    def end(stage: str, done: int, total: int) -> None:
+        if stage == "regions":
+            raise Ended
+
+    with nda.open_index(folder) as index, pytest.raises(Ended):
+        index.attribute(pasted(scene(1).crop(CROP)).picture, progress=end)
+
+
 def test_photographs_are_known_by_their_sizes(photograph_index_folder: Path) -> None:
     manifest = read_manifest(photograph_index_folder)
     assert manifest.config.pictures

@@ -15,6 +15,7 @@ from PIL import Image
 import nda_index as nda
 from nda_index.answer.region import FoundRegions
 from nda_index.coarse.lookups import Lookups
+from nda_index.progress import Progress, quiet
 from nda_index.query.conversation import Collection, Conversation, converse
 from nda_index.query.gather import average_images, collect_votes, fetch_rows, score_images
 from nda_index.query.protocol import (
@@ -121,7 +122,7 @@ class ScriptedShards:
             self.begun[-1] += [] if shard in self._lost else [session]
         return made
 
-    def regions(self, picture: Image.Image, where: str | None, null: Floats) -> FoundRegions:
+    def regions(self, picture: Image.Image, where: str | None, null: Floats, report: Progress = quiet) -> FoundRegions:
         return FoundRegions()
 
     def together(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
