@@ -122,7 +122,7 @@ def _add_operation_routes(app: FastAPI, service: Service) -> None:
     @app.get("/readyz", response_model=bodies.Health)
     async def readyz() -> Response:
         """Answer as soon as questions are answered."""
-        service.check_healthy()
+        service.probe()
         return _json_response(bodies.Health(status="ready"))
 
     @app.get("/metrics", response_class=Response, responses=openapi.describe_content("text/plain"))

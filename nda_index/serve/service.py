@@ -41,6 +41,7 @@ from nda_index.store.audit import check_writable, write_event
 from nda_index.store.conditions import parse_condition
 
 LOG = logging.getLogger(__name__)
+LOOKED = 60.0  # seconds after a look at /readyz, for which something is taken to look regularly
 DRAIN_LOOK = 0.05  # seconds between looks at whether the last question has ended
 Result = TypeVar("Result")
 
@@ -58,7 +59,8 @@ class Service:
         engine: computes answers.
         jobs: many pictures each, which `nda_index.serve.jobs.worker` answers in the engine's gaps.
         quotas: counts of questions by token.
-        draining: whether it is about to end.
+        ending: whether it was told to end.
+        draining: whether it takes no more questions.
         parts: reads parts of stored answers, and images.
     """
 
@@ -68,7 +70,9 @@ class Service:
         self.metrics = Metrics()
         self.ready = False
         self.announce: Callable[[], None] = lambda: None
+        self.ending = False
         self.draining = False
+        self._looked = -LOOKED  # when /readyz was asked for
         self._unwritable = ""  # why answers, or the audit log, cannot be written
         self.results = Results(settings.results, settings.results_bytes, partial(present_images, index.path))
         self.reloader = Reloader(index, reopen, self.metrics)
@@ -177,18 +181,28 @@ class Service:
     def check_healthy(self) -> None:
         """Raise `Refusal` where a proxy should send questions elsewhere, though this service would answer them."""
         self.check_ready()
-        if self.draining:
+        if self.ending:
             raise _refuse_to_begin()
         if self._unwritable:
             raise refuse_for_now(503, "storage", f"what is to be kept cannot be stored: {self._unwritable}", 10)
 
-    async def drain(self, seconds: float) -> None:
-        """Take no more questions, and return when those in flight have ended, after some seconds at most.
+    def probe(self) -> None:
+        """Answer /readyz, as `check_healthy`, and note that something asks for it."""
+        self._looked = time.monotonic()
+        self.check_healthy()
 
-        A job ends after its current picture; it goes on when a service runs again.
+    async def drain(self, seconds: float) -> None:
+        """Turn unready, and return when the questions in flight have ended, after some seconds at most.
+
+        A proxy sends questions here until its next look at /readyz, so they are taken until then. A job ends after its
+        current picture; it goes on when a service runs again.
         """
+        self.ending = True
+        now = time.monotonic()
+        end = now + seconds
+        if now - self._looked < LOOKED:
+            await asyncio.sleep(min(self.settings.linger, seconds))
         self.draining = True
-        end = time.monotonic() + seconds
         while (self._in_flight or self._working) and time.monotonic() < end:
             await asyncio.sleep(DRAIN_LOOK)
 

@@ -51,6 +51,8 @@ class ServeSettings:
             sends one after the other.
         reload_seconds: time between two looks at the index on disk. Less shows changes sooner, and costs one `stat` of
             each manifest.
+        linger: seconds after SIGTERM for which questions are still taken, where something has looked at /readyz in the
+            minute before: until it has seen that the service ends. More suits proxies that look seldom.
         threads: threads of computation; by default one for each core.
 
     Raises:
@@ -76,6 +78,7 @@ class ServeSettings:
     reads: int = 64
     links: int = 16
     reload_seconds: float = 1.0
+    linger: float = 10.0
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
 
     def __post_init__(self) -> None:

@@ -61,7 +61,14 @@ def until(condition: Callable[[], object]) -> None:
 @contextmanager
 def serving(folder: Path, results: Path, *, ready: bool = True, **settings: Any) -> Iterator[Served]:
     """Serve an index until the block ends."""
-    settings = {"hosts": LOCAL_HOSTS, "reload_seconds": 0.05, "threads": 1, "deadline": PATIENCE, **settings}
+    settings = {
+        "hosts": LOCAL_HOSTS,
+        "reload_seconds": 0.05,
+        "linger": 0.0,
+        "threads": 1,
+        "deadline": PATIENCE,
+        **settings,
+    }
     app = create_app(nda.open_index(folder), ServeSettings(results, **settings))
     with listen("127.0.0.1", 0) as listening:
         server, loops = DrainingServer(make_config(app, GRACE)), list[asyncio.AbstractEventLoop]()

@@ -54,6 +54,14 @@ def ready(url: str) -> bool:
         return False
 
 
+def ended(url: str) -> bool:
+    try:
+        httpx.get(f"{url}/healthz", timeout=PATIENCE)
+    except httpx.TransportError:
+        return True
+    return False
+
+
 def test_answers_survive_a_kill_under_load(index_folder: Path, tmp_path: Path, pictures: NDArray[np.uint8]) -> None:
     index = Path(shutil.copytree(index_folder, tmp_path / "x.nda"))
     answered: dict[str, str] = {}
@@ -109,6 +117,22 @@ def test_a_service_that_is_told_to_end_answers_what_it_has_begun(
         gate.opened.set()
         assert question.result().status_code == 200
         until(lambda: not ready(served.url))
+
+
+def test_questions_are_taken_until_the_proxy_has_seen_that_the_service_ends(
+    index_folder: Path, tmp_path: Path, upload: bytes
+) -> None:
+    with serving(index_folder, tmp_path / "results", linger=PATIENCE) as served:
+        served.terminate()
+        until(lambda: served.http.get("/readyz").status_code == 503)
+        assert served.ask(upload, top=1).status_code == 200
+
+
+def test_without_a_proxy_a_service_ends_at_once(index_folder: Path, tmp_path: Path, upload: bytes) -> None:
+    with serving(index_folder, tmp_path / "results", ready=False, linger=PATIENCE) as served:
+        until(lambda: served.ask(upload, top=1).status_code == 200)
+        served.terminate()
+        until(lambda: ended(served.url))
 
 
 def test_a_service_that_cannot_store_answers_is_not_ready_until_it_can(

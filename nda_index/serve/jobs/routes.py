@@ -93,7 +93,7 @@ def _add_event_route(app: FastAPI, service: Service) -> None:
             try:
                 read = partial(jobs.run, on_disk.read_job, jobs.path(identity))
                 seconds, root = service.settings.reload_seconds, service.settings.root_path
-                async for text in events.follow(job, read, seconds, lambda: service.draining, root):
+                async for text in events.follow(job, read, seconds, lambda: service.ending, root):
                     yield text
             finally:
                 watchers.remove(identity)

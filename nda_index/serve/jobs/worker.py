@@ -38,9 +38,9 @@ class Worker:
         self._swept = -SWEEP
 
     async def run(self) -> None:
-        """Work until the service drains, or this is cancelled."""
+        """Work until the service ends, or this is cancelled."""
         try:
-            while not self._service.draining:
+            while not self._service.ending:
                 try:
                     worked = await self._work()
                 except StorageError as error:
