@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import serving
+from tests.browser.test_accessibility import check_in_both_schemes
 from tests.browser.visit import Visit, png, visiting
 from tests.pictures.scenes import pasted, scene
 
@@ -36,6 +37,9 @@ def test_a_part_is_dragged_and_asked_about(visit: Visit) -> None:
     pieces = page.locator("#pieces-list li")
     expect(pieces.filter(has_text="05.png").first).to_be_visible()
     expect(page.locator("#pieces .part")).to_be_hidden()
+    for width in (390, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        check_in_both_schemes(page)
     page.locator("#pieces-whole svg").scroll_into_view_if_needed()
     box = page.locator("#pieces-whole svg").bounding_box()
     assert box is not None

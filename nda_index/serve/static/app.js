@@ -12,11 +12,10 @@ import { Sharing } from "./sharing.js";
 import { Spotlight } from "./spotlight.js";
 import { Stage } from "./stage.js";
 import { showSummary } from "./summary.js";
+import { page, answer as texts } from "./texts.js";
 import { askToken } from "./token.js";
 import { headline, leading } from "./verdict.js";
-import { plural } from "./words.js";
 
-const TITLE = document.title;
 const SHOWN = 1024; // pixels of the longer side of an answer's picture
 
 let markReady;
@@ -29,7 +28,7 @@ const notice = new Notice();
 const input = new QueryInput(
   api,
   (source) => ask(source),
-  (files) => takeDropped(files),
+  (files) => takeFiles(files),
   (title, words) => notice.refuse(title, words),
 );
 const settings = new Settings(() => askAgain());
@@ -88,7 +87,7 @@ async function ask(next) {
   input.showSource(next);
   const { values } = settings;
   const received = await runVisibly(
-    `Comparing with ${plural(images, "image")} …`,
+    texts.asking(images),
     (options) => api.attribute(next, values, options),
     () => ask(next),
   );
@@ -109,9 +108,9 @@ async function submit(words, files) {
   );
 }
 
-/** Takes what is dropped: several files and archives as a job, and any file where jobs are shown. */
-async function takeDropped(files) {
-  await ready; // they may be dropped earlier
+/** Takes what is dropped or pasted: several files and archives as a job, and any file where jobs are shown. */
+async function takeFiles(files) {
+  await ready; // they may be given earlier
   const shown = document.body.dataset.view === "jobs";
   const many = files.length > 1 || files.some(isArchive);
   if (!jobs.limits.jobs || !(shown || many)) {
@@ -127,14 +126,14 @@ async function askAgain() {
   if (!settings.check()) return;
   if (!source && answer.picture_size) settings.scaleRegion(Math.min(1, SHOWN / Math.max(...answer.picture_size)));
   const url = answer.picture_size ? `v1/results/${answer.id}/picture.jpg` : answer.query.url;
-  const next = source ?? (await runVisibly("Fetching the picture …", (options) => api.blob(url, options), askAgain));
+  const next = source ?? (await runVisibly(texts.fetching, (options) => api.blob(url, options), askAgain));
   if (next) ask(next instanceof Blob ? { blob: next } : next);
 }
 
 async function open(id) {
   source = null;
   const received = await runVisibly(
-    "Opening the answer …",
+    texts.opening,
     (options) => api.result(id, options),
     () => open(id),
   );
@@ -159,9 +158,9 @@ function show(shown) {
   select(leading(shown).rank);
   sharing.show(shown);
   setView("answer");
-  document.title = `${headline(shown)} · nda-index`;
+  document.title = page.titleOfAnswer(headline(shown));
   byId("verdict").focus();
-  announce(`The answer is here. ${headline(shown)}.`);
+  announce(texts.here(headline(shown)));
 }
 
 function select(rank) {
@@ -189,7 +188,7 @@ function begin() {
   work.abort();
   answer = null;
   source = null;
-  document.title = TITLE;
+  document.title = page.title;
   input.clear();
   settings.forget();
   setView("start");
@@ -206,7 +205,7 @@ function followAddress() {
 
 function showJobs() {
   begin();
-  document.title = `Many pictures · ${TITLE}`;
+  document.title = page.titleOfJobs;
   setView("jobs");
 }
 
@@ -218,12 +217,11 @@ function skip(event) {
 
 async function start() {
   setView("start");
-  const index = await runVisibly("Looking at the collection …", (options) => api.index(options), start);
+  const index = await runVisibly(texts.looking, (options) => api.index(options), start);
   if (!index) return;
   images = index.images;
-  byId("collection").textContent =
-    `${plural(index.images, "image")}, compared at ${index.shape[2]} × ${index.shape[1]} pixels`;
-  byId("version").textContent = `nda-index ${index.version} · index ${index.index_hash.slice(0, 12)}`;
+  byId("collection").textContent = page.collection(index.images, index.shape[2], index.shape[1]);
+  byId("version").textContent = page.version(index.version, index.index_hash.slice(0, 12));
   input.describe(index);
   settings.describe(index);
   jobs.describe(index);
