@@ -25,6 +25,7 @@ def test_accessibility(browser: Browser, service: str, collage: bytes, width: in
         page.locator("#answer details").evaluate_all("(all) => all.forEach((one) => { one.open = true; })")
         check_accessibility(page)
         page.go_back()
+        expect(page.locator("#earlier-list img")).not_to_have_js_property("naturalWidth", 0)
         check_accessibility(page)
         visit.expected.add(404)
         page.goto(f"{visit.address}/#r={'0' * 32}")

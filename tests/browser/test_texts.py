@@ -63,6 +63,7 @@ def test_every_text_comes_from_the_file_of_texts(visit: Visit, collage: bytes) -
     assert bare(page, labels | settings) == set()
     expect(page).to_have_title(re.compile("⟦Two strong matches⟧"))
     page.get_by_role("link", name="One picture").click()
+    expect(page.locator("#earlier .key")).to_contain_text("⟦")
     assert bare(page, set()) == set()
     page.get_by_role("link", name="Many pictures").click()
     visit.gesture("paste", collage, collage[:40])

@@ -2,6 +2,7 @@
 
 import { Api, isArchive } from "./api.js";
 import { announce, byId } from "./dom.js";
+import { Earlier } from "./earlier.js";
 import { Jobs } from "./jobs.js";
 import { Ledger } from "./ledger.js";
 import { Links } from "./links.js";
@@ -12,7 +13,7 @@ import { Sharing } from "./sharing.js";
 import { Spotlight } from "./spotlight.js";
 import { Stage } from "./stage.js";
 import { showSummary } from "./summary.js";
-import { page, answer as texts } from "./texts.js";
+import { notice as noticeTexts, page, answer as texts } from "./texts.js";
 import { askToken } from "./token.js";
 import { headline, leading } from "./verdict.js";
 
@@ -54,6 +55,7 @@ const jobs = new Jobs(api, {
   refuse: (title, words) => notice.refuse(title, words),
   error: (error) => notice.error(error),
 });
+const earlier = new Earlier(api, ready);
 
 let images = 0; // of the collection
 let source = null; // of the last question: a picture or an image
@@ -62,8 +64,11 @@ let links = null;
 let spotlight = null;
 let work = new AbortController(); // of the request that is under way
 
-/** Sends one request at a time and says so; returns null if it failed, was cancelled or replaced by another. */
-async function runVisibly(words, request, retry) {
+/**
+ * Sends one request at a time and says so; returns null if it failed, was cancelled or replaced by another.
+ * `onError(error)` may return what is to be said besides the error.
+ */
+async function runVisibly(words, request, retry, onError = () => {}) {
   work.abort();
   const own = new AbortController();
   work = own;
@@ -75,7 +80,7 @@ async function runVisibly(words, request, retry) {
   } catch (error) {
     if (own !== work) return null; // the other request has the notice
     task.end();
-    if (error.name !== "AbortError") notice.error(error, retry);
+    if (error.name !== "AbortError") notice.error(error, retry, onError(error));
     return null;
   }
 }
@@ -94,6 +99,7 @@ async function ask(next) {
   if (!received) return;
   history.pushState(null, "", `#r=${received.id}`);
   settings.markShown(values);
+  earlier.add(received, headline(received));
   show(received);
 }
 
@@ -136,10 +142,18 @@ async function open(id) {
     texts.opening,
     (options) => api.result(id, options),
     () => open(id),
+    (error) => dropIfGone(id, error),
   );
   if (!received) return;
   settings.restore(received.settings, received.images.length);
   show(received);
+}
+
+/** Takes an answer that is not kept any more off the earlier questions, and says so. */
+function dropIfGone(id, error) {
+  if (error.code !== "result" || !earlier.has(id)) return "";
+  earlier.drop(id);
+  return noticeTexts.taken;
 }
 
 function show(shown) {
@@ -182,6 +196,8 @@ function setView(view) {
     else link.removeAttribute("aria-current");
   }
   jobs.watch(view === "jobs");
+  if (view === "start") earlier.show();
+  else earlier.hide();
 }
 
 function begin() {

@@ -39,10 +39,10 @@ export class Notice {
     };
   }
 
-  /** Says in plain words what went wrong. */
-  error(error, onRetry) {
+  /** Says in plain words what went wrong, and what followed from it. */
+  error(error, onRetry, followed = "") {
     const retry = error.mayBeRetried ? onRetry : null;
-    this.refuse(refusals[error.code] ?? refusals.other, asSentence(error.message), retry);
+    this.refuse(refusals[error.code] ?? refusals.other, `${asSentence(error.message)} ${followed}`.trim(), retry);
   }
 
   refuse(title, words, onRetry) {

@@ -52,6 +52,15 @@ export const start = {
     `It has ${size}; the server takes up to ${most}. Save the picture smaller and try again.`,
 };
 
+export const earlier = {
+  title: "Your earlier questions",
+  note: "Only this browser knows of them. It keeps no picture, only what you read here.",
+  all: (number) => `Show all ${count(number)}`,
+  forget: "Forget these",
+  forgotten: "Your earlier questions are forgotten.",
+  gone: "no longer kept by the service",
+};
+
 export const jobs = {
   title: "Where do these pictures come from?",
   lead:
@@ -312,6 +321,7 @@ export const notice = {
   seconds: (number) => `${count(number)} s`,
   lost: "The connection to the server was lost, or the server is not running.",
   status: (status) => `The server answered with status ${status}.`,
+  taken: "It is taken off your earlier questions.",
 };
 
 /** Titles of refusals, by their code. The server's own sentence follows, in English. */
