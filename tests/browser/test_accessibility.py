@@ -25,6 +25,7 @@ def test_accessibility(browser: Browser, service: str, collage: bytes, width: in
         page.locator("#answer details").evaluate_all("(all) => all.forEach((one) => { one.open = true; })")
         check_accessibility(page)
         page.go_back()
+        page.locator("#earlier").scroll_into_view_if_needed()  # its pictures are fetched when they are near
         expect(page.locator("#earlier-list img")).not_to_have_js_property("naturalWidth", 0)
         check_accessibility(page)
         visit.expected.add(404)

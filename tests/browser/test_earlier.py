@@ -37,7 +37,7 @@ def test_from_question_to_question(visit: Visit, collage: bytes) -> None:
     visit.ask(collage)
     first = page.url
     page.get_by_role("link", name="One picture").click()
-    page.get_by_role("button", name="Ask about image 25").click()
+    page.get_by_role("button", name="Ask about image 24").click()
     visit.wait_for_answer()
     page.get_by_role("link", name="One picture").click()
     rows = page.locator(ROWS)

@@ -30,6 +30,12 @@ def test_the_page_and_its_style_hold_no_text() -> None:
     assert not re.search(r"""content: *["'][^"'\\]*[A-Za-z]""", (STATIC / "style.css").read_text())
 
 
+def test_the_page_asks_for_all_modules_at_once() -> None:
+    """It is seen when all have come, and each would else be found by the one before it."""
+    asked = re.findall(r'<link rel="modulepreload" href="static/(.+)">', (STATIC / "index.html").read_text())
+    assert asked == sorted(path.name for path in STATIC.glob("*.js") if path.name != "app.js")
+
+
 @pytest.mark.parametrize(
     ("code", "texts"),
     [
@@ -66,7 +72,7 @@ def test_texts_of_a_page_are_found() -> None:
 def test_the_modules_are_read_to_their_end() -> None:
     """A string that is not closed where it should be would hide all that follow."""
     for module in MODULES:
-        imports = re.findall(r'from "(.+)";', module.read_text())
+        imports = re.findall(r'^(?:import|.*from) "(.+)";', module.read_text(), re.MULTILINE)
         assert [one.text for one in read_literals(module.read_text())][: len(imports)] == imports
     assert sum(len(read_literals(module.read_text())) for module in MODULES) > 500
 

@@ -1,5 +1,6 @@
 /** The page: sends pictures to the server and shows its answers. The address names the answer: /#r=<id>. */
 
+import "./fill.js";
 import { Api, isArchive } from "./api.js";
 import { announce, byId } from "./dom.js";
 import { Earlier } from "./earlier.js";
@@ -117,13 +118,15 @@ async function submit(words, files) {
 /** Takes what is dropped or pasted: several files and archives as a job, and any file where jobs are shown. */
 async function takeFiles(files) {
   await ready; // they may be given earlier
-  const shown = document.body.dataset.view === "jobs";
   const many = files.length > 1 || files.some(isArchive);
-  if (!jobs.limits.jobs || !(shown || many)) {
+  if (!jobs.limits.jobs || !(jobs.watched || many)) {
     input.give(files[0]);
     return;
   }
-  if (!shown) location.hash = "jobs";
+  if (!jobs.watched) {
+    history.pushState(null, "", "#jobs");
+    showJobs();
+  }
   jobs.give(files);
 }
 
@@ -220,6 +223,7 @@ function followAddress() {
 }
 
 function showJobs() {
+  if (jobs.watched) return; // pictures may be on their way
   begin();
   document.title = page.titleOfJobs;
   setView("jobs");

@@ -86,7 +86,7 @@ export class Earlier {
   async fetchPictures(entries) {
     await this.ready;
     for (const { target, isIntersecting } of entries) {
-      if (!isIntersecting) continue;
+      if (!isIntersecting || !target.checkVisibility()) continue; // the list may have been shown anew, or an answer
       this.nearby.unobserve(target);
       this.fetchPicture(target);
     }

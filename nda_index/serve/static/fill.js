@@ -1,4 +1,4 @@
-/** Puts the texts into index.html. style.css hides a page without a language, so no empty label is seen. */
+/** Puts the texts into index.html, before anything else is done. style.css hides a page that has no language yet. */
 
 import * as texts from "./texts.js";
 
