@@ -1,4 +1,4 @@
-"""Texts of the page in another language: a translated copy of static/texts.js, served in its place."""
+"""Texts of the page in another language: a translated copy of serve/static/texts.js, served in its place."""
 
 from __future__ import annotations
 
