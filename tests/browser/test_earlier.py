@@ -8,6 +8,7 @@ from typing import Any
 from playwright.sync_api import Browser, Route, expect
 
 from tests.browser.conftest import TOKEN
+from tests.browser.test_answers import give_token
 from tests.browser.visit import Visit, visiting
 
 KEY = "nda-index:questions:/"  # the service of the tests is at the root of its host
@@ -130,8 +131,7 @@ def test_a_protected_service_shows_pictures_too(browser: Browser, protected_serv
     with visiting(browser, protected_service) as visit:
         visit.expected.add(401)
         visit.page.goto(protected_service)
-        visit.page.get_by_label("Access token").fill(TOKEN)
-        visit.page.get_by_role("button", name="Continue").click()
+        give_token(visit.page, TOKEN)
         visit.page.locator("#version:not(:empty)").wait_for()
         visit.expected.clear()
         visit.give(collage)

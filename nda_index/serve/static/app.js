@@ -171,7 +171,7 @@ function show(shown) {
     chosen: () => stage.chosen.rank,
     all: shown.images.map(({ rank }) => rank),
   });
-  showSummary(shown);
+  showSummary(api, shown);
   select(leading(shown).rank);
   sharing.show(shown);
   setView("answer");

@@ -6,10 +6,10 @@ import { answer as texts } from "./texts.js";
 import { explanation, FEWEST, headline } from "./verdict.js";
 import { comparedWords, margin, percent, shareMargin, valueText, wholePercent } from "./words.js";
 
-export function showSummary(answer) {
+export function showSummary(api, answer) {
   byId("verdict").textContent = headline(answer);
   byId("verdict-words").replaceChildren(...explanation(answer));
-  showPieces(answer);
+  showPieces(api, answer);
   byId("compared").textContent = questionWords(answer);
   byId("figures").replaceChildren(...figures(answer));
   byId("complete").textContent = completeWords(answer);
