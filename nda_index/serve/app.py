@@ -29,6 +29,7 @@ from nda_index.serve.refusal import Refusal, refusal_of
 from nda_index.serve.results import ID
 from nda_index.serve.service import LOG, Service
 from nda_index.serve.settings import PNG_SIDES, ServeSettings
+from nda_index.serve.texts import read_texts
 from nda_index.version import __version__
 
 STATIC = FilePath(__file__).parent / "static"
@@ -59,6 +60,7 @@ def create_app(index: Index, settings: ServeSettings, reopen: Callable[[FilePath
         reopen: opens the index again when it has changed.
 
     Raises:
+        ConfigError: the translation of the page's texts cannot be read, or lacks some.
         StorageError: the folder of the stored answers cannot be written.
 
     Example:
@@ -95,6 +97,8 @@ def create_app(index: Index, settings: ServeSettings, reopen: Callable[[FilePath
     _add_picture_routes(app, service)
     add_job_routes(app, service)
     if STATIC.is_dir():
+        if settings.texts is not None:
+            _add_texts(app, read_texts(settings.texts))
         app.mount("/static", _Revalidated(directory=STATIC), "static")
 
         @app.get("/", include_in_schema=False)
@@ -102,6 +106,14 @@ def create_app(index: Index, settings: ServeSettings, reopen: Callable[[FilePath
             return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
 
     return app
+
+
+def _add_texts(app: FastAPI, texts: str) -> None:
+    """Serve a translation in place of the page's own texts."""
+
+    @app.get("/static/texts.js", include_in_schema=False)
+    async def translation(request: Request) -> Response:
+        return _cacheable(request, texts.encode(), "text/javascript")
 
 
 class _Revalidated(StaticFiles):

@@ -49,6 +49,9 @@ JobPictures = Annotated[int, typer.Option(help="Pictures of a job at most.")]
 JobMib = Annotated[int, typer.Option(help="Size of a job's pictures at most; they wait on the disk for their turn.")]
 Drain = Annotated[float, typer.Option(help="Seconds that running questions have after SIGTERM. More delays a restart.")]
 RootPath = Annotated[str, typer.Option(help="Path at which a proxy shows the service, such as /photos.")]
+Texts = Annotated[
+    Path | None, typer.Option(help="Texts of the page in another language: a translated copy of its static/texts.js.")
+]
 LogJson = Annotated[
     bool, typer.Option("--log-json", help="Log JSON, with a line for each request: route, status, time, owner.")
 ]
@@ -75,6 +78,7 @@ def serve(
     job_mib: JobMib = ServeSettings.job_bytes >> 20,
     drain: Drain = ServeSettings.deadline,
     root_path: RootPath = ServeSettings.root_path,
+    texts: Texts = None,
     log_json: LogJson = False,
     threads: Annotated[int | None, typer.Option(help="Threads of computation; one for each core by default.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -104,6 +108,7 @@ def serve(
         quotas=tokens,
         root_path=root_path,
         audit=audit_path(index),
+        texts=texts,
         hosts=LOCAL_HOSTS | {name, *(allow_host or [])} if is_loopback(host) else None,
         queue=queue,
         batch=batch,

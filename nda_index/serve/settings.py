@@ -34,6 +34,7 @@ class ServeSettings:
         quotas: by hash of a token, how many questions its owner may send; without one, any number.
         root_path: path at which a proxy shows the service, as "/photos"; the proxy may take it away or leave it.
         audit: file of the audit log, to which a line is added for each question; None: there is none.
+        texts: a translation of the page's texts, served in their place; None: they are English.
         hosts: host names by which a browser may call the service; None: any.
         queue: questions in flight at most, from upload to answer; more are refused. More means longer waits under load,
             and a decoded picture in memory for each.
@@ -65,6 +66,7 @@ class ServeSettings:
     quotas: Mapping[str, Quota] = field(default_factory=dict)
     root_path: str = ""
     audit: Path | None = None
+    texts: Path | None = None
     hosts: frozenset[str] | None = None
     queue: int = 64
     batch: int = 8

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.visit import visiting
 
@@ -17,13 +19,28 @@ SMALL = """() => [...document.querySelectorAll("a, button, summary, select, labe
 @pytest.mark.parametrize("dark", [False, True])
 def test_accessibility(browser: Browser, service: str, collage: bytes, width: int, dark: bool) -> None:
     with visiting(browser, service, width, dark) as visit:
-        visit.open()
-        check_accessibility(visit.page)
+        page = visit.page
         visit.ask(collage)
         visit.add_condition(0, "label", "is", "cat")
-        visit.page.locator("#answer details").evaluate_all("(all) => all.forEach((one) => { one.open = true; })")
-        check_accessibility(visit.page)
-        assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+        page.locator("#answer details").evaluate_all("(all) => all.forEach((one) => { one.open = true; })")
+        check_accessibility(page)
+        page.go_back()
+        page.locator("#earlier").scroll_into_view_if_needed()  # its pictures are fetched when they are near
+        expect(page.locator("#earlier-list img")).not_to_have_js_property("naturalWidth", 0)
+        check_accessibility(page)
+        visit.expected.add(404)
+        page.goto(f"{visit.address}/#r={'0' * 32}")
+        expect(page.get_by_role("alert")).to_be_visible()
+        check_accessibility(page)
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_accessibility_of_the_question_for_a_token(browser: Browser, protected_service: str, width: int) -> None:
+    with visiting(browser, protected_service, width) as visit:
+        visit.expected.add(401)
+        visit.page.goto(protected_service)
+        expect(visit.page.get_by_label("Access token")).to_be_focused()
+        check_in_both_schemes(visit.page)
 
 
 @pytest.mark.parametrize("width", [390, 1440])
@@ -55,6 +72,15 @@ def differ(page: Page, one: str, other: str, style: str) -> bool:
 
 
 def check_accessibility(page: Page) -> None:
+    """Check the page as it is now, and that nothing of it lies beyond its edges."""
     found = Axe().run(page).response["violations"]
-    serious = [one for one in found if one["impact"] in ("serious", "critical")]
-    assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in serious] == []
+    assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def check_in_both_schemes(page: Page) -> None:
+    """Check the page in light and dark colours."""
+    schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+    for scheme in schemes:
+        page.emulate_media(color_scheme=scheme)
+        check_accessibility(page)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from pathlib import Path
 
@@ -13,22 +12,11 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.conftest import COPIES, COUNT, TOKEN
 from tests.browser.visit import LIT, Visit, key, png, visiting
 
-# Drops or pastes a file as a person does: Playwright has no such gesture.
-GIVE = """([kind, data]) => {
-    const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
-    const transfer = new DataTransfer();
-    transfer.items.add(new File([bytes], "picture.png", {type: "image/png"}));
-    const event = kind === "paste"
-        ? new ClipboardEvent("paste", {clipboardData: transfer, bubbles: true, cancelable: true})
-        : new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true});
-    document.body.dispatchEvent(event);
-}"""
-
 
 def test_from_drop_to_shared_link(visit: Visit, browser: Browser, collage: bytes) -> None:
     visit.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     visit.open()
-    visit.page.evaluate(GIVE, ["drop", base64.b64encode(collage).decode()])
+    visit.gesture("drop", collage)
     visit.wait_for_answer()
     found = visit.keys()
     assert set(found[:2]) == {key(0), key(7)}
@@ -56,7 +44,7 @@ def test_from_drop_to_shared_link(visit: Visit, browser: Browser, collage: bytes
 
 def test_paste(visit: Visit, collage: bytes) -> None:
     visit.open()
-    visit.page.evaluate(GIVE, ["paste", base64.b64encode(collage).decode()])
+    visit.gesture("paste", collage)
     visit.wait_for_answer()
     assert len(visit.keys()) == 10
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from playwright.sync_api import Browser, Route, expect
 
 from tests.browser.conftest import TOKEN
-from tests.browser.test_accessibility import SMALL, check_accessibility
+from tests.browser.test_accessibility import SMALL, check_in_both_schemes
 from tests.browser.visit import Visit, png, visiting
 
 
@@ -36,9 +36,8 @@ def test_pictures_are_sent_followed_and_erased(jobs: Visit, collection: NDArray[
     line = page.locator("#job-list li").first
     expect(line).to_contain_text("All done, 2 with a strong match, 1 without an answer.")
     expect(line.locator(".title")).to_contain_text("3 pictures, sent ")
-    check_accessibility(page)
+    check_in_both_schemes(page)
     assert page.evaluate(SMALL) == []
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     with page.expect_download() as download:
         line.get_by_role("link", name="NDJSON").click()
     rows = [json.loads(row) for row in Path(download.value.path()).read_text().splitlines()]
@@ -49,6 +48,21 @@ def test_pictures_are_sent_followed_and_erased(jobs: Visit, collection: NDArray[
     page.get_by_role("link", name="One picture").click()
     expect(page.locator("#intake")).to_be_visible()
     expect(page.locator("#jobs")).to_be_hidden()
+
+
+def test_pasted_pictures_are_a_job(visit: Visit, collection: NDArray[np.uint8]) -> None:
+    """Several of them anywhere, and a single one where jobs are shown."""
+    lines = visit.page.locator("#job-list li")
+    visit.open()
+    for number, place in ((2, "One picture"), (1, "Many pictures")):
+        visit.page.get_by_role("link", name=place).click()
+        expect(visit.page.get_by_role("link", name=place)).to_have_attribute("aria-current", "page")
+        visit.gesture("paste", *(png(picture) for picture in collection[3 : 3 + number]))
+        expect(lines.first).to_contain_text(f"{number} picture")
+        expect(lines.first).to_contain_text(f"All done, {number} with a strong match")
+    for left in (1, 0):
+        lines.first.get_by_role("button", name="Erase the results").click()
+        expect(lines).to_have_count(left)
 
 
 def test_pictures_chosen_before_the_collection_is_known_are_sent(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, expect
 
-from tests.browser.conftest import serving
+from tests.browser.conftest import TOKEN, serving
+from tests.browser.test_accessibility import check_in_both_schemes
+from tests.browser.test_answers import give_token
 from tests.browser.visit import Visit, png, visiting
 from tests.pictures.scenes import pasted, scene
 
@@ -28,14 +33,39 @@ def visit(browser: Browser, photograph_service: str) -> Iterator[Visit]:
         yield one
 
 
-def test_a_part_is_dragged_and_asked_about(visit: Visit) -> None:
+@pytest.fixture(scope="module")
+def picture() -> Image.Image:
+    """A photograph with pieces of two that are indexed."""
     first = pasted(scene(5).crop(CROP), (20, 330), scene(40, (700, 560)))
-    picture = pasted(scene(3).crop(CROP), (400, 100), first.picture).picture
+    return pasted(scene(3).crop(CROP), (400, 100), first.picture).picture
+
+
+def test_regions_are_shown_to_who_has_a_token(
+    browser: Browser, photograph_index_folder: Path, picture: Image.Image
+) -> None:
+    tokens = frozenset([hashlib.sha256(TOKEN.encode()).hexdigest()])
+    with serving(photograph_index_folder, tokens) as address, visiting(browser, address) as visit:
+        visit.expected.add(401)
+        visit.page.goto(address)
+        give_token(visit.page, TOKEN)
+        visit.page.locator("#version:not(:empty)").wait_for()
+        visit.expected.clear()  # no picture is asked for without the token
+        visit.give(png(np.asarray(picture)))
+        visit.wait_for_answer()
+        for region in visit.page.locator("#pieces-list li").all():
+            expect(region.locator("img")).not_to_have_js_property("naturalWidth", 0)
+            expect(region.locator("image")).to_have_attribute("href", re.compile("^blob:"))
+
+
+def test_a_part_is_dragged_and_asked_about(visit: Visit, picture: Image.Image) -> None:
     visit.ask(png(np.asarray(picture)))
     page = visit.page
     pieces = page.locator("#pieces-list li")
     expect(pieces.filter(has_text="05.png").first).to_be_visible()
     expect(page.locator("#pieces .part")).to_be_hidden()
+    for width in (390, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        check_in_both_schemes(page)
     page.locator("#pieces-whole svg").scroll_into_view_if_needed()
     box = page.locator("#pieces-whole svg").bounding_box()
     assert box is not None

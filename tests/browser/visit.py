@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -15,6 +17,18 @@ from playwright.sync_api import Browser, Page, Response, expect
 
 WAIT = 15_000  # milliseconds for anything that is expected
 LIT = ".regions.lit"  # regions of a picture of which some are lit
+# Drops or pastes files as a person does: Playwright has no such gesture.
+GIVE = """([kind, files]) => {
+    const transfer = new DataTransfer();
+    files.forEach((data, number) => {
+        const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+        transfer.items.add(new File([bytes], `picture-${number}.png`, {type: "image/png"}));
+    });
+    const event = kind === "paste"
+        ? new ClipboardEvent("paste", {clipboardData: transfer, bubbles: true, cancelable: true})
+        : new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true});
+    document.body.dispatchEvent(event);
+}"""
 
 
 expect.set_options(timeout=WAIT)
@@ -43,6 +57,10 @@ class Visit:
     def give(self, data: bytes) -> None:
         """Choose a picture's file."""
         self.page.set_input_files("#file", {"name": "picture.png", "mimeType": "image/png", "buffer": data})
+
+    def gesture(self, kind: Literal["drop", "paste"], *pictures: bytes) -> None:
+        """Drop or paste pictures."""
+        self.page.evaluate(GIVE, [kind, [base64.b64encode(picture).decode() for picture in pictures]])
 
     def wait_for_answer(self) -> None:
         """Wait until an answer is shown, and the pictures of the pair."""

@@ -43,6 +43,7 @@ def test_defaults_are_those_of_the_settings(tmp_path: Path) -> None:
         (["--queue", 0], 2, "queue is 0"),
         (["--jobs", -1], 2, "jobs is -1"),
         (["--deadline", 0], 2, "deadline is 0"),
+        (["--texts", "absent.js"], 2, "the texts absent.js cannot be read"),
         (["--ray", "auto"], 2, "is not in shards"),
         (["--device", "abacus"], 2, "device is 'abacus'"),
     ],

@@ -1,6 +1,10 @@
 /** Requests to the server: every request of the page goes through here. */
 
-const TOKEN = "nda-index token"; // its name in sessionStorage
+import { keep, recall } from "./storage.js";
+import { notice as texts } from "./texts.js";
+
+const AREA = "sessionStorage";
+const TOKEN = "nda-index:token"; // its name there
 const LONGEST_WAIT = 60; // seconds; if the server says more, the page tries again after this
 
 /** A refusal, or no answer at all (status 0). `message` is a sentence for a person. */
@@ -31,10 +35,7 @@ export class Api {
   constructor(askToken) {
     this.askToken = askToken;
     this.newToken = null;
-  }
-
-  get token() {
-    return sessionStorage.getItem(TOKEN);
+    this.token = recall(AREA, TOKEN);
   }
 
   index(options) {
@@ -115,7 +116,7 @@ export class Api {
       return await fetch(path, options);
     } catch (error) {
       if (error.name === "AbortError") throw error;
-      throw new ApiError(0, "connection", "The connection to the server was lost, or the server is not running.");
+      throw new ApiError(0, "connection", texts.lost);
     }
   }
 
@@ -123,7 +124,8 @@ export class Api {
   async renewToken(refused) {
     if (this.token !== refused) return; // another request has got one meanwhile
     this.newToken ??= this.askToken(refused !== null).then((token) => {
-      sessionStorage.setItem(TOKEN, token);
+      this.token = token;
+      keep(AREA, TOKEN, token);
       this.newToken = null;
     });
     await this.newToken;
@@ -131,7 +133,7 @@ export class Api {
 }
 
 async function readRefusal(response) {
-  const { code = "", message = `The server answered with status ${response.status}.` } = await response.json().then(
+  const { code = "", message = texts.status(response.status) } = await response.json().then(
     (body) => body.error ?? {},
     () => ({}),
   );

@@ -1,7 +1,9 @@
 /** The page: sends pictures to the server and shows its answers. The address names the answer: /#r=<id>. */
 
+import "./fill.js";
 import { Api, isArchive } from "./api.js";
 import { announce, byId } from "./dom.js";
+import { Earlier } from "./earlier.js";
 import { Jobs } from "./jobs.js";
 import { Ledger } from "./ledger.js";
 import { Links } from "./links.js";
@@ -12,11 +14,10 @@ import { Sharing } from "./sharing.js";
 import { Spotlight } from "./spotlight.js";
 import { Stage } from "./stage.js";
 import { showSummary } from "./summary.js";
+import { notice as noticeTexts, page, answer as texts } from "./texts.js";
 import { askToken } from "./token.js";
 import { headline, leading } from "./verdict.js";
-import { plural } from "./words.js";
 
-const TITLE = document.title;
 const SHOWN = 1024; // pixels of the longer side of an answer's picture
 
 let markReady;
@@ -29,7 +30,7 @@ const notice = new Notice();
 const input = new QueryInput(
   api,
   (source) => ask(source),
-  (files) => takeDropped(files),
+  (files) => takeFiles(files),
   (title, words) => notice.refuse(title, words),
 );
 const settings = new Settings(() => askAgain());
@@ -55,6 +56,7 @@ const jobs = new Jobs(api, {
   refuse: (title, words) => notice.refuse(title, words),
   error: (error) => notice.error(error),
 });
+const earlier = new Earlier(api, ready);
 
 let images = 0; // of the collection
 let source = null; // of the last question: a picture or an image
@@ -63,8 +65,11 @@ let links = null;
 let spotlight = null;
 let work = new AbortController(); // of the request that is under way
 
-/** Sends one request at a time and says so; returns null if it failed, was cancelled or replaced by another. */
-async function runVisibly(words, request, retry) {
+/**
+ * Sends one request at a time and says so; returns null if it failed, was cancelled or replaced by another.
+ * `onError(error)` may return what is to be said besides the error.
+ */
+async function runVisibly(words, request, retry, onError = () => {}) {
   work.abort();
   const own = new AbortController();
   work = own;
@@ -76,7 +81,7 @@ async function runVisibly(words, request, retry) {
   } catch (error) {
     if (own !== work) return null; // the other request has the notice
     task.end();
-    if (error.name !== "AbortError") notice.error(error, retry);
+    if (error.name !== "AbortError") notice.error(error, retry, onError(error));
     return null;
   }
 }
@@ -88,13 +93,14 @@ async function ask(next) {
   input.showSource(next);
   const { values } = settings;
   const received = await runVisibly(
-    `Comparing with ${plural(images, "image")} …`,
+    texts.asking(images),
     (options) => api.attribute(next, values, options),
     () => ask(next),
   );
   if (!received) return;
   history.pushState(null, "", `#r=${received.id}`);
   settings.markShown(values);
+  earlier.add(received, headline(received));
   show(received);
 }
 
@@ -109,16 +115,18 @@ async function submit(words, files) {
   );
 }
 
-/** Takes what is dropped: several files and archives as a job, and any file where jobs are shown. */
-async function takeDropped(files) {
-  await ready; // they may be dropped earlier
-  const shown = document.body.dataset.view === "jobs";
+/** Takes what is dropped or pasted: several files and archives as a job, and any file where jobs are shown. */
+async function takeFiles(files) {
+  await ready; // they may be given earlier
   const many = files.length > 1 || files.some(isArchive);
-  if (!jobs.limits.jobs || !(shown || many)) {
+  if (!jobs.limits.jobs || !(jobs.watched || many)) {
     input.give(files[0]);
     return;
   }
-  if (!shown) location.hash = "jobs";
+  if (!jobs.watched) {
+    history.pushState(null, "", "#jobs");
+    showJobs();
+  }
   jobs.give(files);
 }
 
@@ -127,20 +135,28 @@ async function askAgain() {
   if (!settings.check()) return;
   if (!source && answer.picture_size) settings.scaleRegion(Math.min(1, SHOWN / Math.max(...answer.picture_size)));
   const url = answer.picture_size ? `v1/results/${answer.id}/picture.jpg` : answer.query.url;
-  const next = source ?? (await runVisibly("Fetching the picture …", (options) => api.blob(url, options), askAgain));
+  const next = source ?? (await runVisibly(texts.fetching, (options) => api.blob(url, options), askAgain));
   if (next) ask(next instanceof Blob ? { blob: next } : next);
 }
 
 async function open(id) {
   source = null;
   const received = await runVisibly(
-    "Opening the answer …",
+    texts.opening,
     (options) => api.result(id, options),
     () => open(id),
+    (error) => dropIfGone(id, error),
   );
   if (!received) return;
   settings.restore(received.settings, received.images.length);
   show(received);
+}
+
+/** Takes an answer that is not kept any more off the earlier questions, and says so. */
+function dropIfGone(id, error) {
+  if (error.code !== "result" || !earlier.has(id)) return "";
+  earlier.drop(id);
+  return noticeTexts.taken;
 }
 
 function show(shown) {
@@ -155,13 +171,13 @@ function show(shown) {
     chosen: () => stage.chosen.rank,
     all: shown.images.map(({ rank }) => rank),
   });
-  showSummary(shown);
+  showSummary(api, shown);
   select(leading(shown).rank);
   sharing.show(shown);
   setView("answer");
-  document.title = `${headline(shown)} · nda-index`;
+  document.title = page.titleOfAnswer(headline(shown));
   byId("verdict").focus();
-  announce(`The answer is here. ${headline(shown)}.`);
+  announce(texts.here(headline(shown)));
 }
 
 function select(rank) {
@@ -183,13 +199,15 @@ function setView(view) {
     else link.removeAttribute("aria-current");
   }
   jobs.watch(view === "jobs");
+  if (view === "start") earlier.show();
+  else earlier.hide();
 }
 
 function begin() {
   work.abort();
   answer = null;
   source = null;
-  document.title = TITLE;
+  document.title = page.title;
   input.clear();
   settings.forget();
   setView("start");
@@ -205,8 +223,9 @@ function followAddress() {
 }
 
 function showJobs() {
+  if (jobs.watched) return; // pictures may be on their way
   begin();
-  document.title = `Many pictures · ${TITLE}`;
+  document.title = page.titleOfJobs;
   setView("jobs");
 }
 
@@ -218,12 +237,11 @@ function skip(event) {
 
 async function start() {
   setView("start");
-  const index = await runVisibly("Looking at the collection …", (options) => api.index(options), start);
+  const index = await runVisibly(texts.looking, (options) => api.index(options), start);
   if (!index) return;
   images = index.images;
-  byId("collection").textContent =
-    `${plural(index.images, "image")}, compared at ${index.shape[2]} × ${index.shape[1]} pixels`;
-  byId("version").textContent = `nda-index ${index.version} · index ${index.index_hash.slice(0, 12)}`;
+  byId("collection").textContent = page.collection(index.images, index.shape[2], index.shape[1]);
+  byId("version").textContent = page.version(index.version, index.index_hash.slice(0, 12));
   input.describe(index);
   settings.describe(index);
   jobs.describe(index);

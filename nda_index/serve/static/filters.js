@@ -1,16 +1,17 @@
 /** Conditions on the metadata: with which images of the collection the picture is compared. */
 
 import { byId, element } from "./dom.js";
+import { filters as texts } from "./texts.js";
 
 const EMPTY = [
-  ["empty", "is empty"],
-  ["given", "is not empty"],
+  ["empty", texts.empty],
+  ["given", texts.given],
 ];
-const DATE = [[">=", "is on or after"], ["<", "is before"], ...EMPTY];
+const DATE = [[">=", texts.from], ["<", texts.before], ...EMPTY];
 const OPERATORS = {
-  string: [["=", "is"], ["<>", "is not"], ["contains", "contains"], ...EMPTY],
-  number: [["=", "is"], ["<>", "is not"], [">=", "is at least"], ["<=", "is at most"], ...EMPTY],
-  boolean: [["true", "is true"], ["false", "is false"], EMPTY[0]],
+  string: [["=", texts.is], ["<>", texts.isNot], ["contains", texts.contains], ...EMPTY],
+  number: [["=", texts.is], ["<>", texts.isNot], [">=", texts.atLeast], ["<=", texts.atMost], ...EMPTY],
+  boolean: [["true", texts.isTrue], ["false", texts.isFalse], EMPTY[0]],
   date: DATE,
   timestamp: DATE,
 }; // by column type, as the server names it; columns of other types cannot be compared
@@ -83,16 +84,16 @@ export class Filters {
   /** Whether each condition has a value that fits; if not, the person is shown the first that has none. */
   check() {
     const [first] = this.wrong;
-    first?.setCustomValidity("Give a value of the kind that this column holds.");
+    first?.setCustomValidity(texts.wrong);
     first?.reportValidity();
     return first === undefined;
   }
 
   add() {
     const options = this.columns.map(({ name }, number) => element("option", { value: number }, name));
-    const column = element("select", { class: "column", "aria-label": "Column" }, ...options);
-    const operator = element("select", { class: "operator", "aria-label": "Comparison" });
-    const value = element("input", { "aria-label": "Value" });
+    const column = element("select", { class: "column", "aria-label": texts.column }, ...options);
+    const operator = element("select", { class: "operator", "aria-label": texts.comparison });
+    const value = element("input", { "aria-label": texts.value });
     const row = element("li", {}, column, operator, value, this.removeButton());
     column.addEventListener("change", () => this.offerOperators(row));
     operator.addEventListener("change", () => this.offerValue(row));
@@ -121,7 +122,7 @@ export class Filters {
     };
     return element(
       "button",
-      { type: "button", class: "remove", "aria-label": "Remove this condition", onclick: remove },
+      { type: "button", class: "remove", "aria-label": texts.remove, onclick: remove },
       "×",
     );
   }
@@ -157,8 +158,8 @@ export class Filters {
 
   changed() {
     for (const input of this.list.querySelectorAll("input")) input.setCustomValidity("");
-    byId("all-images").textContent = this.list.children.length ? "only images where" : "all images";
-    byId("add-condition").textContent = this.list.children.length ? "Another condition" : "Only some images …";
+    byId("all-images").textContent = this.list.children.length ? texts.onlyWhere : texts.all;
+    byId("add-condition").textContent = this.list.children.length ? texts.another : texts.first;
     this.onChange();
   }
 }

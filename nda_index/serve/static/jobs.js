@@ -3,10 +3,11 @@
 import { isArchive } from "./api.js";
 import { announce, byId, element } from "./dom.js";
 import { fileLink } from "./downloads.js";
-import { count, duration, fileSize, plural } from "./words.js";
+import { files as fileTexts, jobs as texts } from "./texts.js";
+import { dateTime, fileSize, timeLeft } from "./words.js";
 
 const LOOK = 2000; // milliseconds between two looks at jobs that go on
-const FORMS = { csv: "CSV", parquet: "Parquet", ndjson: "NDJSON" };
+const FORMS = ["csv", "parquet", "ndjson"];
 const ENDED = ["done", "failed"];
 
 export class Jobs {
@@ -29,7 +30,7 @@ export class Jobs {
   describe({ job_limits: limits, limits: { formats } }) {
     this.limits = limits;
     const size = fileSize(limits.bytes, Math.floor);
-    byId("job-limits").textContent = `${formats.join(", ")}; up to ${plural(limits.pictures, "picture")} and ${size}`;
+    byId("job-limits").textContent = texts.limits(formats.join(", "), limits.pictures, size);
   }
 
   /** Sends pictures, or one archive of them. */
@@ -38,17 +39,17 @@ export class Jobs {
     const { pictures, bytes } = this.limits;
     const size = files.reduce((sum, file) => sum + file.size, 0);
     if (files.length > pictures) {
-      this.on.refuse("These are too many pictures", `The server takes up to ${count(pictures)} at once. Send them in parts.`);
+      this.on.refuse(texts.tooMany, texts.tooManyWords(pictures));
     } else if (size > bytes) {
-      const [has, takes] = [fileSize(size, Math.ceil), fileSize(bytes, Math.floor)];
-      this.on.refuse("This is too large", `It has ${has}; the server takes up to ${takes} at once. Send it in parts.`);
+      const words = texts.tooLargeWords(fileSize(size, Math.ceil), fileSize(bytes, Math.floor));
+      this.on.refuse(texts.tooLarge, words);
     } else if (files.length > 1 && files.some(isArchive)) {
-      this.on.refuse("An archive is sent alone", "Send each archive by itself, or only pictures.");
+      this.on.refuse(texts.archiveAlone, texts.archiveAloneWords);
     } else {
-      const words = isArchive(files[0]) ? `Sending ${files[0].name} …` : `Sending ${plural(files.length, "picture")} …`;
+      const words = isArchive(files[0]) ? texts.sendingArchive(files[0].name) : texts.sending(files.length);
       const job = await this.on.send(words, files);
       if (!job) return;
-      announce(`${plural(job.total, "picture")} were sent.`);
+      announce(texts.wereSent(job.total));
       await this.look();
       this.lines.get(job.id)?.row.scrollIntoView({ block: "nearest" });
     }
@@ -93,15 +94,15 @@ export class Jobs {
   }
 
   line(job) {
-    const sent = new Date(1000 * job.created).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" });
-    const title = `${plural(job.total, "picture")}, sent ${sent}`;
-    const bar = element("progress", { "aria-label": `Progress of ${title}` });
+    const title = texts.job(job.total, dateTime(1000 * job.created));
+    const bar = element("progress", { "aria-label": texts.progress(title) });
     const words = element("p", { class: "small soft" });
-    const links = Object.entries(FORMS).flatMap(([form, name]) => {
+    const links = FORMS.flatMap((form) => {
       const file = `nda-${job.id.slice(0, 12)}.${form}`;
-      return [" ", fileLink(this.api, `v1/jobs/${job.id}/results?format=${form}`, file, name, this.on.error)];
+      const address = `v1/jobs/${job.id}/results?format=${form}`;
+      return [" ", fileLink(this.api, address, file, fileTexts[form], this.on.error)];
     });
-    const results = element("p", { class: "files" }, "Results as", ...links);
+    const results = element("p", { class: "files" }, texts.results, ...links);
     const erase = element("button", { type: "button", class: "text", onclick: () => this.erase(job.id) });
     const row = element("li", {}, element("p", { class: "title" }, title), bar, words, results, erase);
     return { row, bar, words, results, erase, title, state: job.state };
@@ -112,7 +113,7 @@ export class Jobs {
     try {
       await this.api.erase(id);
       next.focus();
-      announce("It is erased.");
+      announce(texts.isErased);
       await this.look();
     } catch (error) {
       this.on.error(error);
@@ -127,21 +128,19 @@ function update(line, job) {
   line.bar.hidden = ended;
   line.words.textContent = progressWords(job);
   line.results.hidden = job.done === 0;
-  line.erase.textContent = ended ? "Erase the results" : "Cancel";
-  line.erase.setAttribute("aria-label", `${line.erase.textContent}: ${line.title}`);
-  if (ended && line.state !== job.state) announce(`${line.title}: ${progressWords(job)}`);
+  line.erase.textContent = ended ? texts.erase : texts.cancel;
+  line.erase.setAttribute("aria-label", texts.buttonOf(line.erase.textContent, line.title));
+  if (ended && line.state !== job.state) announce(texts.ended(line.title, progressWords(job)));
   line.state = job.state;
 }
 
 function progressWords({ state, done, total, strong, failures, seconds_left: left, reason }) {
-  if (state === "queued") return "Waits for its turn";
+  if (state === "queued") return texts.waits;
   const found = [
-    done < total ? `${count(done)} of ${count(total)} done` : "All done",
-    `${count(strong)} with a strong match`,
-    ...(failures ? [`${count(failures)} without an answer`] : []),
+    texts.done(done, total),
+    texts.strong(strong),
+    ...(failures ? [texts.failures(failures)] : []),
   ].join(", ");
-  if (state === "failed") return `${found}. It has ended early: ${reason}.`;
-  return left === null ? `${found}.` : `${found}. ${capital(duration(left))} left.`;
+  if (state === "failed") return `${found}. ${texts.endedEarly(reason)}`;
+  return left === null ? `${found}.` : `${found}. ${timeLeft(left)}`;
 }
-
-const capital = (text) => text[0].toUpperCase() + text.slice(1);

@@ -3,8 +3,9 @@
 import { byId, element, name } from "./dom.js";
 import { enlarge, show } from "./pictures.js";
 import { Regions } from "./regions.js";
+import { ledger as texts, stage as stageTexts } from "./texts.js";
 import { shortVerdict } from "./verdict.js";
-import { margin, percent, plural, shareMargin, valueText } from "./words.js";
+import { margin, percent, shareMargin, valueText } from "./words.js";
 
 const COLUMNS = 2; // metadata values that a line has room for; the stage shows all
 
@@ -58,11 +59,11 @@ export class Ledger {
       span("figure", span("share", percent(share)), span("soft small", off === null ? "" : margin(off))),
     );
     const useAsQuery = () => this.on.use(image.image_id);
-    const label = `Use image ${rank} as query`;
+    const label = stageTexts.useOf(rank);
     const use = element(
       "button",
       { type: "button", class: "text small use", "aria-label": label, onclick: useAsQuery },
-      "Use as query",
+      stageTexts.use,
     );
     const line = element("div", { class: "line", "data-rank": rank }, pick, use);
     this.lines.set(rank, line);
@@ -105,7 +106,7 @@ function grouped(first, copies, { images }) {
   const summary = element(
     "summary",
     { class: "small" },
-    `${plural(copies.length, "near-duplicate")}, ${percent(together)} together`,
+    texts.copies(copies.length, percent(together)),
   );
   return element("li", {}, first, element("details", { class: "copies" }, summary, ...copies));
 }
@@ -113,9 +114,8 @@ function grouped(first, copies, { images }) {
 function noteOf({ images, collection }) {
   const shown = images.reduce((sum, { share }) => sum + share, 0);
   const others = collection - images.length;
-  const remaining = percent(Math.max(0, 1 - shown));
-  const rest =
-    others > 0 ? ` The other ${plural(others, "image")} of the collection share the remaining ${remaining}.` : "";
-  const errors = images.some((image) => shareMargin(image) !== null) ? " ± is two standard errors." : "";
-  return `Bars are relative to the longest.${errors}${rest}`;
+  const sentences = [texts.bars];
+  if (images.some((image) => shareMargin(image) !== null)) sentences.push(texts.margins);
+  if (others > 0) sentences.push(texts.rest(others, percent(Math.max(0, 1 - shown))));
+  return sentences.join(" ");
 }

@@ -1,23 +1,7 @@
 /** The place where the page says what it is doing and what went wrong. */
 
 import { announce, byId, element } from "./dom.js";
-import { plural } from "./words.js";
-
-/** Titles of refusals, by their code. The server's own sentence follows. */
-const TITLES = {
-  connection: "No connection",
-  image: "This file cannot be read as a picture",
-  bytes: "This is too large",
-  pictures: "This is not a number of pictures that the server takes",
-  archive: "This archive cannot be read",
-  jobs: "The server has enough to do",
-  pixels: "This picture is too large",
-  option: "These settings are not accepted",
-  where: "This condition is not understood",
-  question: "This question cannot be answered",
-  result: "This answer is no longer kept",
-  deadline: "The server did not answer in time",
-};
+import { refusals, notice as texts } from "./texts.js";
 
 export class Notice {
   constructor() {
@@ -32,18 +16,18 @@ export class Notice {
   work(words, onCancel) {
     const text = element("span", {}, words);
     const clock = element("span", { class: "soft figure", "aria-hidden": "true" });
-    const cancel = element("button", { type: "button", class: "text", onclick: onCancel }, "Cancel");
+    const cancel = element("button", { type: "button", class: "text", onclick: onCancel }, texts.cancel);
     this.set("working", element("div", { class: "activity" }), element("p", {}, text, " ", clock), cancel);
     announce(words);
     const started = performance.now();
     let waiting = false;
     const timer = setInterval(() => {
-      if (!waiting) clock.textContent = `${Math.round((performance.now() - started) / 1000)} s`;
+      if (!waiting) clock.textContent = texts.seconds(Math.round((performance.now() - started) / 1000));
     }, 1000);
     return {
       busy: (seconds, error) => {
-        const reason = error.status === 429 ? "The server is busy." : "The server is still starting.";
-        text.textContent = seconds > 0 ? `${reason} Trying again in ${plural(seconds, "second")}.` : words;
+        const reason = error.status === 429 ? texts.busy : texts.starting;
+        text.textContent = seconds > 0 ? texts.waiting(reason, seconds) : words;
         clock.textContent = "";
         if (!waiting) announce(text.textContent);
         waiting = seconds > 0;
@@ -55,16 +39,16 @@ export class Notice {
     };
   }
 
-  /** Says in plain words what went wrong. */
-  error(error, onRetry) {
+  /** Says in plain words what went wrong, and what followed from it. */
+  error(error, onRetry, followed = "") {
     const retry = error.mayBeRetried ? onRetry : null;
-    this.refuse(TITLES[error.code] ?? "Something went wrong", asSentence(error.message), retry);
+    this.refuse(refusals[error.code] ?? refusals.other, `${asSentence(error.message)} ${followed}`.trim(), retry);
   }
 
   refuse(title, words, onRetry) {
     const again =
-      onRetry && element("button", { type: "button", class: "button quiet", onclick: onRetry }, "Try again");
-    const close = element("button", { type: "button", class: "text", onclick: () => this.clear() }, "Close");
+      onRetry && element("button", { type: "button", class: "button quiet", onclick: onRetry }, texts.again);
+    const close = element("button", { type: "button", class: "text", onclick: () => this.clear() }, texts.close);
     const text = element(
       "div",
       { role: "alert" },

@@ -2,11 +2,11 @@
 
 const PIXELATED_UNDER = 128; // pixels of the shorter side: enlarged smoothly, such pictures would show invented detail
 
-/** Shows a picture from the server in an image element. */
+/** Shows a picture from the server in an image element, of HTML or of a drawing. */
 export async function show(api, image, path) {
   image.dataset.path = path;
   if (!api.token) {
-    image.src = path;
+    setAddress(image, path);
     return;
   }
   // An image element cannot send the token.
@@ -19,7 +19,11 @@ export function showBlob(image, blob) {
   const url = URL.createObjectURL(blob);
   image.addEventListener("load", () => URL.revokeObjectURL(url), { once: true });
   image.addEventListener("error", () => URL.revokeObjectURL(url), { once: true });
-  image.src = url;
+  setAddress(image, url);
+}
+
+function setAddress(image, url) {
+  image.setAttribute(image instanceof SVGImageElement ? "href" : "src", url);
 }
 
 /** Chooses how an image element enlarges its pictures by their size, once each has loaded. */

@@ -2,7 +2,9 @@
 
 import { byId, element, name } from "./dom.js";
 import { followDrags, showPart } from "./part.js";
-import { count } from "./words.js";
+import { show } from "./pictures.js";
+import { pieces as texts } from "./texts.js";
+import { shortVerdict } from "./verdict.js";
 
 const LIKELY = 3; // regions that are shown where none is strong
 
@@ -12,20 +14,20 @@ export function leadingRegions({ regions }) {
   return strong.length ? strong : regions.slice(0, LIKELY);
 }
 
-export function showPieces(answer) {
+export function showPieces(api, answer) {
   const section = byId("pieces");
   section.hidden = !answer.picture_size;
   if (section.hidden) return;
   const shown = leadingRegions(answer);
   const strong = shown.some((region) => region.strong);
   byId("pieces-words").textContent = strong
-    ? `Each fits better than 99% of ${count(shown[0].null_pictures)} unrelated pictures fit anything.`
+    ? texts.strong(shown[0].null_pictures)
     : shown.length
-      ? "These fit best, but not better than unrelated pictures do."
-      : "No indexed picture has anything like a part of yours.";
+      ? texts.likely
+      : texts.none;
   const address = `v1/results/${answer.id}`;
   const [width, height] = answer.picture_size;
-  const whole = drawing(`Your picture with ${shown.length} numbered boxes`, [0, 0, width, height], address, width, height);
+  const whole = drawing(api, texts.boxes(shown.length), [0, 0, width, height], address, width, height);
   shown.forEach(({ box: [left, top, right, bottom] }, place) => {
     const frame = { x: left, y: top, width: right - left, height: bottom - top };
     const text = drawn("text", { x: left + width * 0.008, y: top + width * 0.035, "font-size": width * 0.035 });
@@ -38,15 +40,15 @@ export function showPieces(answer) {
   followDrags(whole, part, answer.picture_size);
   byId("pieces-whole").replaceChildren(whole);
   byId("pieces-list").replaceChildren(
-    ...shown.map((region, place) => piece(region, place + 1, address, width, height)),
+    ...shown.map((region, place) => piece(api, region, place + 1, address, width, height)),
   );
 }
 
-function piece(region, number, address, width, height) {
+function piece(api, region, number, address, width, height) {
   const [left, top, right, bottom] = region.box;
-  const label = `Region ${number} of your picture`;
-  const yours = drawing(label, [left, top, right - left, bottom - top], address, width, height);
-  const theirs = element("img", { src: `${address}/crops/${number}.jpg`, alt: `The region of ${region.key}` });
+  const yours = drawing(api, texts.region(number), [left, top, right - left, bottom - top], address, width, height);
+  const theirs = element("img", { alt: texts.source(region.key) });
+  show(api, theirs, `${address}/crops/${number}.jpg`);
   const place = (box) => `(${box[0]}, ${box[1]})-(${box[2]}, ${box[3]})`;
   return element(
     "li",
@@ -55,18 +57,20 @@ function piece(region, number, address, width, height) {
       "div",
       {},
       element("p", {}, element("strong", {}, `${number}. `, name(region.key))),
-      element("p", { class: region.strong ? "strong" : "weak" }, region.strong ? "Strong match" : "No strong match"),
-      element("p", { class: "small soft" }, `${region.what}; ${place(region.box)} of yours, ${place(region.source_box)}`),
+      element("p", { class: region.strong ? "strong" : "weak" }, shortVerdict({ verdict: region })),
+      element("p", { class: "small soft" }, texts.places(region.what, place(region.box), place(region.source_box))),
     ),
-    element("figure", {}, yours, element("figcaption", { class: "small soft" }, "your picture")),
-    element("figure", {}, theirs, element("figcaption", { class: "small soft" }, "indexed picture")),
+    element("figure", {}, yours, element("figcaption", { class: "small soft" }, texts.yours)),
+    element("figure", {}, theirs, element("figcaption", { class: "small soft" }, texts.indexed)),
   );
 }
 
 /** A part of the picture, as a drawing that keeps the picture's own pixels for coordinates. */
-function drawing(label, view, address, width, height) {
+function drawing(api, label, view, address, width, height) {
   const made = drawn("svg", { role: "img", "aria-label": label, viewBox: view.join(" ") });
-  made.append(drawn("image", { href: `${address}/picture.jpg`, width, height }));
+  const picture = drawn("image", { width, height });
+  show(api, picture, `${address}/picture.jpg`);
+  made.append(picture);
   return made;
 }
 

@@ -1,18 +1,20 @@
 /** How a person gives a picture: drop, choose, paste, or an example of the collection. */
 
+import { isArchive } from "./api.js";
 import { byId, element } from "./dom.js";
 import { enlarge, show, showBlob } from "./pictures.js";
-import { count, fileSize } from "./words.js";
+import { start as texts } from "./texts.js";
+import { fileSize } from "./words.js";
 
 export class QueryInput {
   /**
    * @param {Api} api
    * @param {(source: Object) => void} onSource is given `{blob}` or `{imageId}`
-   * @param {(files: File[]) => void} onDrop is given what is dropped
+   * @param {(files: File[]) => void} onFiles is given what is dropped or pasted
    * @param {(title: string, words: string) => void} onRefusal
    */
-  constructor(api, onSource, onDrop, onRefusal) {
-    Object.assign(this, { api, onSource, onDrop, onRefusal, largest: Infinity });
+  constructor(api, onSource, onFiles, onRefusal) {
+    Object.assign(this, { api, onSource, onFiles, onRefusal, largest: Infinity });
     this.preview = byId("preview");
     enlarge(this.preview);
     this.preview.addEventListener("error", () => this.clear()); // a broken file; the server says what is wrong with it
@@ -24,7 +26,7 @@ export class QueryInput {
   /** Takes over which files the server accepts, and its examples. */
   describe({ limits, examples, shape }) {
     this.largest = limits.bytes;
-    byId("limits").textContent = `${limits.formats.join(", ")}, up to ${fileSize(limits.bytes, Math.floor)}`;
+    byId("limits").textContent = texts.limits(limits.formats.join(", "), fileSize(limits.bytes, Math.floor));
     const buttons = examples.map((imageId) => {
       const image = element("img", { alt: "", class: "pixels", width: shape[2], height: shape[1] });
       enlarge(image);
@@ -33,7 +35,7 @@ export class QueryInput {
       return element(
         "li",
         {},
-        element("button", { type: "button", "aria-label": `Ask about image ${count(imageId)}`, onclick: ask }, image),
+        element("button", { type: "button", "aria-label": texts.example(imageId), onclick: ask }, image),
       );
     });
     byId("examples")
@@ -55,11 +57,8 @@ export class QueryInput {
 
   give(file) {
     if (file.size > this.largest) {
-      const [has, takes] = [fileSize(file.size, Math.ceil), fileSize(this.largest, Math.floor)];
-      this.onRefusal(
-        "This file is too large",
-        `It has ${has}; the server takes up to ${takes}. Save the picture smaller and try again.`,
-      );
+      const words = texts.tooLargeWords(fileSize(file.size, Math.ceil), fileSize(this.largest, Math.floor));
+      this.onRefusal(texts.tooLarge, words);
     } else {
       this.onSource({ blob: file });
     }
@@ -92,14 +91,15 @@ export class QueryInput {
       event.preventDefault();
       mark(false);
       const files = [...event.dataTransfer.files];
-      if (files.length) this.onDrop(files);
+      if (files.length) this.onFiles(files);
     });
   }
 
   paste(event) {
-    const file = [...(event.clipboardData?.files ?? [])].find(({ type }) => type.startsWith("image/"));
-    if (!file) return; // text into a field
+    const given = [...(event.clipboardData?.files ?? [])];
+    const files = given.filter((file) => file.type.startsWith("image/") || isArchive(file));
+    if (!files.length) return; // text into a field
     event.preventDefault();
-    this.give(file);
+    this.onFiles(files);
   }
 }

@@ -1,6 +1,7 @@
 /** The regions of a picture: a grid over it that can be pointed at, walked through with arrow keys, and lit. */
 
 import { element } from "./dom.js";
+import { stage as texts } from "./texts.js";
 
 export const SIDE = 8; // regions along each side, as in the server's links
 const VEIL = 0.8; // opacity over a region that has no part in what is shown
@@ -29,7 +30,7 @@ export class Regions {
       const own = this.cells.slice(row * SIDE, (row + 1) * SIDE);
       own.forEach((cell, column) => {
         cell.setAttribute("role", "gridcell");
-        cell.setAttribute("aria-label", `Row ${row + 1}, column ${column + 1}`);
+        cell.setAttribute("aria-label", texts.region(row + 1, column + 1));
         cell.tabIndex = row + column === 0 ? 0 : -1;
       });
       this.overlay.append(element("div", { role: "row", class: "region-row" }, ...own));

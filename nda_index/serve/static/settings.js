@@ -2,7 +2,8 @@
 
 import { byId, element } from "./dom.js";
 import { Filters } from "./filters.js";
-import { count, timestepWords } from "./words.js";
+import { count, settings as texts } from "./texts.js";
+import { depthWords } from "./words.js";
 
 const STOPS = [5, 10, 20, 35, 50, 75, 100, 150, 200, 300, 400, 600, 800]; // timesteps that the slider offers
 const CONTROLLED = ["recipe", "timestep", "top", "noise", "mode", "mirror", "where", "region"]; // settings with a control below
@@ -49,7 +50,7 @@ export class Settings {
     byId("top").replaceChildren(...tops.map((top) => element("option", { value: top }, count(top))));
     this.named = index.recipes;
     const recipes = this.named.map(({ name, title }) => element("option", { value: name }, title));
-    this.recipe.replaceChildren(...recipes, element("option", { value: ONE_DEPTH }, "one depth, chosen below"));
+    this.recipe.replaceChildren(...recipes, element("option", { value: ONE_DEPTH }, texts.oneDepth));
     this.filters.describe(index);
     this.restore(index.defaults, index.defaults.top);
     this.forget();
@@ -132,7 +133,7 @@ export class Settings {
   }
 
   changed() {
-    const words = `${timestepWords(this.depths[0])} (t = ${this.depths.join(", ")})`;
+    const words = depthWords(this.depths);
     byId("timestep-words").textContent = words;
     byId("recipe-words").textContent = this.named.find(({ name }) => name === this.recipe.value)?.summary ?? "";
     for (const part of [byId("depth"), byId("noise").parentElement]) part.hidden = this.recipe.value !== ONE_DEPTH;

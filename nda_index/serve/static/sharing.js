@@ -2,9 +2,9 @@
 
 import { announce, byId } from "./dom.js";
 import { fileLink } from "./downloads.js";
+import { files, answer as texts } from "./texts.js";
 
-const FORMS = { html: "Report", png: "Picture", json: "JSON", parquet: "Parquet" };
-const COPY = "Copy link";
+const FORMS = ["html", "png", "json", "parquet"];
 const CONFIRMED = 2500; // milliseconds for which the button says that the address was copied
 
 export class Sharing {
@@ -15,26 +15,26 @@ export class Sharing {
 
   /** Offers the files of an answer. */
   show({ id }) {
-    const links = Object.entries(FORMS).map(([form, words]) => {
+    const links = FORMS.map((form) => {
       const href = `v1/results/${encodeURIComponent(id)}?format=${form}`;
       const file = `nda-${id.slice(0, 12)}.${form}`;
-      return fileLink(this.api, href, file, words, this.onError);
+      return fileLink(this.api, href, file, files[form], this.onError);
     });
-    byId("exports").replaceChildren("Save as", ...links.flatMap((link) => [" ", link]));
+    byId("exports").replaceChildren(texts.saveAs, ...links.flatMap((link) => [" ", link]));
   }
 
   async copy() {
     const button = byId("copy-link");
     try {
       await navigator.clipboard.writeText(location.href);
-      button.textContent = "Copied";
-      announce("The link is copied.");
+      button.textContent = texts.copied;
+      announce(texts.isCopied);
       setTimeout(() => {
-        button.textContent = COPY;
+        button.textContent = texts.copyLink;
       }, CONFIRMED);
     } catch {
       // Browsers give no clipboard to pages without https.
-      window.prompt("Copy this address:", location.href);
+      window.prompt(texts.copyThis, location.href);
     }
   }
 }

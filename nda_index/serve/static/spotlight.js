@@ -1,13 +1,10 @@
 /** Lights regions that belong together: one of the query and those of the images, or the other way round. */
 
 import { announce } from "./dom.js";
-import { percent, plural } from "./words.js";
+import { stage as texts } from "./texts.js";
+import { percent } from "./words.js";
 
 const TOUCH = matchMedia("(hover: none)").matches;
-const HINT = TOUCH
-  ? "Tap a region of a picture to see where it comes from."
-  : "Point at a region of a picture to see where it comes from. With the keyboard: Tab to a picture, then arrow keys.";
-const SEARCHING = "Looking up this region …";
 const NAMED = 3; // images that are named for a region
 
 export class Spotlight {
@@ -39,9 +36,8 @@ export class Spotlight {
   /** Draws again, when links have arrived or another image or scale was chosen. */
   draw() {
     this.darken();
-    if (this.place === null) this.readout.textContent = HINT;
-    else if (this.links.failed)
-      this.readout.textContent = `The regions could not be loaded. ${this.links.failed.message}`;
+    if (this.place === null) this.readout.textContent = TOUCH ? texts.touchHint : texts.hint;
+    else if (this.links.failed) this.readout.textContent = texts.failed(this.links.failed.message);
     else if (this.place.rank === undefined) this.drawFromQuery();
     else this.drawFromTrain();
   }
@@ -74,38 +70,33 @@ export class Spotlight {
       for (const regions of this.pictures.train(rank)) regions.light(weights, highest);
     }
     const complete = loaded.length === this.pictures.all.length;
-    this.say(complete ? this.queryWords(loaded) : SEARCHING, complete);
+    this.say(complete ? this.queryWords(loaded) : texts.searching, complete);
   }
 
   /** In words: the shares of the images in one region, among those shown. */
   queryWords(loaded) {
     const sum = loaded.reduce((total, one) => total + one.sum, 0);
-    if (sum === 0) return "None of the images shown has a notable part in this region.";
+    if (sum === 0) return texts.nothing;
     const best = loaded
       .filter((one) => one.sum / sum >= 0.01)
       .sort((a, b) => b.sum - a.sum)
       .slice(0, NAMED);
-    const parts = best.map((one) => `${percent(one.sum / sum)} image ${one.rank}`);
-    return `Of what the images shown hold in this region: ${parts.join(", ")}.`;
+    const parts = best.map((one) => texts.shareOf(percent(one.sum / sum), one.rank));
+    return texts.shares(parts.join(", "));
   }
 
   drawFromTrain() {
     const { cell, rank } = this.place;
     for (const regions of this.pictures.train(rank)) regions.mark(cell);
     if (!this.links.of(rank)) {
-      this.say(SEARCHING, false);
+      this.say(texts.searching, false);
       return;
     }
     const weights = this.links.toQuery(rank, cell);
     const highest = Math.max(...weights);
     this.pictures.query.light(weights, highest);
     const lit = weights.filter((weight) => weight > highest / 4).length;
-    this.say(
-      highest > 0
-        ? `This region of image ${rank} is found in ${plural(lit, "region")} of your picture.`
-        : `This region of image ${rank} has no notable part in your picture.`,
-      true,
-    );
+    this.say(highest > 0 ? texts.foundIn(rank, lit) : texts.foundNowhere(rank), true);
   }
 
   /** Shows a text. A screen reader says it once, when it is complete, and only for regions chosen by keyboard. */

@@ -3,8 +3,9 @@
 import { byId, element, name } from "./dom.js";
 import { enlarge, show } from "./pictures.js";
 import { Regions } from "./regions.js";
+import { count, stage as texts } from "./texts.js";
 import { longVerdict } from "./verdict.js";
-import { count, margin, percent, scaleWords, shareMargin, valueText } from "./words.js";
+import { margin, percent, scaleWords, shareMargin, valueText } from "./words.js";
 
 const UNFOLDED = 6; // metadata columns that are shown at once
 
@@ -16,8 +17,8 @@ export class Stage {
    */
   constructor(api, on) {
     Object.assign(this, { api, on, scale: null, chosen: null });
-    this.query = pictureOf("query-figure", (cell, how) => this.on.query(cell, how), "Regions of your picture");
-    this.train = pictureOf("train-figure", (cell, how) => this.on.train(cell, how), "Regions of the image");
+    this.query = pictureOf("query-figure", (cell, how) => this.on.query(cell, how), texts.regionsOfYours);
+    this.train = pictureOf("train-figure", (cell, how) => this.on.train(cell, how), texts.regionsOfImage);
     byId("opacity").addEventListener("input", () => this.applyOpacity());
     byId("scales").addEventListener("keydown", (event) => this.pressTab(event));
     this.applyOpacity();
@@ -38,7 +39,7 @@ export class Stage {
         words,
       );
     const tabs = scales.map((scale) => tab(scale, scaleWords(scale)));
-    byId("scales").replaceChildren(...(tabs.length > 1 ? [tab(null, "All patches"), ...tabs] : []));
+    byId("scales").replaceChildren(...(tabs.length > 1 ? [tab(null, texts.allScales), ...tabs] : []));
     byId("scales").hidden = tabs.length < 2;
     this.markTab();
   }
@@ -59,7 +60,7 @@ export class Stage {
     this.chosen = this.answer.images[rank - 1];
     const { url, key } = this.chosen;
     show(this.api, this.train.image, url);
-    this.train.image.alt = `Image ${rank}: ${key}`;
+    this.train.image.alt = texts.image(rank, key);
     this.train.caption.replaceChildren(element("span", { class: "rank" }, String(rank)), " ", name(key));
     this.showHeat();
     this.describeChosen();
@@ -106,12 +107,12 @@ export class Stage {
     const use = element(
       "button",
       { type: "button", class: "button quiet", onclick: () => this.on.use(image.image_id) },
-      "Use as query",
+      texts.use,
     );
     const values = Object.entries(image.metadata).filter(([, value]) => value !== null);
     const more = values.slice(UNFOLDED);
     const folded = more.length
-      ? [element("details", {}, element("summary", {}, `${more.length} more`), factList(more))]
+      ? [element("details", {}, element("summary", {}, texts.more(more.length)), factList(more))]
       : [];
     byId("chosen").replaceChildren(
       element("p", {}, longVerdict(image)),
@@ -131,10 +132,10 @@ export function factList(facts) {
 function figuresOf(image, { images }) {
   const off = shareMargin(image);
   const together = images.filter(({ group }) => group === image.group).length;
-  const facts = [["share", percent(image.share) + (off === null ? "" : ` ${margin(off)}`)]];
-  if (together > 1) facts.push([`${together} near-duplicates`, `${percent(image.group_share)} together`]);
+  const facts = [[texts.share, percent(image.share) + (off === null ? "" : ` ${margin(off)}`)]];
+  if (together > 1) facts.push([texts.copies(together), texts.together(percent(image.group_share))]);
   const scoreError = image.score_error > 0 ? ` ± ${(2 * image.score_error).toPrecision(2)}` : "";
-  facts.push(["score", `${image.score.toPrecision(4)}${scoreError}`], ["image", count(image.image_id)]);
+  facts.push([texts.score, `${image.score.toPrecision(4)}${scoreError}`], [texts.id, count(image.image_id)]);
   return facts;
 }
 

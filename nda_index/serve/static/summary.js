@@ -2,13 +2,14 @@
 
 import { byId, element } from "./dom.js";
 import { showPieces } from "./pieces.js";
+import { answer as texts } from "./texts.js";
 import { explanation, FEWEST, headline } from "./verdict.js";
-import { comparedWords, count, margin, percent, plural, shareMargin, valueText } from "./words.js";
+import { comparedWords, margin, percent, shareMargin, valueText, wholePercent } from "./words.js";
 
-export function showSummary(answer) {
+export function showSummary(api, answer) {
   byId("verdict").textContent = headline(answer);
   byId("verdict-words").replaceChildren(...explanation(answer));
-  showPieces(answer);
+  showPieces(api, answer);
   byId("compared").textContent = questionWords(answer);
   byId("figures").replaceChildren(...figures(answer));
   byId("complete").textContent = completeWords(answer);
@@ -16,9 +17,9 @@ export function showSummary(answer) {
     ...Object.entries(answer.settings)
       .filter(([, value]) => value !== null)
       .map(([setting, value]) => [setting.replaceAll("_", " "), value]),
-    ["index hash", answer.index_hash],
+    [texts.indexHash, answer.index_hash],
     ["nda-index", answer.version],
-    ["seconds", secondsWords(answer.seconds)],
+    [texts.seconds, secondsWords(answer.seconds)],
   ];
   const rows = facts.flatMap(([term, value]) => [element("dt", {}, term), element("dd", {}, valueText(value))]);
   byId("provenance").replaceChildren(...rows);
@@ -31,10 +32,10 @@ function secondsWords(seconds) {
 }
 
 function questionWords({ collection, settings }) {
-  const parts = [`Compared with ${plural(collection, "image")}`, comparedWords(settings)];
-  if (settings.where) parts.push(`only where ${settings.where}`);
-  if ((settings.temper ?? 1) !== 1) parts.push(`temper ${settings.temper}`);
-  if (settings.mirror) parts.push("mirrored too");
+  const parts = [texts.comparedWith(collection), comparedWords(settings)];
+  if (settings.where) parts.push(texts.onlyWhere(settings.where));
+  if ((settings.temper ?? 1) !== 1) parts.push(texts.temper(settings.temper));
+  if (settings.mirror) parts.push(texts.mirrored);
   return parts.join(" · ");
 }
 
@@ -44,14 +45,10 @@ function figures(answer) {
   const strong = answer.images.filter(({ group }) => groups.has(group)); // with their near-duplicates
   const facts = [
     strong.length
-      ? [
-          `goes to the strong match${groups.size > 1 ? "es" : ""}`,
-          sumOf(strong),
-          strong.length > 1 ? null : shareMargin(strong[0]),
-        ]
-      : ["goes to the best match", best.share, shareMargin(best)],
-    [`goes to the ${count(answer.images.length)} shown`, sumOf(answer.images), null],
-    ["of all likeness compared in detail", answer.mass_covered, answer.mass_error > 0 ? 2 * answer.mass_error : null],
+      ? [texts.toStrong(groups.size), sumOf(strong), strong.length > 1 ? null : shareMargin(strong[0])]
+      : [texts.toBest, best.share, shareMargin(best)],
+    [texts.toShown(answer.images.length), sumOf(answer.images), null],
+    [texts.covered, answer.mass_covered, answer.mass_error > 0 ? 2 * answer.mass_error : null],
   ];
   return facts.map(([term, value, off]) =>
     element(
@@ -66,21 +63,15 @@ function figures(answer) {
 const sumOf = (images) => images.reduce((sum, { share }) => sum + share, 0);
 
 function completeWords(answer) {
-  const { scored, collection, missing, mass_covered: covered, mass_error: error } = answer;
-  const lost = missing
-    ? ` ${plural(missing, "image")} could not be compared: the machine that holds them was lost.`
-    : "";
-  const strong = answer.null_pictures
-    ? " A match is called strong if it fits better than the best match of 99% of " +
-      `${count(answer.null_pictures)} unrelated pictures does.` +
-      (answer.null_pictures < FEWEST ? " With so few of them none can be." : "")
-    : "";
-  if (scored >= collection) return `All ${plural(collection, "image")} were compared in every detail.${strong}${lost}`;
-  const off = plural(Math.max(Math.round(200 * error), 1), "point");
-  return (
-    `${count(scored)} of ${count(collection)} images were compared in every detail: ` +
-    "those that a fast search found most alike. Judged by a sample of the others, they hold " +
-    `${(100 * covered).toFixed(0)}% (give or take ${off}) of all likeness. ` +
-    `Shares are parts of the likeness of the whole collection.${strong}${lost}`
-  );
+  const { scored, collection, missing, mass_covered: covered, mass_error: error, null_pictures: unrelated } = answer;
+  const points = Math.max(Math.round(200 * error), 1);
+  const sentences = [
+    scored >= collection
+      ? texts.allCompared(collection)
+      : texts.someCompared(scored, collection, wholePercent(covered), points),
+  ];
+  if (unrelated) sentences.push(texts.strongMeans(unrelated));
+  if (unrelated && unrelated < FEWEST) sentences.push(texts.strongNever);
+  if (missing) sentences.push(texts.lost(missing));
+  return sentences.join(" ");
 }

@@ -1,6 +1,7 @@
 /** Asks a person for the access token of a protected server. */
 
 import { byId } from "./dom.js";
+import { token as texts } from "./texts.js";
 
 /**
  * @param {boolean} refused whether the server has refused a token
@@ -9,9 +10,7 @@ import { byId } from "./dom.js";
 export function askToken(refused) {
   const dialog = byId("token-dialog");
   const field = byId("token");
-  byId("token-words").textContent = refused
-    ? "The server does not accept this token. Check it and try again."
-    : "Give the token that you were sent by the person who runs this server.";
+  byId("token-words").textContent = refused ? texts.refused : texts.give;
   field.value = "";
   dialog.showModal();
   return new Promise((resolve) => {

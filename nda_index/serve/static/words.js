@@ -1,16 +1,29 @@
-/** Figures and settings as people read them. */
+/** Figures, dates and settings as people read them, in the language of the texts. */
 
-/** A whole number with separators: 12,345. */
-export const count = (number) => number.toLocaleString("en");
+import { jobs, language, ledger, settings, stage } from "./texts.js";
 
-/** "1 image", "2 images". */
-export const plural = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
+const UNITS = [
+  ["kilobyte", 1e3, 1e6],
+  ["megabyte", 1e6, 1e9],
+  ["gigabyte", 1e9, Infinity],
+]; // name, bytes, and bytes up to which it is used
+
+const ratio = (share, digits) =>
+  share.toLocaleString(language, {
+    style: "percent",
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
+    useGrouping: false,
+  });
 
 /** A share: 41.2%, never a false zero. */
-export function percent(share) {
-  if (share > 0 && share < 0.001) return "< 0.1%";
-  return `${(100 * share).toFixed(1)}%`;
-}
+export const percent = (share) => (share > 0 && share < 0.001 ? `< ${ratio(0.001, 1)}` : ratio(share, 1));
+
+/** A share without decimals: 41%. */
+export const wholePercent = (share) => ratio(share, 0);
+
+/** A percentile, rounded down: it claims no more than it is. */
+export const percentile = (share) => ratio(Math.floor(share * 1000 + 1e-9) / 1000, 1);
 
 /** What a share may be off by: two standard errors, in percentage points; null where it is exact. */
 export function shareMargin(image) {
@@ -21,42 +34,51 @@ export function shareMargin(image) {
 /** A margin in percentage points: "± 0.3". */
 export function margin(fraction) {
   const points = 100 * fraction;
-  return points < 0.05 ? "± under 0.1" : `± ${points.toFixed(1)}`;
+  return points < 0.05 ? ledger.underMargin(decimals(0.1, 1)) : `± ${decimals(points, 1)}`;
 }
+
+/** A number with so many decimals. */
+const decimals = (number, digits) =>
+  number.toLocaleString(language, { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
 /** Bytes as people count them. `round` is Math.floor for what is allowed and Math.ceil for what is there. */
 export function fileSize(bytes, round) {
-  const [unit, size] = bytes < 1e6 ? ["kB", 1e3] : bytes < 1e9 ? ["MB", 1e6] : ["GB", 1e9];
-  return `${round(bytes / size)} ${unit}`;
+  const [unit, size] = UNITS.find(([, , end]) => bytes < end);
+  return round(bytes / size).toLocaleString(language, { style: "unit", unit });
 }
 
-/** How long something takes: "less than a minute", "about 3 hours". */
-export function duration(seconds) {
-  if (seconds < 60) return "less than a minute";
-  const [unit, length] = seconds < 5400 ? ["minute", 60] : seconds < 129_600 ? ["hour", 3600] : ["day", 86_400];
-  return `about ${plural(Math.round(seconds / length), unit)}`;
+/** A day and a time. */
+export const dateTime = (milliseconds) =>
+  new Date(milliseconds).toLocaleString(language, { dateStyle: "medium", timeStyle: "short" });
+
+/** How long something still takes, as a sentence. */
+export function timeLeft(seconds) {
+  if (seconds < 60) return jobs.secondsLeft;
+  if (seconds < 5400) return jobs.minutesLeft(Math.round(seconds / 60));
+  if (seconds < 129_600) return jobs.hoursLeft(Math.round(seconds / 3600));
+  return jobs.daysLeft(Math.round(seconds / 86_400));
 }
 
 /** What an answer compared: a recipe by its name or terms, or timesteps. */
 export function comparedWords({ recipe, recipe_name: title, timestep }) {
-  if (recipe) return `recipe ${title ?? recipe}`;
-  const timesteps = [timestep].flat();
-  return `${timestepWords(timesteps[0])} (t = ${timesteps.join(", ")})`;
+  return recipe ? settings.recipe(title ?? recipe) : depthWords([timestep].flat());
 }
 
-/** What a timestep compares. */
-export function timestepWords(timestep) {
-  if (timestep <= 30) return "fine detail";
-  if (timestep <= 75) return "detail and texture";
-  if (timestep <= 150) return "parts and shapes";
-  if (timestep <= 300) return "larger shapes";
-  return "broad composition";
+/** What timesteps compare. */
+export const depthWords = (timesteps) => settings.depth(timestepWords(timesteps[0]), timesteps.join(", "));
+
+function timestepWords(timestep) {
+  if (timestep <= 30) return settings.fine;
+  if (timestep <= 75) return settings.texture;
+  if (timestep <= 150) return settings.parts;
+  if (timestep <= 300) return settings.larger;
+  return settings.broad;
 }
 
 /** What a scale compares, by its name, as "p14r2": patches of 14 pixels of the indexed images, seen coarsely. */
 export function scaleWords(name) {
   const [, patch, downscale] = /^p(\d+)r(\d+)$/.exec(name).map(Number);
-  return downscale > 1 ? `${patch} px patches, coarse` : `${patch} px patches`;
+  return downscale > 1 ? stage.coarseScale(patch) : stage.scale(patch);
 }
 
 /** A metadata value. */
