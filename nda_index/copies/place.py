@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def open_place(url: str | PathLike[str]) -> Place:
     if not (isinstance(url, str) and is_address(url)):
         path = as_path(url, "the address of a copy").absolute()
         return Place(str(path), LocalFileSystem(), str(path))
-    shown = re.sub(r"//[^/]*@", "//", fspath(url)).partition("?")[0].rstrip("/")
+    shown = re.sub(r"^([^/]*://)[^/]*@", r"\1", url).partition("?")[0].rstrip("/")
     try:
         system, root = FileSystem.from_uri(url)
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
