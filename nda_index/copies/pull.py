@@ -23,8 +23,8 @@ from nda_index.indexing.edits import erase_unread, list_old
 from nda_index.paths import as_path
 from nda_index.progress import Progress, quiet
 from nda_index.store.audit import audit_path, whoami, write_event
-from nda_index.store.files import sync, write_atomically, writing
-from nda_index.store.folder import BUILDING, MANIFEST, PULLING, WRITER_LOCK, list_files
+from nda_index.store.files import is_left_over, sync, write_atomically, writing
+from nda_index.store.folder import BUILDING, MANIFEST, PULLED, PULLING, WRITER_LOCK, list_files
 from nda_index.store.hashes import hash_ends, is_intact, size_problem
 from nda_index.store.locks import write_lock
 from nda_index.store.manifest import join_hashes, manifest_bytes, read_manifest
@@ -146,7 +146,8 @@ def _check_folder(folder: Path, new: StateFile) -> None:
     """Refuse a folder that this state cannot be put into."""
     old, pulled = _local(folder), read_pulled(folder)
     if old is None:
-        others = sorted({path.name for path in folder.glob("*")} - {WRITER_LOCK})
+        names = {path.name for path in folder.glob("*")} - {WRITER_LOCK}
+        others = sorted(name for name in names if not is_left_over(name, PULLED))
         if folder.exists() and not folder.is_dir():
             others = ["a file"]
         if others and pulled is None:
@@ -167,6 +168,9 @@ def _check_folder(folder: Path, new: StateFile) -> None:
 def _begin(place: Place, folder: Path, new: StateFile) -> None:
     """Check the folder again, under its lock, and write down what is to be done."""
     _check_folder(folder, new)
+    with writing(folder):
+        for path in [path for path in folder.glob(".*.part") if is_left_over(path.name, PULLED, MANIFEST)]:
+            path.unlink()
     old, before = _local(folder), read_pulled(folder) or Pulled(place.shown)
     earlier = [] if old is None else [*old.files, *old.values["obsolete"]]
     names = dict.fromkeys([*earlier, *before.obsolete, *before.fetching])
@@ -186,8 +190,10 @@ def _pull(place: Place, folder: Path, new: StateFile, report: Progress) -> Part:
     if missing:
         with writing(folder):
             (folder / PULLING).mkdir()
-        travel("pull", missing, size, _fetcher(place, folder, new), report)
-        _drop(folder / PULLING)
+        try:
+            travel("pull", missing, size, _fetcher(place, folder, new), report)
+        finally:
+            _drop(folder / PULLING)
         with writing(folder):
             for parent in sorted({parent for name in missing for parent in (folder / name).parents}, reverse=True):
                 if parent.is_relative_to(folder):

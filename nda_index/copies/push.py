@@ -20,6 +20,7 @@ from nda_index.copies.summary import CopySummary, Part, travel
 from nda_index.errors import ConfigError, CorruptIndexError, LockedError
 from nda_index.paths import as_path
 from nda_index.progress import Progress, quiet
+from nda_index.store.files import is_left_over
 from nda_index.store.folder import MANIFEST, PUSHING, READERS, SHARDS, WRITER_LOCK, is_content
 from nda_index.store.hashes import is_intact
 from nda_index.store.manifest import join_hashes, lease_manifest
@@ -85,7 +86,8 @@ def _push(folder: Path, place: Place, new: StateFile, report: Progress, shard: s
     """Push one folder; files of shards are those of other calls."""
     old, there, begun = _look(place, new)
     known = {} if old is None else {**dict.fromkeys(old.values["obsolete"], ""), **_hashes(old)}
-    ours = {**known, **begun}  # what pushes have written here
+    parts = [name for name in there if is_left_over(name, MANIFEST, PUSHING)]  # of a push to a folder
+    ours = {**known, **begun, **dict.fromkeys(parts, "")}  # what pushes have written here
     missing = [name for name in new.files if not _is_there(place, name, new, there, old, begun)]
     foreign = tuple(
         f"{shard}/{name}".lstrip("/") for name in sorted(there) if is_content(name) and name not in {*ours, *new.files}
@@ -125,7 +127,8 @@ def _read_journal(place: Place) -> dict[str, str]:
 def _look(place: Place, new: StateFile) -> tuple[StateFile | None, dict[str, int], dict[str, str]]:
     """Return what is there: the state, the sizes of files, and what pushes that did not end may have written."""
     old, there, begun = look_there(place), list_sizes(place), _read_journal(place)
-    if old is None and not begun and PUSHING not in there and any(not name.startswith(f"{SHARDS}/") for name in there):
+    others = [name for name in there if not (name.startswith(f"{SHARDS}/") or is_left_over(name, PUSHING))]
+    if old is None and PUSHING not in there and others:
         raise refuse_nothing(place)
     if any(name == WRITER_LOCK or name.startswith(f"{READERS}/") for name in there):
         raise ConfigError(

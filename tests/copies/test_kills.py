@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import nda_index as nda
+from nda_index.copies import place as places
 from nda_index.copies import push
 from nda_index.store.verify import verify
 from tests.copies.conftest import Room, all_files, hash_of, holds, named
@@ -141,7 +142,7 @@ def test_a_push_that_is_killed_anywhere_leaves_a_whole_index(
     old = hash_of(room.store)
     room.erase()
     room.grow()
-    new, left, originals = hash_of(room.index), [0], (push.put, push.send, push.delete)
+    new, left, originals = hash_of(room.index), [0], (places.put, places.send, places.delete)
 
     def step() -> None:
         left[0] -= 1
@@ -211,3 +212,22 @@ def test_a_process_that_is_killed_leaves_a_whole_index(room: Room) -> None:
     assert hash_of(room.copy) == state
     nda.pull_index(room.index, room.copy)
     assert verify(room.copy) == []
+
+
+def test_a_first_push_to_a_folder_that_is_killed_anywhere_is_gone_on_with(
+    room: Room, tmp_path: Path, killer: Killer
+) -> None:
+    """Only what Python writes is seen here: the lists, the manifest and the ends of files."""
+    for number in count():
+        shutil.rmtree(room.store, ignore_errors=True)
+        killer.aim(room.store, number)
+        try:
+            nda.push_index(room.index, room.url)
+            break
+        except Killed:
+            pass
+        finally:
+            killer.aim(None)
+        summary = nda.push_index(room.index, room.url)
+        assert (summary.foreign, all_files(room.store)) == ((), {"manifest.json", *named(room.index)})
+    assert number > 6

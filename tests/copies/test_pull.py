@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import nda_index as nda
-from nda_index.copies import pull
+from nda_index.copies import place as places
+from nda_index.copies import pull, summary
 from nda_index.store.folder import PULLED, WRITER_LOCK
 from nda_index.store.locks import write_lock
 from nda_index.store.manifest import _serialise
@@ -26,10 +27,10 @@ def test_only_new_files_travel_and_old_ones_are_erased(room: Room) -> None:
         before = named(room.index)
         change()
         nda.push_index(room.index, room.url)
-        summary = nda.pull_index(room.url, room.copy)
+        done = nda.pull_index(room.url, room.copy)
         new, old = named(room.index) - before, before - named(room.index)
-        assert (summary.files, summary.deleted, summary.waiting) == (len(new), len(old), 0)
-        assert summary.bytes == sum((room.index / name).stat().st_size for name in new)
+        assert (done.files, done.deleted, done.waiting) == (len(new), len(old), 0)
+        assert done.bytes == sum((room.index / name).stat().st_size for name in new)
         assert hash_of(room.copy) == hash_of(room.index)
         assert verify(room.copy) == []
     assert holds(room.copy, room.marks()) == set()
@@ -63,7 +64,7 @@ def test_old_files_wait_for_their_readers_over_several_states(room: Room) -> Non
 
 def test_an_index_that_changes_meanwhile_is_pulled_as_it_is_then(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     nda.push_index(room.index, room.url)
-    original, changed = pull.fetch, threading.Lock()
+    original, changed = places.fetch, threading.Lock()
 
     def late(*arguments: Any) -> str:
         if changed.acquire(blocking=False):
@@ -98,7 +99,7 @@ def test_a_file_that_is_damaged_on_the_way_is_fetched_again_once(
     room: Room, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     nda.pull_index(room.index, room.copy)
-    state, original, damaged = hash_of(room.copy), pull.fetch, list[str]()
+    state, original, damaged = hash_of(room.copy), places.fetch, list[str]()
 
     def noisy(place: Any, name: str, target: Path, counted: Any) -> str:
         digest = original(place, name, target, counted)
@@ -201,7 +202,7 @@ def test_one_process_writes_a_copy(room: Room) -> None:
 
 def test_an_edit_meanwhile_is_refused(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     nda.pull_index(room.index, room.copy)
-    original, refused = pull.travel, list[str]()
+    original, refused = summary.travel, list[str]()
 
     def edited(*arguments: Any) -> None:
         with pytest.raises(nda.LockedError) as error:

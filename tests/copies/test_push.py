@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import nda_index as nda
-from nda_index.copies import push
+from nda_index.copies import place as places
+from nda_index.copies import push, summary
 from nda_index.store.folder import PUSHING
 from tests.copies.conftest import Room, all_files, hash_of, holds, named
 
@@ -45,7 +46,7 @@ def test_what_a_reader_keeps_at_home_does_not_stay_in_the_copy(room: Room) -> No
 
 
 def test_edits_during_a_push_change_nothing_of_what_is_pushed(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    state, original = hash_of(room.index), push.travel
+    state, original = hash_of(room.index), summary.travel
 
     def edited(*arguments: Any) -> None:
         room.erase()
@@ -109,7 +110,7 @@ def test_a_damaged_file_is_not_pushed(room: Room) -> None:
 def test_the_earlier_of_two_pushes_gives_up_and_leaves_nothing(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     nda.push_index(room.index, room.url)
     room.grow()
-    original = push.travel
+    original = summary.travel
 
     def overtaken(*arguments: Any) -> None:
         monkeypatch.setattr(push, "travel", original)
@@ -125,7 +126,7 @@ def test_the_earlier_of_two_pushes_gives_up_and_leaves_nothing(room: Room, monke
 
 
 def test_what_an_interrupted_push_wrote_is_used_or_deleted(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, sent = push.send, list[str]()
+    original, sent = places.send, list[str]()
 
     def cut(*arguments: Any) -> None:
         if len(sent) > 2:
@@ -156,12 +157,12 @@ def test_shards_travel_before_the_index_that_names_them(room: Room, tmp_path: Pa
     before = named(whole / "shards/00000")
     nda.remove_images(whole / "shards/00000", image_ids=[7])
     nda.compact(whole / "shards/00000")
-    summary = nda.push_index(whole, room.url)
-    assert summary.files == len(named(whole / "shards/00000") - before)
-    assert summary.foreign == ("shards/00000/notes.txt",)
+    again = nda.push_index(whole, room.url)
+    assert again.files == len(named(whole / "shards/00000") - before)
+    assert again.foreign == ("shards/00000/notes.txt",)
     assert holds(room.store, room.marks()) == set()
     with nda.open_index(whole) as index:
-        assert summary.index_hash == index.manifest.index_hash
+        assert again.index_hash == index.manifest.index_hash
     pulled = nda.pull_index(room.url, room.copy)
     assert pulled.files == len(named(whole / "shards/00000")) + len(named(whole))
     with nda.open_index(room.copy) as index:

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,20 @@ def replicas(results: Path, *folders: Path) -> Iterator[list[Served]]:
         yield [stack.enter_context(serving(folder, results)) for folder in folders]
 
 
-def images(served: Served) -> int:
-    return int(served.http.get("/v1/index").json()["images"])
+def is_at(served: Served, images: int) -> bool:
+    return bool(served.http.get("/v1/index").json()["images"] == images)
+
+
+def has_left(served: Served, index_hash: str) -> bool:
+    return bool(served.http.get("/v1/index").json()["index_hash"] != index_hash)
+
+
+def has_none(served: Served, identities: list[str]) -> bool:
+    return {stored(served, identity) for identity in identities} == {404}
+
+
+def is_done(served: Served, job: dict[str, Any]) -> bool:
+    return bool(served.http.get(f"/v1/jobs/{job['id']}").json()["state"] == "done")
 
 
 def stored(served: Served, identity: str) -> int:
@@ -59,7 +72,7 @@ def test_a_job_of_one_is_seen_through_the_other_and_done_once(copy: Path, tmp_pa
             served.http.post("/v1/jobs", files=files, data={"top": "1", "timestep": "50"}).json() for served in both
         ]
         for job, other in zip(jobs, (second, first), strict=True):
-            until(lambda job=job, other=other: other.http.get(f"/v1/jobs/{job['id']}").json()["state"] == "done")
+            until(partial(is_done, other, job))
             lines = [json.loads(line) for line in other.http.get(job["results"]).text.splitlines()]
             assert [line["question"] for line in lines] == ["0.png", "1.png", "2.png"]
         assert sorted(served.metric(ANSWERED) for served in both) == [0, 6]
@@ -71,9 +84,9 @@ def test_the_other_goes_on_with_the_jobs_of_one_that_ends(copy: Path, tmp_path: 
     with serving(copy, tmp_path / "results") as second:
         with serving(copy, tmp_path / "results") as first:
             done = first.http.post("/v1/jobs", files=[("image", ("a.png", upload))], data={"top": "1"}).json()
-            until(lambda: first.http.get(f"/v1/jobs/{done['id']}").json()["state"] == "done")
+            until(partial(is_done, first, done))
         job = second.http.post("/v1/jobs", files=[("image", ("a.png", upload))], data={"top": "1"}).json()
-        until(lambda: second.http.get(f"/v1/jobs/{job['id']}").json()["state"] == "done")
+        until(partial(is_done, second, job))
 
 
 def test_a_removal_reaches_both(copy: Path, tmp_path: Path, upload: bytes) -> None:
@@ -82,15 +95,15 @@ def test_a_removal_reaches_both(copy: Path, tmp_path: Path, upload: bytes) -> No
         removed = answers[0]["images"][0]["image_id"]
         nda.remove_images(copy, image_ids=[removed])
         for served in both:
-            until(lambda served=served: images(served) == 299)
-            until(lambda served=served: [stored(served, answer["id"]) for answer in answers] == [404, 404])
+            until(partial(is_at, served, 299))
+            until(partial(has_none, served, [answer["id"] for answer in answers]))
             assert served.http.get(f"/v1/images/{removed}").status_code == 404
         again = both[0].ask(upload, top=2).json()
         assert removed not in [image["image_id"] for image in again["images"]]
         assert both[1].http.get(f"/v1/results/{again['id']}").json() == again
         nda.compact(copy, wait=60)
         for served in both:
-            until(lambda served=served: served.http.get("/v1/index").json()["index_hash"] != again["index_hash"])
+            until(partial(has_left, served, again["index_hash"]))
         until(lambda: verify(copy) == [])
 
 
@@ -116,8 +129,8 @@ def test_a_folder_that_may_only_be_read_is_served_and_followed(
         nda.remove_images(copy, image_ids=[answer["images"][0]["image_id"]])
         editing[0] = False
         for served in both:
-            until(lambda served=served: images(served) == 298)
-            until(lambda served=served: stored(served, answer["id"]) == 404)
+            until(partial(is_at, served, 298))
+            until(partial(has_none, served, [answer["id"]]))
 
 
 def test_pulled_copies_answer_alike_and_forget_alike(copy: Path, tmp_path: Path, upload: bytes) -> None:
@@ -134,14 +147,15 @@ def test_pulled_copies_answer_alike_and_forget_alike(copy: Path, tmp_path: Path,
         nda.compact(copy)
         nda.push_index(copy, store)
         assert nda.pull_index(store, folders[0], wait=60).waiting == 0
-        until(lambda: images(first) == 299)
-        until(lambda: stored(first, old["id"]) == stored(second, old["id"]) == 404)
+        until(partial(is_at, first, 299))
+        for served in (first, second):
+            until(partial(has_none, served, [old["id"]]))
         late = second.ask(upload, top=2).json()  # from the state that it has still
         assert late["id"] == old["id"] and stored(first, late["id"]) == stored(second, late["id"]) == 404
         fresh = first.ask(upload, top=2).json()
         assert old["images"][0]["key"] not in [image["key"] for image in fresh["images"]]
         assert nda.pull_index(store, folders[1], wait=60).waiting == 0
-        until(lambda: images(second) == 299)
+        until(partial(is_at, second, 299))
         assert second.http.get(f"/v1/results/{fresh['id']}").json() == fresh
     assert [verify(folder) for folder in folders] == [[], []]
 
@@ -153,6 +167,6 @@ def test_a_copy_that_is_late_does_not_keep_answers_from_being_stored(copy: Path,
     nda.remove_images(copy, image_ids=[0])
     with serving(copy, results) as first, serving(late, results) as second:
         nda.pull_index(copy, late, wait=60)
-        until(lambda: images(second) == 299)
+        until(partial(is_at, second, 299))
         answer = first.ask(upload, top=2).json()
         assert stored(first, answer["id"]) == stored(second, answer["id"]) == 200
