@@ -127,6 +127,7 @@ def test_what_a_killed_pull_of_another_state_fetched_is_erased(room: Room, tmp_p
         if len((named(room.index) - named(room.copy)) & all_files(room.copy)) == 2:
             break
     room.erase()
+    nda.remove_images(room.index, image_ids=[1])  # a state whose manifest says nothing of these files
     summary = nda.pull_index(room.index, room.copy)
     assert summary.foreign == ()
     assert verify(room.copy) == []

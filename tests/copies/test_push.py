@@ -125,6 +125,27 @@ def test_the_earlier_of_two_pushes_gives_up_and_leaves_nothing(room: Room, monke
     assert hash_of(room.store) == hash_of(room.index)
 
 
+def test_a_manifest_that_another_push_puts_at_the_end_is_not_written_over(
+    room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one had looked whether it is alone just before this one began."""
+    other = Path(shutil.copytree(room.index, tmp_path / "other.nda"))
+    nda.push_index(room.index, room.url)
+    nda.remove_images(other, image_ids=[3])
+    nda.remove_images(room.index, image_ids=[4])
+    original = summary.travel
+
+    def overtaken(*arguments: Any) -> None:
+        original(*arguments)
+        for name in [*named(other) - all_files(room.store), "manifest.json"]:
+            shutil.copy(other / name, room.store / name)
+
+    monkeypatch.setattr(push, "travel", overtaken)
+    with pytest.raises(nda.LockedError, match="came in between"):
+        nda.push_index(room.index, room.url)
+    assert hash_of(room.store) == hash_of(other)
+
+
 def test_what_an_interrupted_push_wrote_is_used_or_deleted(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     original, sent = places.send, list[str]()
 
