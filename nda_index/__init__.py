@@ -30,6 +30,9 @@ if _typing.TYPE_CHECKING:
     from nda_index import exact
     from nda_index.answer.attribution import Attribution, read_answer
     from nda_index.answer.denoised import Denoised
+    from nda_index.copies.pull import pull_index
+    from nda_index.copies.push import push_index
+    from nda_index.copies.summary import CopySummary
     from nda_index.evaluate.tuning import Trial, Tuning, tune
     from nda_index.images import Latent, read_picture
     from nda_index.index import Index, build_index, open_index
@@ -46,6 +49,7 @@ __all__ = [
     "AnswerFormatError",
     "Attribution",
     "ConfigError",
+    "CopySummary",
     "CorruptIndexError",
     "Denoised",
     "EditSummary",
@@ -76,6 +80,8 @@ __all__ = [
     "estimate_build",
     "exact",
     "open_index",
+    "pull_index",
+    "push_index",
     "read_answer",
     "read_picture",
     "remove_images",
@@ -85,6 +91,9 @@ __all__ = [
 _NAMES = {
     "answer.attribution": "Attribution read_answer",
     "answer.denoised": "Denoised",
+    "copies.pull": "pull_index",
+    "copies.push": "push_index",
+    "copies.summary": "CopySummary",
     "evaluate.tuning": "Trial Tuning tune",
     "images": "Latent read_picture",
     "index": "Index build_index open_index",

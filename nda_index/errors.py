@@ -12,7 +12,7 @@
     - `QueryError`: a question cannot be answered with its options.
         - `ImageDecodeError`: the picture cannot be read.
     - `ShardLostError`: a part of the collection cannot be reached.
-    - `StorageError`: the disk is full or cannot be written.
+    - `StorageError`: the disk is full or cannot be written, or an object store cannot be reached.
         - `LockedError`: another process writes to the index.
     - `ServiceError`: a service of nda_index refused to answer, or did not answer.
     - `MissingDependencyError`: an optional package is needed and not installed.
@@ -33,7 +33,7 @@ import errno
 INTERRUPTED = 130  # what the command line exits with after Ctrl-C, as a shell reports a process that it ended
 WAITING, FOREIGN = 10, 11
 OUTCOMES = {
-    WAITING: "`compact` or `verify` found files that were compacted away but are there still.",
+    WAITING: "`compact`, `pull` or `verify` found files of an earlier state that are there still.",
     FOREIGN: "`verify` found files that do not belong to the index, and no damage.",
 }
 
@@ -101,7 +101,7 @@ class ShardLostError(NdaIndexError):
 
 
 class StorageError(NdaIndexError):
-    """The disk is full or cannot be written."""
+    """The disk is full or cannot be written, or an object store cannot be reached."""
 
     exit_code = 6
 

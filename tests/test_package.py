@@ -20,11 +20,11 @@ OPTIONAL = (
 # What the project promises to its users: a name that is missing or new here is a change of the public interface.
 EXPORTED = {
     nda_index: """
-        AnswerFormatError Attribution ConfigError CorruptIndexError Denoised EditSummary Estimate
+        AnswerFormatError Attribution ConfigError CopySummary CorruptIndexError Denoised EditSummary Estimate
         ImageDecodeError Index IndexFormatError Latent LockedError MismatchError MissingDependencyError NdaIndexError
         NotAnIndexError QueryError Scale ServiceError ShardLostError SourceError StorageError Trial Tuning
         Verdict VersionError __version__ add_images build_index compact estimate_build exact open_index
-        read_answer read_picture remove_images tune
+        pull_index push_index read_answer read_picture remove_images tune
     """,
     exact: "Masses image_masses image_scores merge_log_totals",
     client: "AsyncClient Client",

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from nda_index import errors
+from nda_index.cli.copies import pull_command, push_command
 from nda_index.cli.indexes import (
     add_command,
     build_command,
@@ -109,6 +110,8 @@ app.command("denoise")(denoise_command)
 app.command("add")(add_command)
 app.command("remove")(remove_command)
 app.command("compact")(compact_command)
+app.command("push")(push_command)
+app.command("pull")(pull_command)
 app.command("tune")(tune_command)
 app.command("serve")(serve)
 app.command("token")(token)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 from os import PathLike
 from typing import Any
@@ -94,7 +95,9 @@ def add_images(
             number = catalogue.next_segment([*opened.manifest.files, *opened.manifest.obsolete])
             catalogue.write_segment(opened.folder, catalogue.segment_name(number), corpus, ids, int(ids[0]))
         if failures or left_out:
-            write_failures(opened.folder / f"failures-{corpus.count:010d}.parquet", failures, left_out)
+            write_failures(
+                opened.folder / f"failures-{corpus.count:010d}-{secrets.token_hex(4)}.parquet", failures, left_out
+            )
         counts = dict(opened.manifest.counts)
         counts["images"], counts["failures"] = corpus.count, counts["failures"] + len(failures)
         counts["left_out"] = counts.get("left_out", 0) + len(left_out)

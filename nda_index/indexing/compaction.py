@@ -59,14 +59,18 @@ def compact(path: str | PathLike[str], *, wait: float = 0.0, progress: Progress 
     """
     report = progress or quiet
     images, changed = _rewrite(path, report)
-    waiting, readers = _erase_in_time(path, wait, report)
+    waiting, readers = erase_in_time(path, wait, report)
     facts = {"who": whoami(), "index_hash": read_manifest(Path(path), check_files=False).index_hash}
     write_event(audit_path(Path(path)), "erasure", **facts, images=changed, waiting=len(waiting))
     return EditSummary(images, changed, waiting=len(waiting), readers=tuple(map(str, readers)))
 
 
-def _erase_in_time(path: str | PathLike[str], wait: float, report: Progress) -> tuple[Sequence[str], Sequence[Reader]]:
-    """Erase old files as soon as nobody needs them; what is left after `wait` seconds, and who reads it."""
+def erase_in_time(path: str | PathLike[str], wait: float, report: Progress) -> tuple[Sequence[str], Sequence[Reader]]:
+    """Erase old files as soon as nobody needs them; what is left after `wait` seconds, and who reads it.
+
+    Raises:
+        LockedError, StorageError, NotAnIndexError, VersionError, CorruptIndexError: as `erase_old`.
+    """
     start = time.monotonic()
     while True:
         waited = time.monotonic() - start

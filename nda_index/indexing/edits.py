@@ -21,10 +21,11 @@ from nda_index.errors import ConfigError
 from nda_index.paths import as_path
 from nda_index.scales import Scale
 from nda_index.store.corpus import Corpus
-from nda_index.store.folder import sweep
+from nda_index.store.folder import list_files, sweep
 from nda_index.store.hashes import hash_files
 from nda_index.store.locks import write_lock
 from nda_index.store.manifest import Manifest, commit, read_manifest
+from nda_index.store.pulled import pulled_obsolete
 from nda_index.store.readers import Reader, forget_gone, list_readers
 from nda_index.store.tombstones import read_removed
 
@@ -87,7 +88,7 @@ def open_for_edit(path: str | PathLike[str], doing: str = "an edit") -> Iterator
     check_not_sharded(folder, manifest)
     with write_lock(folder, doing):
         manifest = read_manifest(folder)
-        sweep(folder, {*manifest.files, *manifest.obsolete})
+        sweep(folder, {*manifest.files, *list_old(folder, manifest)})
         corpus = Corpus(folder, manifest.config.shape, manifest.table)
         yield OpenedIndex(folder, manifest, corpus, read_removed(folder, manifest))
 
@@ -113,12 +114,13 @@ def commit_edit(opened: OpenedIndex, manifest: Manifest, old: Sequence[str] = ()
     known = opened.manifest.files
     files = hash_files(opened.folder, known, but=obsolete)
     committed = commit(opened.folder, replace(manifest, files=files, obsolete=obsolete, index_hash=""), synced=known)
-    _erase_unread(opened.folder, committed)
+    erase_unread(opened.folder, committed)
 
 
 def list_old(folder: Path, manifest: Manifest) -> list[str]:
     """List the files that are no part of an index any more, but were, and are there still."""
-    return [name for name in manifest.obsolete if (folder / name).exists()]
+    names = [*manifest.obsolete, *pulled_obsolete(folder)]
+    return [name for name in dict.fromkeys(names) if name not in manifest.files and (folder / name).exists()]
 
 
 def erase_old(path: str | PathLike[str]) -> tuple[list[str], list[Reader]]:
@@ -137,16 +139,17 @@ def erase_old(path: str | PathLike[str]) -> tuple[list[str], list[Reader]]:
     if not list_old(folder, read_manifest(folder, check_files=False)):
         return [], []
     with write_lock(folder, "erasing old files"):
-        return _erase_unread(folder, read_manifest(folder, check_files=False))
+        return erase_unread(folder, read_manifest(folder, check_files=False))
 
 
-def _erase_unread(folder: Path, manifest: Manifest) -> tuple[list[str], list[Reader]]:
+def erase_unread(folder: Path, manifest: Manifest) -> tuple[list[str], list[Reader]]:
+    """Erase old files as `erase_old` does; the caller holds the write lock."""
     old = list_old(folder, manifest)
     earlier = [reader for reader in list_readers(folder) if reader.index_hash != manifest.index_hash]
     if old and earlier:
         return old, earlier
     if old:
-        sweep(folder, manifest.files)
+        sweep(folder, {*list_files(folder)}.difference(old))
     forget_gone(folder, manifest.index_hash)
     return [], []
 

@@ -87,10 +87,9 @@ def remove_images(
         audit, hashes = audit_path(opened.folder), opened.corpus.hashes(chosen)
         check_writable(audit)  # before anything is removed
         removed = np.union1d(opened.removed, chosen)
-        taken = [*opened.manifest.files, *opened.manifest.obsolete]
         manifest = replace(
             opened.manifest,
-            removed=write_removed(opened.folder, removed, taken),
+            removed=write_removed(opened.folder, removed),
             features=sorted({*opened.manifest.features, FEATURE}),
             counts={**opened.manifest.counts, "removed": len(removed)},
         )

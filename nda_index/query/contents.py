@@ -75,6 +75,11 @@ class Contents:
         """Whether several threads may ask questions at a time: not where one may fill the memory of a GPU."""
         return self._collection.shards.concurrent
 
+    @property
+    def unreachable(self) -> int:
+        """Number of images that cannot be searched, because their shard was lost; 0 on one machine."""
+        return self._collection.missing()
+
     def metadata_schema(self) -> pa.Schema:
         """Return the names and types of the metadata columns, which `where` may name as it may "key"."""
         return self._collection.shards.metadata_schema

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,6 +55,14 @@ Texts = Annotated[
 LogJson = Annotated[
     bool, typer.Option("--log-json", help="Log JSON, with a line for each request: route, status, time, owner.")
 ]
+Partial = Annotated[
+    bool,
+    typer.Option(
+        "--partial/--whole",
+        help="With --ray, where a shard is lost: answer from the others and say how many images were not searched, or "
+        "refuse. Either way the shard is opened again, once a minute.",
+    ),
+]
 Ray = Annotated[
     str | None, typer.Option(help="Open the shards on the Ray cluster at this address; auto: this machine's.")
 ]
@@ -83,6 +91,7 @@ def serve(
     threads: Annotated[int | None, typer.Option(help="Threads of computation; one for each core by default.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     ray: Ray = None,
+    partial: Partial = True,
 ) -> None:
     """Serve an index over HTTP, with a page. Hashes of tokens may also be in the variable NDA_INDEX_TOKENS.
 
@@ -119,7 +128,7 @@ def serve(
         job_bytes=job_mib << 20,
         threads=os.cpu_count() or 1 if threads is None else threads,
     )
-    reopen = _opener(device, ray)
+    reopen = _opener(device, ray, partial)
     opened = reopen(index)
     with listen(host, port) as listening:
         address = f"http://{name}:{listening.getsockname()[1]}{root_path}/"
@@ -137,19 +146,19 @@ def _check_installed() -> None:
         raise MissingDependencyError(f"{error.name} is not installed; run: pip install 'nda-index[serve]'") from error
 
 
-def _opener(device: str, ray: str | None) -> Callable[[Path], Index]:
+def _opener(device: str, ray: str | None, partial: bool) -> Callable[[Path], Index]:
     """Return what opens the index."""
     if ray is not None:
-        return partial(_open_cluster, address=ray)
+        return functools.partial(_open_cluster, address=ray, partial=partial)
     from nda_index.index import open_index
 
-    return partial(open_index, device=device)
+    return functools.partial(open_index, device=device)
 
 
-def _open_cluster(index: Path, address: str) -> Index:
+def _open_cluster(index: Path, address: str, partial: bool) -> Index:
     from nda_index.cluster.shards import open_cluster
 
-    return open_cluster(index, address)
+    return open_cluster(index, address, partial=partial)
 
 
 def token() -> None:

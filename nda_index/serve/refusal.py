@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from starlette.responses import JSONResponse
 
-from nda_index.errors import ConfigError, ImageDecodeError, NdaIndexError, QueryError
+from nda_index.errors import ConfigError, ImageDecodeError, NdaIndexError, QueryError, ShardLostError
 from nda_index.serve.logs import REQUEST_ID
+
+REOPEN = 60.0  # seconds until a shard that was lost is opened again
 
 
 class Refusal(Exception):
@@ -29,7 +31,10 @@ def refuse_for_now(status: int, code: str, message: str, seconds: float) -> Refu
 
 
 def refusal_of(error: NdaIndexError) -> Refusal | None:
-    """Return the refusal for an error of the index that the request caused, or None for any other error."""
+    """Return the refusal for an error of the index that the request caused, or that time mends; else None."""
+    if isinstance(error, ShardLostError):
+        lost = "a machine that holds a part of the collection was lost; try again later, it is being opened again"
+        return refuse_for_now(503, "shard", lost, REOPEN)
     for kind, status, code in (
         (ImageDecodeError, 415, "image"),
         (QueryError, 422, "question"),

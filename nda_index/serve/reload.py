@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from nda_index.index import Index
 from nda_index.indexing.edits import erase_old
 from nda_index.serve.collection import Stamp, stamp, state
 from nda_index.serve.metrics import Metrics
+from nda_index.serve.refusal import REOPEN
 from nda_index.store.conditions import ColumnKind, column_kinds
 
 LOG = logging.getLogger(__name__)
@@ -71,12 +73,13 @@ class Reloader:
         self._failed: Stamp | None = None  # of an index that did not open, so that it is logged once
         self._may_have_old = True  # files that `compact` left for their readers
         self._thread = ThreadPoolExecutor(1, "open")
+        self._tried = time.monotonic()  # when the index was opened last, or could not be
         self.current = _first_snapshot(index, reopen)
 
     async def follow(
         self, prepare: Callable[[Snapshot], Awaitable[None]], forget: Callable[[str], Awaitable[None]]
     ) -> None:
-        """Open the index again if it has changed; earlier questions are still answered by the old one.
+        """Open the index again if it has changed or lost a shard; earlier questions are answered by the old one.
 
         A failure is logged once and tried again at the next call.
 
@@ -86,12 +89,14 @@ class Reloader:
         """
         loop, path = asyncio.get_running_loop(), self.current.index.path
         now = await loop.run_in_executor(self._thread, stamp, path)
-        if now == self._stamp:
+        lost = self.current.index.unreachable > 0 and time.monotonic() - self._tried >= REOPEN
+        if now == self._stamp and not lost:
             return
+        self._tried = time.monotonic()
         try:
             index_hash, collection = await loop.run_in_executor(self._thread, state, path)
             await forget(collection)
-            if index_hash != self.current.index.manifest.index_hash:
+            if lost or index_hash != self.current.index.manifest.index_hash:
                 await self._replace(
                     await loop.run_in_executor(self._thread, _open_snapshot, path, self._reopen), prepare
                 )

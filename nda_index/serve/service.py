@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -92,6 +93,7 @@ class Service:
         watch("nda_index_links", "Requests for links in flight.", lambda: len(self.parts.links))
         watch("nda_index_results_bytes", "Bytes of the stored answers.", lambda: self.results.bytes)
         watch("nda_index_images", "Images of the index.", lambda: len(self.reloader.current.index))
+        watch("nda_index_images_missing", "Images of a lost shard.", lambda: self.reloader.current.index.unreachable)
         for state in ("queued", "running"):
             watch(f"nda_index_jobs_{state}", f"Jobs that are {state}.", partial(self._count_jobs, state))
         watch("nda_index_ready", "1 if /readyz says that questions are answered and stored, else 0.", self._is_healthy)
@@ -293,6 +295,8 @@ class Service:
             if stored is not None:
                 return identity, stored
             answer = await self.engine.answer(identity, query, snapshot, deadline)
+            if answer.missing:  # whoever asks again gets the whole answer, once there is one
+                identity = secrets.token_hex(16)
             try:
                 await self.run_in_files(self.results.put, identity, answer, snapshot.collection)
             except StorageError as error:  # the client gets the answer all the same

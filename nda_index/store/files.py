@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -40,6 +41,16 @@ def write_atomically(path: Path, data: bytes) -> None:
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def is_left_over(name: str, *written: str) -> bool:
+    """Tell whether a file is what `write_atomically` leaves of one of some files when it is killed.
+
+    Example:
+        >>> is_left_over(".a.json.0123456789abcdef.part", "a.json"), is_left_over("a.json", "a.json")
+        (True, False)
+    """
+    return any(re.fullmatch(rf"\.{re.escape(each[:40])}\.[0-9a-f]{{16}}\.part", name) for each in written)
 
 
 @contextmanager

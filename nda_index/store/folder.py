@@ -12,9 +12,12 @@ BUILDING = "building.json"  # is there while a build goes on, or was interrupted
 SHARDS = "shards"  # folder of the indexes that a collection is divided into
 READERS = "readers"  # folder of a file for each reader
 WRITER_LOCK, READERS_LOCK = "writer.lock", "readers.lock"  # the latter: of readers of version 0.1.0
+PULLED = "pulled.json"  # of a copy: what `pull` brought here, and from where
+PULLING = "pulling"  # folder of the files that a pull fetches
+PUSHING = "pushing.json"  # in an object store: what a push writes there
 _LANCE_HINT = "latest_version_hint.json"  # a shortcut that Lance makes again
 
-_NO_CONTENT = (MANIFEST, BUILDING, WRITER_LOCK, READERS_LOCK, _LANCE_HINT)
+_NO_CONTENT = (MANIFEST, BUILDING, PULLED, PUSHING, WRITER_LOCK, READERS_LOCK, _LANCE_HINT)
 
 
 def sweep(folder: Path, keep: Container[str]) -> None:
@@ -54,5 +57,14 @@ def whole_index(folder: Path) -> Path:
 def list_files(folder: Path) -> list[str]:
     """List the files that make up an index, by relative path with "/": no locks, no manifest, no shards."""
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-    apart = (f"{SHARDS}/", f"{READERS}/")
-    return sorted(name for name in names if name.rpartition("/")[2] not in _NO_CONTENT and not name.startswith(apart))
+    return sorted(filter(is_content, names))
+
+
+def is_content(name: str) -> bool:
+    """Tell whether a file in an index's folder is not a lock, a manifest or a shard's, by its relative path.
+
+    Example:
+        >>> is_content("scales/p7r1/lists-00000.arrow"), is_content("writer.lock"), is_content("readers/1.lock")
+        (True, False, False)
+    """
+    return name.rpartition("/")[2] not in _NO_CONTENT and not name.startswith((f"{SHARDS}/", f"{READERS}/"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from nda_index.errors import CorruptIndexError, MismatchError, NotAnIndexError, 
 from nda_index.paths import is_address
 from nda_index.store.config import IndexConfig
 from nda_index.store.files import sync, write_atomically, writing
-from nda_index.store.folder import BUILDING, MANIFEST
+from nda_index.store.folder import BUILDING, MANIFEST, PULLED
 from nda_index.store.hashes import hash_ends, size_problem
 from nda_index.store.locks import find_writer
-from nda_index.store.readers import prepare_lease
+from nda_index.store.readers import ReadLease, prepare_lease
 
 FORMAT_VERSION = 1
 FEATURES = ("removed", "shards", "evidence", "pictures", "latents")  # of the format, that are known beyond version 1
@@ -138,9 +138,14 @@ def merge_manifests(folder: Path, parts: Sequence[Manifest]) -> Manifest:
                     f"cells, build it again with those of the index"
                 )
     counts = {name: sum(part.counts.get(name, 0) for part in parts) for name in COUNTS}
-    hashes = [manifest.index_hash, *(part.index_hash for part in parts)]
-    index_hash = hashlib.sha256("".join(hashes).encode()).hexdigest()
+    index_hash = join_hashes(manifest.index_hash, (part.index_hash for part in parts))
     return replace(manifest, counts=counts, index_hash=index_hash)
+
+
+def join_hashes(whole: str, parts: Iterable[str]) -> str:
+    """Return the index hash of an index, of its own manifest's and those of its shards; there may be none."""
+    hashes = [whole, *parts]
+    return whole if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def manifest_bytes(folder: Path) -> bytes:
@@ -163,12 +168,30 @@ def manifest_bytes(folder: Path) -> bytes:
             raise NotAnIndexError(
                 f"{str(folder)!r} is not an index yet: its build was interrupted; run the same build with --resume"
             ) from error
+        if (folder / PULLED).exists():
+            raise NotAnIndexError(
+                f"{str(folder)!r} is not an index yet: its pull was interrupted; run the same `nda-index pull` again"
+            ) from error
         what = "a folder of other things" if folder.is_dir() else "a file"
         raise NotAnIndexError(
             f"{str(folder)!r} is not an index but {what}; give the folder that `nda-index build` wrote"
         ) from error
     except OSError as error:
         raise NotAnIndexError(f"{folder / MANIFEST} cannot be read: {error.strerror}; check its permissions") from error
+
+
+def lease_manifest(folder: Path) -> tuple[ReadLease, bytes]:
+    """Read the manifest's file, and keep what it names from being erased until the lease is released.
+
+    Raises:
+        NotAnIndexError: there is none.
+    """
+    while True:
+        lease = ReadLease(folder)
+        data = manifest_bytes(folder)
+        if lease.cover(hashlib.sha256(data).hexdigest()):
+            return lease, data
+        lease.release()
 
 
 def parse_manifest(data: bytes) -> dict[str, Any] | None:

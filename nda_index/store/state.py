@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nda_index.store.locks import find_writer
 from nda_index.store.manifest import read_manifest
+from nda_index.store.pulled import pulled_obsolete
 from nda_index.store.readers import Reader, list_readers
 
 
@@ -54,6 +55,8 @@ def look(folder: Path) -> State:
         readers=tuple(reader for reader, part in found if reader.index_hash == part.index_hash),
         earlier=tuple(reader for reader, part in found if reader.index_hash != part.index_hash),
         old_files=sum(
-            (each / name).exists() for each, part in zip(folders, parts, strict=True) for name in part.obsolete
+            (each / name).exists()
+            for each, part in zip(folders, parts, strict=True)
+            for name in {*part.obsolete, *pulled_obsolete(each)}.difference(part.files)
         ),
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from itertools import count
+import secrets
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +21,8 @@ def read_removed(folder: Path, manifest: Manifest) -> NDArray[np.int64]:
     return np.asarray(read_arrow(folder / manifest.removed)[0]["image_id"].to_numpy(), np.int64)
 
 
-def write_removed(folder: Path, image_ids: NDArray[np.int64], taken: Collection[str]) -> str:
-    """Write ids, ascending, to a file whose name is not taken, and return the name."""
-    numbers = (number for number in count(1) if f"removed-{number:05d}.arrow" not in taken)
-    name = f"removed-{next(numbers):05d}.arrow"
+def write_removed(folder: Path, image_ids: NDArray[np.int64]) -> str:
+    """Write ids, ascending, to a file of a name that no file has had, here or in a copy, and return the name."""
+    name = f"removed-{secrets.token_hex(8)}.arrow"
     write_arrow(folder / name, {"image_id": image_ids}, {})
     return name

@@ -13,8 +13,9 @@ from nda_index.progress import Progress, quiet
 from nda_index.store.folder import MANIFEST, list_files
 from nda_index.store.hashes import hash_content, size_problem
 from nda_index.store.locks import find_writer
-from nda_index.store.manifest import check_version, manifest_bytes, parse_manifest
-from nda_index.store.readers import ReadLease, list_readers
+from nda_index.store.manifest import check_version, lease_manifest, parse_manifest
+from nda_index.store.pulled import pulled_obsolete
+from nda_index.store.readers import list_readers
 
 Kind = Literal["damage", "waiting", "foreign", "writing"]
 
@@ -52,7 +53,7 @@ def verify(folder: Path, progress: Progress | None = None) -> list[Finding]:
     Raises:
         NotAnIndexError, VersionError: as `read_manifest`. A damaged manifest is the one finding of the result.
     """
-    lease, data = _lease_bytes(folder)  # what the manifest names is not erased meanwhile
+    lease, data = lease_manifest(folder)  # what the manifest names is not erased meanwhile
     try:
         values = parse_manifest(data)
         if values is None:
@@ -79,15 +80,6 @@ def judge_findings(findings: Sequence[Finding]) -> int:
     return next((code for kind, code in codes.items() if kind in kinds), 0)
 
 
-def _lease_bytes(folder: Path) -> tuple[ReadLease, bytes]:
-    while True:
-        lease = ReadLease(folder)
-        data = manifest_bytes(folder)
-        if lease.cover(hashlib.sha256(data).hexdigest()):
-            return lease, data
-        lease.release()
-
-
 def _find_damage(folder: Path, files: dict[str, dict[str, Any]], report: Progress) -> Iterator[Finding]:
     total, done = sum(int(entry["size"]) for entry in files.values()), 0
     for name, expected in sorted(files.items()):
@@ -105,11 +97,11 @@ def _find_others(folder: Path, values: dict[str, Any], index_hash: str) -> Itera
     others = [name for name in list_files(folder) if name not in values["files"]]
     if not others:
         return
-    writer = find_writer(folder)
+    writer, obsolete = find_writer(folder), {*values["obsolete"], *pulled_obsolete(folder)}
     earlier = [str(reader) for reader in list_readers(folder) if reader.index_hash != index_hash]
     who = f"it waits for {', '.join(earlier)}" if earlier else "`nda-index compact` erases it"
     for name in others:
-        if name in values["obsolete"]:
+        if name in obsolete:
             yield Finding("waiting", name, f"{name} is no part of the index any more; {who}")
         elif writer:
             yield Finding("writing", name, f"{name} is being written by {writer}")

@@ -159,7 +159,7 @@ def test_every_command_has_an_example_and_help_for_each_option(run: Run, command
 
 
 def test_the_commands_are_these() -> None:
-    names = "build query denoise add remove compact tune serve token evaluate info verify"
+    names = "build query denoise add remove compact push pull tune serve token evaluate info verify"
     assert list(COMMANDS) == names.split()
 
 

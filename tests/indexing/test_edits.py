@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 import nda_index as nda
 from nda_index.store.manifest import read_manifest
@@ -145,6 +146,34 @@ def test_files_that_wait_for_readers_are_not_written_over(folder: Path, pictures
     assert nda.compact(folder).waiting == 0
     assert verify(folder) == []
     assert len(nda.open_index(folder)) == 94
+
+
+def test_no_name_of_a_file_is_used_again(folder: Path, tmp_path: Path, pictures: NDArray[np.uint8]) -> None:
+    """Else a copy that lacks the states in between would have another file of that name."""
+    seen: dict[str, str] = {}
+
+    def look() -> None:
+        for name, entry in read_manifest(folder).files.items():
+            assert seen.setdefault(name, entry["sha256"]) == entry["sha256"]
+        assert verify(folder) == []
+
+    for number in range(2):  # each leaves 101 images, one of them unreadable in its source
+        (tmp_path / "more").mkdir(exist_ok=True)
+        for old in (tmp_path / "more").iterdir():
+            old.unlink()
+        Image.fromarray(pictures[100 + number]).save(tmp_path / "more" / f"{number}.png")
+        (tmp_path / "more" / f"broken{number}.png").write_bytes(b"broken")
+        assert nda.add_images(folder, tmp_path / "more", max_failures=1).failures == 1
+        look()
+        for image_id in (3, 4):
+            nda.remove_images(folder, image_ids=[image_id])
+            look()
+        nda.compact(folder)
+        look()
+        nda.add_images(folder, pictures[110 + 2 * number : 111 + 2 * number])
+        look()
+    keys = sorted(nda.open_index(folder).missing()["key"].to_pylist())
+    assert keys == ["broken0.png", "broken1.png"]
 
 
 def occurs(data: bytes, folder: Path) -> bool:

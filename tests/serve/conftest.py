@@ -59,7 +59,14 @@ def until(condition: Callable[[], object]) -> None:
 
 
 @contextmanager
-def serving(folder: Path, results: Path, *, ready: bool = True, **settings: Any) -> Iterator[Served]:
+def serving(
+    folder: Path,
+    results: Path,
+    *,
+    ready: bool = True,
+    opener: Callable[[Path], nda.Index] = nda.open_index,
+    **settings: Any,
+) -> Iterator[Served]:
     """Serve an index until the block ends."""
     settings = {
         "hosts": LOCAL_HOSTS,
@@ -69,7 +76,7 @@ def serving(folder: Path, results: Path, *, ready: bool = True, **settings: Any)
         "deadline": PATIENCE,
         **settings,
     }
-    app = create_app(nda.open_index(folder), ServeSettings(results, **settings))
+    app = create_app(opener(folder), ServeSettings(results, **settings), opener)
     with listen("127.0.0.1", 0) as listening:
         server, loops = DrainingServer(make_config(app, GRACE)), list[asyncio.AbstractEventLoop]()
 

@@ -40,14 +40,17 @@ def test_the_dashboard_shows_metrics_that_there_are(served: Served) -> None:
     assert len({(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}) == len(panels)
 
 
-@pytest.mark.parametrize("name", ["Dockerfile", "nda-index.service", "kubernetes.yaml", "compose.yaml", "Caddyfile"])
+@pytest.mark.parametrize(
+    "name",
+    ["Dockerfile", "nda-index.service", "kubernetes.yaml", "kubernetes-copies.yaml", "compose.yaml", "Caddyfile"],
+)
 def test_options_and_paths_are_those_of_the_service(served: Served, name: str) -> None:
     text = (DEPLOY / name).read_text()
     others = ("HEALTHCHECK", "COPY", "RUN", "#", "    &&")
     text = "\n".join(line for line in text.splitlines() if not line.startswith(others))
     command = typer.main.get_command(app).commands["serve"]  # type: ignore[attr-defined]
     known = {option for parameter in command.params for option in parameter.opts}
-    if name in ("Dockerfile", "nda-index.service", "kubernetes.yaml"):
+    if name in ("Dockerfile", "nda-index.service", "kubernetes.yaml", "kubernetes-copies.yaml"):
         used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
         assert {"--token-file", "--log-json"} <= used
         assert used - known == set()
@@ -70,12 +73,28 @@ def test_the_container_is_not_root_and_its_root_is_read_only() -> None:
     assert pod["terminationGracePeriodSeconds"] > 60  # --drain
 
 
-def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+def test_each_pod_of_copies_pulls_before_it_serves_and_beside_it() -> None:
+    deployment = next(each for each in documents("kubernetes-copies.yaml") if each["kind"] == "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    ((first,), (service, beside)) = pod["initContainers"], pod["containers"]
+    command, source, target = first["args"]
+    assert (command, service["args"][1]) == ("pull", target)
+    assert f"nda-index pull {source} {target};" in beside["args"][0]
+    for container in (first, service, beside):
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert {mount["name"] for mount in container["volumeMounts"]} <= {volume["name"] for volume in pod["volumes"]}
+    assert pod["securityContext"]["runAsNonRoot"] and service["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert subprocess.run(["sh", "-n", "-c", beside["args"][0]], check=False).returncode == 0
+
+
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd is not installed")
-    unit = (DEPLOY / "nda-index.service").read_text()
-    (tmp_path / "nda-index.service").write_text(unit.replace("/opt/nda-index/bin/nda-index", "/bin/true"))
-    checked = subprocess.run(
-        ["systemd-analyze", "verify", tmp_path / "nda-index.service"], capture_output=True, text=True
-    )
+    units = [tmp_path / name for name in ("nda-index.service", "nda-index-pull.service", "nda-index-pull.timer")]
+    for unit in units:
+        unit.write_text((DEPLOY / unit.name).read_text().replace("/opt/nda-index/bin/nda-index", "/bin/true"))
+    checked = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True)
     assert (checked.returncode, checked.stderr) == (0, "")
+    pull = (DEPLOY / "nda-index-pull.service").read_text()
+    served = re.search(r"serve (\S+)", (DEPLOY / "nda-index.service").read_text())
+    assert served is not None and f" {served[1]}\n" in pull and "SuccessExitStatus=10" in pull

@@ -24,7 +24,7 @@ def test_damage_foreign_files_and_files_that_wait_are_told_apart(copy: Path) -> 
         nda.remove_images(copy, image_ids=[1])
         nda.remove_images(copy, image_ids=[2])
         waiting = verify(copy)
-        assert [finding.file for finding in waiting] == ["removed-00001.arrow"]
+        assert [finding.file.startswith("removed-") for finding in waiting] == [True]
         assert "it waits for process" in waiting[0].text
         assert judge_findings(waiting) == 10
     assert "`nda-index compact` erases it" in verify(copy)[0].text

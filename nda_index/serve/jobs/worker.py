@@ -22,6 +22,8 @@ from nda_index.serve.service import Service
 FAILURES = 5  # pictures in a row at which the service itself fails, after which a job ends
 SWEEP = 600.0  # seconds between two looks for jobs that were kept long enough
 BROKEN = "the service failed at this picture; its operator finds the reason in the log"
+PARTIAL = "a machine that holds a part of the collection was lost, and this picture was not compared with all of it; \
+ask about it again later"  # a row has no place for what is missing
 LOG = logging.getLogger(__name__)
 
 
@@ -120,8 +122,9 @@ class Worker:
         self._service.quotas.take(job.owner)
         try:
             question = Submission(data, None, job.options)
-            rows = rows_of(name, await self._service.answer_in_gaps(question, snapshot, path.exists))
-            outcome = "answered"
+            answer = await self._service.answer_in_gaps(question, snapshot, path.exists)
+            rows = rows_of_error(name, PARTIAL) if answer.missing else rows_of(name, answer)
+            outcome = "shard" if answer.missing else "answered"
         except (Refusal, NdaIndexError) as error:
             refusal = error if isinstance(error, Refusal) else refusal_of(error)
             if refusal is None:
