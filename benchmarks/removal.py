@@ -3,7 +3,7 @@
     python -m benchmarks.removal --removals 200 --kills 100
 
 A writer adds, removes and compacts. Two services and two processes that open the index read it; clients ask both
-services without a pause. In a part of the rounds the writer, a service or a reader is killed with SIGKILL at a random
+services all the time. In a part of the rounds the writer, a service or a reader is killed with SIGKILL at a random
 moment and started again, and a writer does the round again. After each round every file of the index, and of the stored
 answers, is searched for the removed images' keys, pixels and files. Every question must be answered in the end, by one
 of the services, with the image that it is a copy of; every answer of a reader must name the images of one state. Writes
@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,10 @@ from benchmarks.upgrade import find_ports, start_service
 START, CHANGED = 60, 5  # images of the build; that a round adds, and removes
 DEADLINE = 60.0  # seconds after which nothing of a removed image may be found
 PATIENCE = 120.0  # seconds until a question must be answered, by whichever service
+PAUSE = 0.5  # seconds between questions of a client, and openings of a reader, so that two cores do for all
 SPAWN = get_context("spawn")
+
+Task = tuple[Path, list[str], list[str]]  # a source to add, its keys, and keys to remove
 
 
 @dataclass
@@ -90,7 +94,7 @@ def measure(work: Path, removals: int, kills: int, seed: int) -> tuple[str, list
     keys = make_source(work / "0.parquet", range(START))
     nda.build_index(work / "0.parquet", index, **OPTIONS).close()
     states, removed, killed = [keys], list[str](), Counter[str]()
-    services = Services(index, work)
+    services, writer = Services(index, work), Writer(index)
     watch = Watch(list(keys))
     clients = [threading.Thread(target=ask, args=(watch, services.ports, number), daemon=True) for number in range(2)]
     kill_rounds = set(rng.choice(removals, min(kills, removals), replace=False).tolist())
@@ -110,22 +114,18 @@ def measure(work: Path, removals: int, kills: int, seed: int) -> tuple[str, list
         states += [[*states[-1], *added], [*watch.kept, *added]]
         victim = rng.choice(["writer", "writer", "service", "reader"]) if number in kill_rounds else None
         start = time.monotonic()
-        writer = start_writer(index, work / "more.parquet", added, gone)
+        task = work / "more.parquet", added, gone
+        writer.begin(task)
         if victim:
-            writer.join(rng.uniform(0, 1.2 * usual))
+            time.sleep(rng.uniform(0, 1.2 * usual))
             killed[victim] += kill(victim, writer, services, readers, work, rng)
-        writer.join()
-        while writer.exitcode:  # killed, or it met what another left: the next goes on
-            if writer.exitcode > 0:
-                watch.problems.append(f"round {number}: the writer ended with {writer.exitcode}")
-            writer = start_writer(index, work / "more.parquet", added, gone)
-            writer.join()
+        if problem := writer.finish(task):
+            watch.problems.append(f"round {number}: {problem}")
         if not victim:
             usual = time.monotonic() - start
         waits.append(wait_until_gone(work, gone, watch.problems))
         removed += gone
         watch.kept = states[-1]
-        services.start_those_that_ended()
     watch.ended = True
     for client in clients:
         client.join()
@@ -133,6 +133,7 @@ def measure(work: Path, removals: int, kills: int, seed: int) -> tuple[str, list
     watch.problems += [f"{what} of a removed image at the end" for what in found]
     answers = end_readers(readers, work, states, watch.problems)
     services.kill_all()
+    writer.kill()
     text = (
         f"{removals} removals of {CHANGED} images and as many compactions, two services, two processes that open the "
         f"index, two clients; {killed.total()} kills ({', '.join(f'{name} {n}' for name, n in sorted(killed.items()))})"
@@ -163,12 +164,6 @@ class Services:
         self._running[number].wait()
         self._running[number] = self._start(self.ports[number])
 
-    def start_those_that_ended(self) -> None:
-        """Start a service that ended by itself; clients notice if none answers."""
-        for number, process in enumerate(self._running):
-            if process.poll() is not None:
-                self._running[number] = self._start(self.ports[number])
-
     def kill_all(self) -> None:
         """Kill both."""
         for process in self._running:
@@ -176,17 +171,52 @@ class Services:
             process.wait()
 
 
+class Writer:
+    """A process that edits the index; after a kill the next one goes on."""
+
+    def __init__(self, index: Path) -> None:
+        self._index = index
+        self._start()
+
+    def _start(self) -> None:
+        self._pipe, theirs = SPAWN.Pipe()
+        self._process = SPAWN.Process(target=write, args=(self._index, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def begin(self, task: Task) -> None:
+        """Begin to add, remove and compact."""
+        try:
+            self._pipe.send(task)
+        except ConnectionError:  # it was killed when it had nothing to do
+            self._process.join()
+            self._start()
+            self._pipe.send(task)
+
+    def finish(self, task: Task) -> str:
+        """Wait until a task is done, by another process if the first was killed; what was wrong, or ""."""
+        while True:
+            try:
+                return str(self._pipe.recv())
+            except (EOFError, ConnectionError):
+                self._process.join()
+                self._start()
+                self.begin(task)
+
+    def kill(self) -> None:
+        """Kill the process."""
+        self._process.kill()
+        self._process.join()
+
+
 def kill(
-    victim: str, writer: BaseProcess, services: Services, readers: list[BaseProcess], work: Path,
-    rng: np.random.Generator,
-) -> int:  # fmt: skip
-    """Kill a part, and start it again unless it is the writer; 1 if it was still alive."""
+    victim: str, writer: Writer, services: Services, readers: list[BaseProcess], work: Path, rng: np.random.Generator
+) -> int:
+    """Kill a part, and start it again unless it is the writer; 1, for the count."""
     number = int(rng.integers(2))
     if victim == "writer":
-        alive = writer.is_alive()
         writer.kill()
-        return int(alive)
-    if victim == "service":
+    elif victim == "service":
         services.kill(number)
     else:
         readers[number].kill()
@@ -195,29 +225,26 @@ def kill(
     return 1
 
 
-def start_writer(index: Path, source: Path, added: list[str], gone: list[str]) -> BaseProcess:
-    """Start to add, remove and compact in a process."""
-    writer = SPAWN.Process(target=write, args=(index, source, added, gone))
-    writer.start()
-    return writer
-
-
-def write(index: Path, source: Path, added: list[str], gone: list[str]) -> None:
-    """Do what an earlier writer, which was killed, has not done of a round."""
-    with nda.open_index(index) as opened:
-        present = set(opened.keys(opened.image_ids))
-    if added[0] not in present:
-        nda.add_images(index, source)
-    if gone[0] in present:
-        nda.remove_images(index, keys=gone)
-    summary = nda.compact(index, wait=DEADLINE)
-    if summary.waiting:
-        sys.exit(f"{summary.waiting} files wait after {DEADLINE:g} s for {summary.readers}")
+def write(index: Path, pipe: Connection) -> None:
+    """Add, remove and compact, for each task that comes; what an earlier writer has done of it is not done again."""
+    while True:
+        source, added, gone = pipe.recv()
+        try:
+            with nda.open_index(index) as opened:
+                present = set(opened.keys(opened.image_ids).to_pylist())
+            if added[0] not in present:
+                nda.add_images(index, source)
+            if gone[0] in present:
+                nda.remove_images(index, keys=gone)
+            summary = nda.compact(index, wait=DEADLINE)
+            pipe.send(f"{summary.waiting} files wait after {DEADLINE:g} s" if summary.waiting else "")
+        except nda.NdaIndexError as error:
+            pipe.send(f"{type(error).__name__}: {error}")
 
 
 def start_reader(work: Path, number: int) -> BaseProcess:
     """Start to open, ask and close the index in a process, until it is killed or a file `stop` is there."""
-    reader = SPAWN.Process(target=read, args=(work, number))
+    reader = SPAWN.Process(target=read, args=(work, number), daemon=True)
     reader.start()
     return reader
 
@@ -241,6 +268,7 @@ def read(work: Path, number: int) -> None:
             except nda.NdaIndexError as error:
                 lines.write(json.dumps({"keys": [], "wrong": [f"{type(error).__name__}: {error}"]}) + "\n")
             lines.flush()
+            time.sleep(PAUSE)
 
 
 def end_readers(readers: list[BaseProcess], work: Path, states: list[list[str]], problems: list[str]) -> int:
@@ -269,12 +297,15 @@ def ask(watch: Watch, ports: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
     with httpx.Client(timeout=PATIENCE) as http:
         while not watch.ended:
+            time.sleep(rng.uniform(0, PAUSE))
             key = str(rng.choice(watch.kept))
             file = {"image": ("a.png", as_png(picture(number_of(key))))}
             end, port = time.monotonic() + PATIENCE, ports[rng.integers(2)]
             while True:
                 try:
-                    response = http.post(f"http://127.0.0.1:{port}/v1/attribute?timestep=50&top=1", files=file)
+                    response = http.post(
+                        f"http://127.0.0.1:{port}/v1/attribute", data={"timestep": 50, "top": 1}, files=file
+                    )
                     why = (
                         ""
                         if response.status_code == 200
