@@ -178,7 +178,7 @@ async def proxy(port: int, services: list[int], folder: Path) -> AsyncIterator[h
     """Run Caddy, with the site of deploy/Caddyfile on a port of this machine, until the block ends."""
     site = (ROOT / "deploy" / "Caddyfile").read_text()
     site = re.sub(r"^\S+ \{$", f":{port} {{", site, count=1, flags=re.MULTILINE)
-    site = site.replace("nda-index:8000", " ".join(f"127.0.0.1:{each}" for each in services))
+    site = site.replace(" nda-index:8000 {", " " + " ".join(f"127.0.0.1:{each}" for each in services) + " {")
     config = folder / "Caddyfile"
     config.write_text("{\n\tadmin off\n\tauto_https off\n}\n" + site)
     with (folder / "caddy.log").open("wb") as log:
