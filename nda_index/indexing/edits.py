@@ -21,11 +21,11 @@ from nda_index.errors import ConfigError
 from nda_index.paths import as_path
 from nda_index.scales import Scale
 from nda_index.store.corpus import Corpus
-from nda_index.store.folder import list_files, sweep
+from nda_index.store.folder import PULLED, list_files, sweep
 from nda_index.store.hashes import hash_files
 from nda_index.store.locks import write_lock
 from nda_index.store.manifest import Manifest, commit, read_manifest
-from nda_index.store.pulled import pulled_obsolete
+from nda_index.store.pulled import pulled_obsolete, read_pulled
 from nda_index.store.readers import Reader, forget_gone, list_readers
 from nda_index.store.tombstones import read_removed
 
@@ -79,7 +79,7 @@ def open_for_edit(path: str | PathLike[str], doing: str = "an edit") -> Iterator
         doing: what is done, for others to read.
 
     Raises:
-        ConfigError: the index is in shards.
+        ConfigError: the index is in shards, or a copy that was pulled.
         LockedError: another process writes to it.
         NotAnIndexError, VersionError, CorruptIndexError: as `open_index`.
     """
@@ -88,9 +88,18 @@ def open_for_edit(path: str | PathLike[str], doing: str = "an edit") -> Iterator
     check_not_sharded(folder, manifest)
     with write_lock(folder, doing):
         manifest = read_manifest(folder)
+        _check_no_copy(folder)
         sweep(folder, {*manifest.files, *list_old(folder, manifest)})
         corpus = Corpus(folder, manifest.config.shape, manifest.table)
         yield OpenedIndex(folder, manifest, corpus, read_removed(folder, manifest))
+
+
+def _check_no_copy(folder: Path) -> None:
+    if (pulled := read_pulled(folder)) is not None:
+        raise ConfigError(
+            f"the index {str(folder)!r} is a copy of {pulled.source!r}, and could not be pulled any more if it were "
+            f"edited; edit the index that is pushed there, or delete {PULLED} here to make this an index of its own"
+        )
 
 
 def check_not_sharded(folder: Path, manifest: Manifest) -> None:

@@ -99,7 +99,7 @@ class Results:
         self._budget = budget
         self._lock = threading.Lock()
         with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # answers hold pictures of clients
             for part in folder.iterdir():
                 with suppress(FileNotFoundError):
                     old = time.time() - LEFT_OVER  # left by a process that was killed

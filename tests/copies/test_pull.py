@@ -179,7 +179,16 @@ def test_files_of_others_in_a_copy_are_left_alone_and_named(room: Room) -> None:
 
 def test_edits_of_a_copy_are_not_undone(room: Room, tmp_path: Path) -> None:
     nda.pull_index(room.index, room.copy)
+    pulled = hash_of(room.copy)
+    with pytest.raises(nda.ConfigError, match=f"is a copy of '{room.index}'"):
+        nda.remove_images(room.copy, image_ids=[2])
+    with pytest.raises(nda.ConfigError, match="delete pulled.json here"):
+        nda.compact(room.copy)
+    assert hash_of(room.copy) == pulled
+    kept = (room.copy / PULLED).read_bytes()
+    (room.copy / PULLED).unlink()
     nda.remove_images(room.copy, image_ids=[2])
+    (room.copy / PULLED).write_bytes(kept)
     edited = hash_of(room.copy)
     nda.remove_images(room.index, image_ids=[1, 3])
     with pytest.raises(nda.ConfigError, match="was edited since it was pulled"):

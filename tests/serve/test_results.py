@@ -34,6 +34,11 @@ def name(number: int) -> str:
     return f"{number:032x}"
 
 
+def test_a_folder_that_is_made_is_for_its_owner_alone(tmp_path: Path) -> None:
+    Results(tmp_path / "results", 1 << 20)
+    assert (tmp_path / "results").stat().st_mode & 0o777 == 0o700
+
+
 def test_the_least_recently_used_answers_are_deleted_first(tmp_path: Path, answer: nda.Attribution) -> None:
     size = len(answer_bytes(answer))
     results = open_results(tmp_path, 10 * size)
