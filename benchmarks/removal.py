@@ -324,7 +324,7 @@ def ask(watch: Watch, ports: list[int], seed: int) -> None:
             if not why:
                 watch.asked += 1
                 first = response.json()["images"][0]["key"]
-                if first != key:
+                if first != key and key in watch.kept:  # it may have been removed since it was asked about
                     watch.problems.append(f"a question about {key} was answered with {first}")
 
 
