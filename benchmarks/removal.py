@@ -15,15 +15,12 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -37,16 +34,12 @@ from PIL import Image
 
 import nda_index as nda
 from benchmarks.crash import OPTIONS
+from benchmarks.killed import DEADLINE, SPAWN, Services, Writer
 from benchmarks.machine import RESULTS, describe_machine
-from benchmarks.upgrade import find_ports, start_service
 
 START, CHANGED = 60, 5  # images of the build; that a round adds, and removes
-DEADLINE = 60.0  # seconds after which nothing of a removed image may be found
 PATIENCE = 120.0  # seconds until a question must be answered, by whichever service
 PAUSE = 0.5  # seconds between questions of a client, and openings of a reader, so that two cores do for all
-SPAWN = get_context("spawn")
-
-Task = tuple[Path, list[str], list[str]]  # a source to add, its keys, and keys to remove
 
 
 @dataclass
@@ -146,69 +139,6 @@ def measure(work: Path, removals: int, kills: int, seed: int) -> tuple[str, list
     return text + "".join(f"\n- {problem}" for problem in watch.problems[:20]), watch.problems
 
 
-class Services:
-    """Two services on one index, each with its own stored answers."""
-
-    def __init__(self, index: Path, work: Path) -> None:
-        self._index, self._work, self.ports = index, work, find_ports(2)
-        self._running = [self._start(port) for port in self.ports]
-
-    def _start(self, port: int) -> subprocess.Popen[bytes]:
-        folder = self._work / str(port)
-        folder.mkdir(exist_ok=True)
-        return start_service(Path(__file__).parents[1], self._index, port, folder)
-
-    def kill(self, number: int) -> None:
-        """Kill a service, and start it again."""
-        self._running[number].kill()
-        self._running[number].wait()
-        self._running[number] = self._start(self.ports[number])
-
-    def kill_all(self) -> None:
-        """Kill both."""
-        for process in self._running:
-            process.kill()
-            process.wait()
-
-
-class Writer:
-    """A process that edits the index; after a kill the next one goes on."""
-
-    def __init__(self, index: Path) -> None:
-        self._index = index
-        self._start()
-
-    def _start(self) -> None:
-        self._pipe, theirs = SPAWN.Pipe()
-        self._process = SPAWN.Process(target=write, args=(self._index, theirs), daemon=True)
-        self._process.start()
-        theirs.close()
-
-    def begin(self, task: Task) -> None:
-        """Begin to add, remove and compact."""
-        try:
-            self._pipe.send(task)
-        except ConnectionError:  # it was killed when it had nothing to do
-            self._process.join()
-            self._start()
-            self._pipe.send(task)
-
-    def finish(self, task: Task) -> str:
-        """Wait until a task is done, by another process if the first was killed; what was wrong, or ""."""
-        while True:
-            try:
-                return str(self._pipe.recv())
-            except (EOFError, ConnectionError):
-                self._process.join()
-                self._start()
-                self.begin(task)
-
-    def kill(self) -> None:
-        """Kill the process."""
-        self._process.kill()
-        self._process.join()
-
-
 def kill(
     victim: str, writer: Writer, services: Services, readers: list[BaseProcess], work: Path, rng: np.random.Generator
 ) -> int:
@@ -223,23 +153,6 @@ def kill(
         readers[number].join()
         readers[number] = start_reader(work, number)
     return 1
-
-
-def write(index: Path, pipe: Connection) -> None:
-    """Add, remove and compact, for each task that comes; what an earlier writer has done of it is not done again."""
-    while True:
-        source, added, gone = pipe.recv()
-        try:
-            with nda.open_index(index) as opened:
-                present = set(opened.keys(opened.image_ids).to_pylist())
-            if added[0] not in present:
-                nda.add_images(index, source)
-            if gone[0] in present:
-                nda.remove_images(index, keys=gone)
-            summary = nda.compact(index, wait=DEADLINE)
-            pipe.send(f"{summary.waiting} files wait after {DEADLINE:g} s" if summary.waiting else "")
-        except nda.NdaIndexError as error:
-            pipe.send(f"{type(error).__name__}: {error}")
 
 
 def start_reader(work: Path, number: int) -> BaseProcess:
