@@ -53,7 +53,7 @@ class Attribution(AnswerData):
             [views[i] for i in wanted],
             [self.log_normalisers[i] for i in wanted],
             self.images[rank].transpose(2, 0, 1),
-            question.posterior,
+            question.posterior_on("auto" if "gpu" in str(self.settings["backend"]) else "cpu"),
             check,
         )
         return np.asarray(links.sum(axis=0), np.float64)

@@ -131,6 +131,7 @@ class ShardActor:
 class RayShards:
     """Shards in actors; `nda_index.query.protocol.Shards` has the attributes."""
 
+    backend = "cpu"  # maps are made where the question is asked
     concurrent = False  # an actor works on one question at a time
 
     def __init__(self, ray: Any, folders: Sequence[Path], partial: bool) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -37,6 +38,8 @@ from nda_index.exact.gpu_launch import (
 )
 from nda_index.exact.gpu_numbers import can_be_whole, whole_images
 from nda_index.scales import Scale
+
+Result = TypeVar("Result")
 
 DEVICE = "cuda"
 SAMPLED = (16, 512)  # images at least and at most that are searched for good matches, a hundredth of a block between
@@ -102,6 +105,29 @@ def available() -> bool:
     return True
 
 
+def attempt(backend: str, work: Callable[[], Result]) -> Result | None:
+    """Do some work on the GPU where the backend is one and its memory suffices; else return None: it is the CPU's.
+
+    Args:
+        backend: "gpu"; "auto", a GPU where there is one; or another.
+        work: what to do, from start to end.
+    """
+    if backend not in ("auto", "gpu") or not available():
+        return None
+    try:
+        return work()
+    except torch.cuda.OutOfMemoryError:
+        pass  # what follows must not run while the error keeps the tensors of the attempt
+    torch.cuda.empty_cache()
+    return None
+
+
+def move_pixels(train: NDArray[Any] | Tensor) -> Tensor:
+    """Return images [N, C, H, W] on the GPU, bytes as they are and others as float32."""
+    pixels = torch.as_tensor(np.ascontiguousarray(train) if isinstance(train, np.ndarray) else train)
+    return pixels.to(DEVICE, pixels.dtype if pixels.dtype == torch.uint8 else torch.float32)  # [N, C, H, W]
+
+
 def block_masses(
     queries: Sequence[NoisyImage],
     train: Tensor,
@@ -156,7 +182,7 @@ def start_masses(
                 if not border_is_negligible(queries[i], largest, len(train), scale, mask_value, part.log_total):
                     del masses[i]
         if len(masses) < len(queries):
-            pixels = train.float() / 127.5 - 1.0 if train.dtype == torch.uint8 else train  # [N, C, H, W]
+            pixels = gpu_plain.as_floats(train)  # [N, C, H, W]
             for i in set(range(len(queries))) - set(masses):
                 logs = gpu_plain.log_masses(queries[i], pixels, scale, mask_value, per_image_topk, tuning.budget)
                 masses[i] = _as_masses(*logs)

@@ -7,6 +7,8 @@ of sigma^2 at every timestep.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -29,6 +31,26 @@ def log_masses(
         per_image_topk: K; None for all windows, and the same tensor twice.
         budget: bytes for the distances of a piece of the work.
     """
+    positions = scale.query_positions(*train.shape[2:])
+    total = torch.empty(len(train), positions, dtype=torch.float64, device=train.device)  # [N, P]
+    best = total if per_image_topk is None else torch.empty_like(total)  # [N, P]
+    for images, rows, logits in each_logits(query, train, scale, mask_value, budget):
+        total[images, rows] = logits.logsumexp(dim=2)  # [n, p]
+        if per_image_topk is not None:
+            k = min(per_image_topk, logits.shape[2])
+            best[images, rows] = logits.topk(k, dim=2).values.logsumexp(dim=2)  # [n, p]
+    return total, best
+
+
+def each_logits(
+    query: NoisyImage, train: Tensor, scale: Scale, mask_value: float, budget: int
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Compare windows piece by piece; arguments as for `log_masses`.
+
+    Yields:
+        Which images, which query positions, and the logs of the weights of all their training windows before a
+        normaliser divides them: float64 [n, p, Q], -inf for pairs that are not compared.
+    """
     device, (height, width) = train.device, train.shape[2:]
     outside = 0.0 if np.isinf(mask_value) else mask_value / query.signal
     noisy = torch.from_numpy(np.asarray(query.pixels, np.float64) / query.signal).to(device)
@@ -36,26 +58,29 @@ def log_masses(
     classes = [_classes(height, width, scale, s).to(device) for s in (scale.query_stride, scale.train_stride)]
     equal = classes[0][:, None] == classes[1] if np.isinf(mask_value) else None  # [P, Q]
     windows = len(classes[1])
-    rows = max(1, min(len(here), budget // (32 * windows)))  # 4 arrays of float64 at a time
-    images = max(1, budget // (32 * windows * (rows + here.shape[1])))
+    at_once = max(1, min(len(here), budget // (32 * windows)))  # 4 arrays of float64 at a time
+    step = max(1, budget // (32 * windows * (at_once + here.shape[1])))
     factor = -(query.signal**2) / (2 * query.sigma**2)
-    totals, bests = [], []
-    for block in torch.split(train, images):
-        there = _windows(block.double(), scale, scale.train_stride, outside)  # [n, Q, K]
+    for begin in range(0, len(train), step):
+        images = slice(begin, min(begin + step, len(train)))
+        there = _windows(train[images].double(), scale, scale.train_stride, outside)  # [n, Q, K]
         squares = there.square().sum(dim=2)  # [n, Q]
-        total, best = [], []
-        for at in range(0, len(here), rows):
-            part = here[at : at + rows]  # [p, K]
+        for at in range(0, len(here), at_once):
+            rows = slice(at, min(at + at_once, len(here)))
+            part = here[rows]  # [p, K]
             logits = part @ there.transpose(1, 2) * -2.0  # [n, p, Q]
             logits = (logits + squares[:, None] + part.square().sum(dim=1)[:, None]) * factor  # [n, p, Q]
-            if equal is not None:
-                logits = logits.masked_fill(~equal[at : at + rows], -torch.inf)  # [n, p, Q]
-            total.append(logits.logsumexp(dim=2))  # [n, p]
-            if per_image_topk is not None:
-                best.append(logits.topk(min(per_image_topk, windows), dim=2).values.logsumexp(dim=2))  # [n, p]
-        totals.append(torch.cat(total, dim=1))
-        bests.append(torch.cat(best, dim=1) if best else totals[-1])
-    return torch.cat(totals), torch.cat(bests)  # [N, P] both
+            yield images, rows, logits if equal is None else logits.masked_fill(~equal[rows], -torch.inf)
+
+
+def as_floats(train: Tensor) -> Tensor:
+    """Return images [N, C, H, W] as float32, bytes in [-1, 1] and others as they are.
+
+    Example:
+        >>> as_floats(torch.tensor([0, 255], dtype=torch.uint8)).tolist()
+        [-1.0, 1.0]
+    """
+    return train.float() / 127.5 - 1.0 if train.dtype == torch.uint8 else train.float()
 
 
 def _windows(images: Tensor, scale: Scale, stride: int, outside: float) -> Tensor:

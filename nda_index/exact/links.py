@@ -8,6 +8,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from nda_index.exact import gpu, gpu_plain, gpu_weights
 from nda_index.exact.maps import on_pixels_matrix
 from nda_index.exact.posterior import PosteriorSettings
 from nda_index.exact.views import View, scales_of
@@ -41,6 +42,9 @@ def cell_links(
         float64 [scales, 64, 64], in the order of the views' scales: from cell row * 8 + column of the query to that of
         the image. Summed over the last axis it is the query's map, summed over cells.
     """
+    on_gpu = gpu.attempt(settings.backend, lambda: _links_on_gpu(views, log_normalisers, pixels, settings, check))
+    if on_gpu is not None:
+        return on_gpu
     train = to_float(pixels).astype(np.float64)
     topk = settings.per_image_topk
     scales = scales_of(views)
@@ -50,6 +54,35 @@ def cell_links(
         for flipped in (False, True) if settings.mirror else (False,):
             links[place] += view.factor * _link_view(view, normaliser, train, topk, check, flipped=flipped)
     return links
+
+
+def _links_on_gpu(
+    views: Sequence[View], log_normalisers: Sequence[NDArray[np.float64]], pixels: Pixels,
+    settings: PosteriorSettings, check: Callable[[], None],
+) -> NDArray[np.float64]:  # fmt: skip
+    train = gpu_plain.as_floats(gpu.move_pixels(pixels[None]))  # [1, C, H, W]
+    height, width = pixels.shape[1:]
+    scales = scales_of(views)
+    links = np.zeros((len(scales), GRID**2, GRID**2))
+    for view, normaliser in zip(views, log_normalisers, strict=True):
+        scale = view.scale
+        here = [_assign_cells(size, scale, scale.query_stride) for size in (height, width)]
+        for flipped in (False, True) if settings.mirror else (False,):
+            check()
+            there = [
+                _assign_cells(height, scale, scale.train_stride),
+                _assign_cells(width, scale, scale.train_stride, flipped=flipped),
+            ]
+            cells = _cross(*here), _cross(*there)  # [64, P], [64, Q]
+            image = train.flip(-1) if flipped else train
+            part = gpu_weights.link_cells(view.noisy, image, scale, normaliser, cells, settings.per_image_topk)
+            links[scales.index(scale)] += view.factor * part
+    return links
+
+
+def _cross(rows: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the matrix of the plane, [64, rows columns], from those of its axes, [8, rows] and [8, columns]."""
+    return np.asarray(np.kron(rows, columns), np.float64)
 
 
 def _link_view(

@@ -20,10 +20,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from nda_index.diffusion import NoisyImage
 from nda_index.errors import ConfigError
-from nda_index.exact import cpu
+from nda_index.exact import cpu, gpu, gpu_plain, gpu_weights
 from nda_index.exact.borders import pair_plan
 from nda_index.exact.posterior import Block, PosteriorSettings, on_cpu, sum_posterior
 from nda_index.exact.views import View, scales_of
@@ -78,17 +80,34 @@ def sum_mean(
     def pixels(log_normalisers: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
         sums, done = np.zeros((len(scales), height, width, views[0].noisy.pixels.shape[0] + 1)), count
         for block in blocks():
-            train = on_cpu(block)
-            both = np.concatenate([train, train[..., ::-1]]) if settings.mirror else train
             for place, scale in enumerate(scales):
                 chosen = [i for i, view in enumerate(views) if view.scale == scale]
                 queries, of_queries = [views[i].noisy for i in chosen], [log_normalisers[i] for i in chosen]
-                sums[place] += cpu.pixel_sums(queries, both, scale, of_queries, spans[place])
-            done += len(train)
+                sums[place] += _sum_pixels(queries, block, scale, of_queries, spans[place], settings)
+            done += len(block)
             progress(done, 2 * count)
         return sums
 
     return MeanSums(first.log_totals, pixels)
+
+
+def _sum_pixels(
+    queries: Sequence[NoisyImage], block: Block, scale: Scale, log_normalisers: Sequence[NDArray[np.float64]],
+    spans: NDArray[np.int64], settings: PosteriorSettings,
+) -> NDArray[np.float64]:  # fmt: skip
+    def on_gpu() -> NDArray[np.float64]:
+        train = gpu_plain.as_floats(gpu.move_pixels(block))  # [n, C, H, W]
+        both = torch.cat([train, train.flip(-1)]) if settings.mirror else train
+        pairs = zip(queries, log_normalisers, strict=True)
+        parts = [gpu_weights.pixel_sums(query, both, scale, normaliser, spans) for query, normaliser in pairs]
+        return np.asarray(sum(parts[1:], parts[0]))
+
+    sums = gpu.attempt(settings.backend, on_gpu)
+    if sums is not None:
+        return sums
+    train = on_cpu(block)
+    both = np.concatenate([train, train[..., ::-1]]) if settings.mirror else train
+    return cpu.pixel_sums(queries, both, scale, log_normalisers, spans)
 
 
 def posterior_mean(

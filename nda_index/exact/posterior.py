@@ -152,7 +152,7 @@ def sum_posterior(
         kept_bytes = KEPT_BYTES_OF_A_GPU
 
         def compute(train: Block) -> list[BlockMasses]:
-            return _compute_what_fits(views, _move_to_gpu(train), settings, totals)
+            return _compute_what_fits(views, gpu.move_pixels(train), settings, totals)
 
         def read() -> Iterable[Block]:
             return _join_blocks(blocks())
@@ -232,7 +232,7 @@ def _join_blocks(blocks: Iterable[Block]) -> Iterator[torch.Tensor]:
     """Put small blocks together on the GPU: a launch for few images costs more than the images."""
     waiting: list[torch.Tensor] = []
     for block in blocks:
-        waiting.append(_move_to_gpu(block))
+        waiting.append(gpu.move_pixels(block))
         if sum(part.numel() * part.element_size() for part in waiting) >= BYTES_OF_A_LAUNCH:
             yield torch.cat(waiting)
             waiting = []
@@ -244,11 +244,6 @@ def on_cpu(train: Block) -> NDArray[np.floating]:
     """Return a block as an array of floats: bytes in [-1, 1], others as they are."""
     array: NDArray[Any] = train.cpu().numpy() if isinstance(train, torch.Tensor) else train
     return to_float(array) if array.dtype in (np.uint8, np.float16) else array
-
-
-def _move_to_gpu(train: Block) -> torch.Tensor:
-    pixels = torch.as_tensor(np.ascontiguousarray(train) if isinstance(train, np.ndarray) else train)
-    return pixels.to(gpu.DEVICE, pixels.dtype if pixels.dtype == torch.uint8 else torch.float32)  # [N, C, H, W]
 
 
 def _score_block(

@@ -68,8 +68,9 @@ def attribute(collection: Collection, query: Query) -> Attribution:
         search = _search(collection, prepared, query.top, timer)
         with timer.stage("maps"):
             maps = evidence_maps(
-                prepared.views, search.scored.log_normalisers, search.rows.pixels, query.question.posterior
-            )
+                prepared.views, search.scored.log_normalisers, search.rows.pixels,
+                query.question.posterior_on(collection.shards.backend),
+            )  # fmt: skip
         with timer.stage("coverage"):
             covered, error = (1.0, 0.0)
             if search.scored.coverages:

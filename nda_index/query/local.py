@@ -31,6 +31,7 @@ class LocalShards:
         """Put shards together, in the order of their images' ids."""
         self._shards = list(shards)
         self.present = [shard.present for shard in shards]
+        self.backend = shards[0].backend
         self.metadata_schema = shards[0].corpus.metadata_schema
         self.concurrent = not any(shard.on_gpu for shard in shards)  # one question may fill a GPU's memory
         if len(shards) > 1:

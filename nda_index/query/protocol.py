@@ -168,12 +168,14 @@ class Shards(Protocol):
         present: bool [images of the shard] each, False for those that were removed.
         metadata_schema: names and types of the metadata columns.
         concurrent: whether several threads may ask questions at a time.
+        backend: what computes maps, which need no shard: "cpu", "gpu", or "auto", a GPU where there is one.
         partial: whether questions are answered without shards that are lost for good.
     """
 
     present: list[NDArray[np.bool_]]
     metadata_schema: pa.Schema
     concurrent: bool
+    backend: str
     partial: bool
 
     def sessions(self, question: ShardQuestion) -> list[ShardSession | None]:

@@ -104,6 +104,7 @@ class ScriptedShards:
 
     metadata_schema = pa.schema([])
     concurrent = False
+    backend = "cpu"
 
     def __init__(self, counts: Sequence[int], mode: str = "ann", partial: bool = False, **losses: str) -> None:
         self.partial = partial
