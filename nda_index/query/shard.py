@@ -29,6 +29,7 @@ from nda_index.store.tombstones import read_removed
 BLOCK = 1024  # images that are read and scored at a time: 12 MiB of floats at 32 x 32
 BACKENDS_BY_DEVICE = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
 RESIDENT_BYTES = 8 << 30  # of a GPU's memory for pixels that are kept between questions
+HOST_BYTES = 4 << 30  # of the host's memory for those that do not fit there; it is taken as they are read
 
 
 class Shard:
@@ -61,6 +62,7 @@ class Shard:
                 self.corpus.shape,
                 gpu.DEVICE,
                 RESIDENT_BYTES,
+                HOST_BYTES,
                 torch.float16 if self.manifest.config.latents else torch.uint8,
             )
             if device != "cpu" and gpu.available()
