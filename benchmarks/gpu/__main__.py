@@ -20,7 +20,7 @@ from benchmarks.gpu.bare import use_bare_packages
 
 use_bare_packages()
 
-from benchmarks.gpu import beside, others, targets  # noqa: E402
+from benchmarks.gpu import beside, latents, others, targets  # noqa: E402
 from benchmarks.gpu.pictures import make_pictures  # noqa: E402
 from benchmarks.gpu.report import SIZES, TINY, Report, Sizes, describe_device, print_table  # noqa: E402
 from benchmarks.gpu.tunings import read_kernels, sweep_tunings  # noqa: E402
@@ -81,6 +81,7 @@ def measure(report: Report, sizes: Sizes, train: Tensor, query: Any, tuning: gpu
     if not quick:
         run("pixels", lambda: beside.time_pixels(report, sizes, train))
         run("weights", lambda: beside.time_weights(report, sizes, train, query))
+        run("latents", lambda: latents.time_latents(report, sizes, tuning))
         run("published", lambda: others.time_published(report, sizes, train, query, tuning))
         run("coarse", lambda: others.time_coarse(report, sizes))
         run("large", lambda: others.time_large(report, sizes, tuning))

@@ -1,9 +1,8 @@
 """The exact posterior on a GPU: products of windows on tensor cores, in one pass that keeps the masses of all images.
 
-The kernels (`nda_index.exact.gpu_kernels`) compare windows of equal overhang of images that are made of bytes, without
-`per_image_topk`, where sigma bears the rounding of products (`gpu_launch.LARGEST_ERROR`). For all else there is
-`nda_index.exact.gpu_plain`: float64 on the same device, some sixty times slower. `start_masses` chooses for each
-query.
+The kernels (`nda_index.exact.gpu_kernels`) compare windows of equal overhang, without `per_image_topk`, where sigma
+bears the rounding of products (`gpu_launch.LARGEST_ERROR`). For all else there is `nda_index.exact.gpu_plain`: float64
+on the same device, some sixty times slower. `start_masses` chooses for each query.
 
 Weights are float32 numbers relative to a good match at each position, found in a sample of the images or known from
 other blocks. It weighs 2^-`ROOM`, so that far better ones do not overflow; where they do, all images of the block are
@@ -36,7 +35,7 @@ from nda_index.exact.gpu_launch import (
     sum_weights,
     to_device,
 )
-from nda_index.exact.gpu_numbers import can_be_whole, whole_images
+from nda_index.exact.gpu_numbers import code_images
 from nda_index.scales import Scale
 
 Result = TypeVar("Result")
@@ -164,12 +163,11 @@ def start_masses(
         What waits for the masses and returns them. Call it once; start all scales of a question before.
     """
     known = floors if floors is not None else [None] * len(queries)
-    images = None
-    if can_be_whole(scale) and _all_count(train, scale, per_image_topk):
-        images = whole_images(train, scale)
+    coded = code_images(train, scale) if _all_count(train, scale, per_image_topk) else None
     started = []
-    if images is not None:
-        for sweep, chosen in prepare(queries, scale, train.device, tuning):
+    if coded is not None:
+        images, coding = coded
+        for sweep, chosen in prepare(queries, scale, train.device, tuning, coding):
             started.append((start_sweep(sweep, images, [known[i] for i in chosen]), chosen))
 
     def finish() -> list[DeviceMasses]:
@@ -194,7 +192,7 @@ def start_masses(
 def start_sweep(
     sweep: Sweep, images: Tensor, floors: Sequence[NDArray[np.float64] | None] | None = None
 ) -> Callable[[], list[DeviceMasses]]:
-    """Begin to compare a sweep's queries with images, fp16 [N, C, H', W'] from `whole_images`; call what it returns."""
+    """Begin to compare a sweep's queries with images, fp16 [N, C, H', W'] from `code_images`; call what it returns."""
     slots = sweep.tiling.query.slots  # [P]
     reference = references_of_floors(sweep, floors)
     if reference is None:

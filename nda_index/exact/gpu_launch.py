@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nda_index.diffusion import NoisyImage
 from nda_index.errors import ConfigError, MissingDependencyError
-from nda_index.exact.gpu_numbers import QueryNumbers, plane_shape, query_numbers, window_offsets
+from nda_index.exact.gpu_numbers import BYTES, Coding, QueryNumbers, coordinate_offsets, plane_shape, query_numbers
 from nda_index.exact.gpu_tiles import Tiling, tile_windows
 from nda_index.scales import Scale
 
@@ -123,25 +123,38 @@ class Sweep:
 
 
 def prepare(
-    queries: Sequence[NoisyImage], scale: Scale, device: torch.device, tuning: Tuning = TUNING
+    queries: Sequence[NoisyImage],
+    scale: Scale,
+    device: torch.device,
+    tuning: Tuning = TUNING,
+    coding: Coding = BYTES,
 ) -> list[tuple[Sweep, list[int]]]:
-    """Prepare queries that tensor cores can compare, in groups with their numbers; the others are left out."""
+    """Prepare queries that tensor cores can compare, in groups with their numbers; the others are left out.
+
+    Args:
+        queries: noisy images of one shape.
+        scale: patch and strides.
+        device: where they will be compared.
+        tuning: how the kernels run.
+        coding: of the images that they will be compared with, from `code_images`.
+    """
     channels, height, width = queries[0].pixels.shape
     tiling = tile_windows(height, width, scale, tuning.query_tile, tuning.border.tile)
-    count = channels * scale.taps**2
+    count = coding.coordinates(channels, scale)
     kept = split_coordinates(count)
     coordinates = sum(kept) or -(-count // PIECE) * PIECE
-    tables = _tables(channels, height, width, scale, tuning.query_tile, tuning.border.tile, coordinates, device)
+    tiles = tuning.query_tile, tuning.border.tile
+    tables = _tables(channels, height, width, scale, coding.parts, tiles, coordinates, device)
     slots = len(tiling.query.positions)
     at_once = max(1, tuning.budget // (16 * slots * coordinates))
     groups = []
     for begin in range(0, len(queries), at_once):
-        numbers = query_numbers(queries[begin : begin + at_once], scale, tiling)
+        numbers = query_numbers(queries[begin : begin + at_once], scale, tiling, coding)
         for low in (False, True):
             chosen = np.flatnonzero((numbers.needs_low == low) & (numbers.errors <= LARGEST_ERROR))
             if len(chosen):
                 some = numbers.take(chosen) if len(chosen) < len(numbers.errors) else numbers
-                planes = to_device(some.planes[: 1 + low], device)  # [1 or 2, V, C H' W' + 1]
+                planes = to_device(some.planes[: 1 + low], device)  # [1 or 2, V, planes H' W' + 1]
                 windows = planes.index_select(2, tables["windows"])  # [1 or 2, V, slots K']
                 windows = windows.view(1 + low, len(chosen), slots, coordinates)
                 units = to_device(some.units, device)
@@ -260,17 +273,17 @@ def split_coordinates(count: int) -> tuple[int, int]:
 
 @lru_cache(maxsize=64)
 def _tables(
-    channels: int, height: int, width: int, scale: Scale, query_tile: int, train_tile: int, coordinates: int,
+    channels: int, height: int, width: int, scale: Scale, parts: int, tiles: tuple[int, int], coordinates: int,
     device: torch.device,
 ) -> dict[str, Tensor]:  # fmt: skip
     """Put a tiling on the device, after a check that nothing in it points outside of what the kernels are given."""
-    tiling = tile_windows(height, width, scale, query_tile, train_tile)
+    tiling = tile_windows(height, width, scale, *tiles)
     query, train = tiling.query, tiling.train
-    used = window_offsets(channels, height, width, scale)  # [K]
+    used = coordinate_offsets(channels, height, width, scale, parts)  # [K]
     offsets = np.full(coordinates, -1, np.int64)
     offsets[: len(used)] = used
     rows, columns = plane_shape(height, width, scale)
-    size = channels * rows * columns
+    size = (channels if parts == 1 else 2 * channels + 1) * rows * columns
     check_bounds(tiling, used, size)
     at = query.starts[:, None] + offsets  # [slots, K']
     windows = np.where((query.starts >= 0)[:, None] & (offsets >= 0), at, size)  # `size` is where the planes have a 0

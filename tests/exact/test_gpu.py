@@ -116,12 +116,35 @@ def test_every_option_agrees_with_the_reference(options: dict[str, Any]) -> None
     np.testing.assert_allclose(scores, exact, rtol=1e-4, atol=1e-6)
 
 
-def test_images_that_are_not_bytes_take_float64() -> None:
-    train = np.random.default_rng(0).uniform(-1, 1, (4, 2, 8, 7))
+@pytest.mark.usefixtures("by_products")
+@pytest.mark.parametrize("scale", [Scale(5), Scale(6, 2), Scale(4, query_stride=3, train_stride=2), Scale(5, 5)])
+@pytest.mark.parametrize("kind", ["halves", "floats", "bytes"])
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_latents_and_other_floats_are_multiplied_too(scale: Scale, kind: str, noise: float) -> None:
+    train = np.cumsum(np.random.default_rng(0).normal(0, 0.7, (4, 3, 9, 8)), axis=3)
+    if kind == "bytes":  # fp16 holds no sums of 25 of them; the sums are two parts then
+        train = to_float((40 * train + 128).clip(0, 255).astype(np.uint8)).astype(np.float64)
+    train = train.astype(np.float16 if kind == "halves" else np.float32).astype(np.float64)
+    coded = gpu_numbers.code_images(torch.from_numpy(train).float(), scale)
+    assert coded is not None
+    single = (kind == "halves" and scale.downscale == 1) or (kind == "bytes" and scale.downscale < 5)
+    assert coded[1].parts == (1 if single else 2) and coded[1].whole == (kind == "bytes" and single)
+    noisy = noisy_version(train[2], 0.9, noise)
     options: dict[str, Any] = {"signal": 0.9, "sigma": 0.3, "mask_value": np.inf}
-    exact = image_scores(0.9 * train[1], train, Scale(6, 3), backend="reference", **options)
-    scores = image_scores(0.9 * train[1], train, Scale(6, 3), backend="gpu", **options)
-    np.testing.assert_allclose(scores, exact, rtol=1e-6)
+    exact = image_scores(noisy, train, scale, backend="reference", **options)
+    scores = image_scores(noisy, train, scale, backend="gpu", **options)
+    np.testing.assert_allclose(scores, exact, rtol=2e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("shift", [30.0, 3e4])
+def test_latents_that_fp16_would_round_too_much_take_float64(shift: float) -> None:
+    """Their windows are alike but for a small part of their values."""
+    train = shift + np.random.default_rng(0).uniform(-1, 1, (4, 2, 8, 7))
+    noisy = noisy_version(train[1], 0.9, 0.1)
+    options: dict[str, Any] = {"signal": 0.9, "sigma": 0.3, "mask_value": np.inf}
+    exact = image_scores(noisy, train.astype(np.float32), Scale(3), backend="reference", **options)
+    scores = image_scores(noisy, train.astype(np.float32), Scale(3), backend="gpu", **options)
+    np.testing.assert_allclose(scores, exact, rtol=1e-4)
 
 
 @pytest.mark.usefixtures("by_products")
