@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print a line for each kernel."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="patches 7 and 14/2 in colour alone")
-    for name, used in compile_all((147,) if parser.parse_args(arguments).quick else (9, 27, 48, 147, 1200)):
+    for name, used in compile_all((147,) if parser.parse_args(arguments).quick else (9, 27, 48, 147, 201, 1200)):
         print(f"{name:<32}" + "".join(f"{value:>8} {key}" for key, value in used.items()), flush=True)
     return 0
 
