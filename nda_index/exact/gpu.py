@@ -12,6 +12,7 @@ than 2^31 pairs at a position.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -38,6 +39,7 @@ from nda_index.exact.gpu_launch import (
 from nda_index.exact.gpu_numbers import code_images
 from nda_index.scales import Scale
 
+LOG = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 DEVICE = "cuda"
@@ -104,8 +106,22 @@ def available() -> bool:
     return True
 
 
+def has_failed(error: BaseException) -> bool:
+    """Return whether an error says that the GPU, its driver or its compiler failed, and not the caller.
+
+    After most of these nothing works on the GPU until the process ends.
+
+    Example:
+        >>> has_failed(RuntimeError("CUDA error: an illegal memory access was encountered")), has_failed(KeyError("x"))
+        (True, False)
+    """
+    if isinstance(error, torch.cuda.OutOfMemoryError) or type(error).__module__.startswith("triton"):
+        return True
+    return isinstance(error, RuntimeError) and any(name in str(error) for name in ("CUDA", "Triton", "cuBLAS", "cuDNN"))
+
+
 def attempt(backend: str, work: Callable[[], Result]) -> Result | None:
-    """Do some work on the GPU where the backend is one and its memory suffices; else return None: it is the CPU's.
+    """Do some work on the GPU where the backend is one and it does not fail; else return None: it is the CPU's.
 
     Args:
         backend: "gpu"; "auto", a GPU where there is one; or another.
@@ -115,15 +131,16 @@ def attempt(backend: str, work: Callable[[], Result]) -> Result | None:
         return None
     try:
         return work()
-    except torch.cuda.OutOfMemoryError:
-        pass  # what follows must not run while the error keeps the tensors of the attempt
-    torch.cuda.empty_cache()
-    return None
+    except Exception as error:
+        if not has_failed(error):
+            raise
+        LOG.warning("the GPU failed, and the CPU takes its part: %s", error)
+        return None
 
 
 def move_pixels(train: NDArray[Any] | Tensor) -> Tensor:
     """Return images [N, C, H, W] on the GPU, bytes as they are and others as float32."""
-    pixels = torch.as_tensor(np.ascontiguousarray(train) if isinstance(train, np.ndarray) else train)
+    pixels = torch.as_tensor(np.require(train, requirements=["C", "W"]) if isinstance(train, np.ndarray) else train)
     return pixels.to(DEVICE, pixels.dtype if pixels.dtype == torch.uint8 else torch.float32)  # [N, C, H, W]
 
 

@@ -107,7 +107,8 @@ class ResidentPixels:
         return torch.index_select(kept, 0, chosen, out=pinned).to(self._device, non_blocking=True)  # [n, C, H, W]
 
     def _fetch(self, ids: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(self._read(ids)))  # [n, C, H, W]
+        pixels = np.require(self._read(ids), requirements=["C", "W"])  # torch warns of what cannot be written to
+        return torch.from_numpy(pixels)  # [n, C, H, W]
 
     def _index(self, places: NDArray[np.int64], tensor: Tensor) -> Tensor:
         return torch.from_numpy(places).to(tensor.device)

@@ -119,7 +119,7 @@ def score_images(conversation: Conversation, candidates: int | None, top: int, t
         np.concatenate([part.scores for part in scores]),
         normalisers,
         coverages,
-        scores[0].backend,
+        " and ".join(dict.fromkeys(part.backend for part in scores)),
         max(part.left_out for part in scores),
         int(allowed.sum()),
     )

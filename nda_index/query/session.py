@@ -37,6 +37,7 @@ class LocalSession:
         self._visits: list[CellVisit] = []
         self._probes: list[Probe] = []
         self._allowed = np.empty(0, np.bool_)
+        self._selected = np.empty(0, np.int64)
         self._sampled: NDArray[np.int64] | None = None
         self._sums: PosteriorSums | MeanSums | None = None
 
@@ -57,13 +58,10 @@ class LocalSession:
 
     def total(self, selection: Selection) -> Totals:
         """Sum the masses of selected images."""
-        ids, self._sampled = selection.image_ids, selection.sampled
-        settings = self._question.question.posterior_on(self._shard.backend)
-        sum_images = sum_mean if self._question.mean else sum_posterior
+        self._selected = ids = selection.image_ids
+        self._sampled = selection.sampled
         with self._timer.stage("exact"):
-            self._sums = sum_images(
-                self._question.views, self._shard.blocks(ids, self._timer), len(ids), settings, self._report()
-            )
+            self._sums = self._sum_selected()
         if self._sampled is None:
             return Totals(self._sums.log_totals, [])
         with self._timer.stage("coverage"):
@@ -90,7 +88,12 @@ class LocalSession:
         if not isinstance(self._sums, PosteriorSums):
             raise RuntimeError("score is called before total, or of a question about a mean")
         with self._timer.stage("exact"):
-            result = self._sums.scores(log_normalisers)
+            try:
+                result = self._sums.scores(log_normalisers)
+            except Exception as error:
+                self._shard.leave_gpu(error)
+                self._sums = self._sum_selected()
+                return self.score(log_normalisers)
         return ShardScores(result.scores, result.backend, result.left_out)
 
     def average(self, log_normalisers: list[Floats]) -> ShardMean:
@@ -98,7 +101,12 @@ class LocalSession:
         if not isinstance(self._sums, MeanSums):
             raise RuntimeError("average is called before total, or of a question about scores")
         with self._timer.stage("exact"):
-            pixels = self._sums.pixels(log_normalisers)
+            try:
+                pixels = self._sums.pixels(log_normalisers)
+            except Exception as error:
+                self._shard.leave_gpu(error)
+                self._sums = self._sum_selected()
+                return self.average(log_normalisers)
         return ShardMean(pixels, self._timer.seconds)
 
     def fetch(self, image_ids: NDArray[np.int64]) -> Rows:
@@ -128,6 +136,17 @@ class LocalSession:
         factors = [lookup.factor for lookup in lookups]
         some = None if self._allowed.all() else self._allowed
         return visit_cells(cells, queries, factors, len(self._allowed), probes=question.probes, allowed=some)
+
+    def _sum_selected(self) -> PosteriorSums | MeanSums:
+        """Sum the masses of the selected images, on the CPU if a GPU fails."""
+        views, ids = self._question.views, self._selected
+        settings = self._question.question.posterior_on(self._shard.backend)
+        sum_images = sum_mean if self._question.mean else sum_posterior
+        try:
+            return sum_images(views, self._shard.blocks(ids, self._timer), len(ids), settings, self._report())
+        except Exception as error:
+            self._shard.leave_gpu(error)
+        return self._sum_selected()
 
     def _report(self) -> Callable[[int, int], None]:
         progress = self._question.progress

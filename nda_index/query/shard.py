@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from nda_index.store.manifest import Manifest, read_manifest
 from nda_index.store.readers import ReadLease
 from nda_index.store.tombstones import read_removed
 
+LOG = logging.getLogger(__name__)
 BLOCK = 1024  # images that are read and scored at a time: 12 MiB of floats at 32 x 32
 BACKENDS_BY_DEVICE = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
 RESIDENT_BYTES = 8 << 30  # of a GPU's memory for pixels that are kept between questions
@@ -86,6 +88,16 @@ class Shard:
     def on_gpu(self) -> bool:
         """Whether the exact stage runs on a GPU."""
         return self._resident is not None
+
+    def leave_gpu(self, error: Exception) -> None:
+        """Go on on the CPU after an error of the GPU; raise any other error, and an error of the CPU.
+
+        A GPU that has failed fails again in this process, so nothing returns to it.
+        """
+        if self._resident is None or not gpu.has_failed(error):
+            raise error
+        LOG.warning("the GPU failed, and questions go on on the CPU: %s", error)
+        self._resident, self.backend = None, "cpu"
 
     def close(self) -> None:
         """Let its files be erased."""

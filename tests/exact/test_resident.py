@@ -25,7 +25,9 @@ def test_what_fits_is_read_once_and_the_rest_each_time(room: int, beside: int, r
 
     def read(ids: NDArray[np.int64]) -> NDArray[np.uint8]:
         calls.append(ids.tolist())
-        return COLLECTION[ids]
+        pixels = COLLECTION[ids]
+        pixels.flags.writeable = False  # as those of a file
+        return pixels
 
     pixels = ResidentPixels(read, 10, (3, 4, 5), "cpu", room * 60 + 59, beside * 60)
     assert pixels.rooms == [room, *[min(10 - room, beside)][: room < 10 and beside > 0]]
