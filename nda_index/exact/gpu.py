@@ -74,19 +74,30 @@ class DeviceMasses:
         with np.errstate(divide="ignore"):
             return np.asarray((self.log_unit + np.log(self.sums))[self.slots], np.float64)
 
+    def weights(self, log_normaliser: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the posterior weight of every image at every query position: float64 [N, P]."""
+        shares = self._shares(log_normaliser)
+        slots = torch.from_numpy(self.slots).to(self.counted.device)  # [P]
+        return (self.counted[:, slots].double() * shares[slots]).cpu().numpy()  # [N, P]
+
     def scores(self, log_normaliser: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sum each image's weights over the query positions: float64 [N]."""
-        share = np.zeros_like(self.log_unit)  # [slots]
-        finite = np.isfinite(log_normaliser)
-        share[self.slots[finite]] = np.exp(self.log_unit[self.slots[finite]] - log_normaliser[finite])
-        shares = to_device(share, self.counted.device)
+        shares = self._shares(log_normaliser)
         if self.counted.dtype == torch.float64:
             return np.asarray((self.counted @ shares).cpu().numpy(), np.float64)
         out = torch.empty(len(self.counted), dtype=torch.float64, device=shares.device)
         import_kernels().sum_shares[-(-len(out) // SHARED),](
-            self.counted.contiguous(), shares, out, len(out), len(share), IMAGES=SHARED, BLOCK=128
+            self.counted.contiguous(), shares, out, len(out), len(shares), IMAGES=SHARED, BLOCK=128
         )
         return np.asarray(out.cpu().numpy(), np.float64)
+
+    def _shares(self, log_normaliser: NDArray[np.float64]) -> Tensor:
+        """Return what a mass of 1 weighs at each slot, float64 [slots]."""
+        share = np.zeros_like(self.log_unit)  # [slots]
+        finite = np.isfinite(log_normaliser)
+        with np.errstate(over="ignore"):
+            share[self.slots[finite]] = np.exp(self.log_unit[self.slots[finite]] - log_normaliser[finite])
+        return to_device(share, self.counted.device)
 
     def fold(self, count: int) -> DeviceMasses:
         """Give an image and its mirror image, `count` places further, one mass."""

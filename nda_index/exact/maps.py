@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.exact import cpu, gpu, gpu_plain, gpu_weights
-from nda_index.exact.posterior import PosteriorSettings, block_masses
+from nda_index.exact.posterior import PosteriorSettings, image_weights
 from nda_index.exact.views import View, scales_of
 from nda_index.images import Pixels, to_float
 from nda_index.scales import Scale
@@ -70,7 +71,7 @@ def _sum_both_ways(
     if sums is not None:
         columns = len(range(0, scale.positions(pixels.shape[3]), scale.train_stride))
         return np.sum([here for here, _ in sums], axis=0), [there.reshape(len(there), -1, columns) for _, there in sums]
-    counted = block_masses([view], to_float(pixels), settings, [normaliser])[0].weights(normaliser)  # [n, P]
+    (counted,) = image_weights([view], pixels, replace(settings, backend="cpu"), [normaliser])  # [n, P]
     return counted, [cpu.train_maps(noisy, to_float(version), scale, normaliser) for version in versions]
 
 

@@ -107,6 +107,28 @@ def block_masses(
     return [_fold_mirror_images(part, len(train)) for part in ordered] if settings.mirror else ordered
 
 
+def image_weights(
+    views: Sequence[View], train: Block, settings: PosteriorSettings, log_totals: Sequence[NDArray[np.float64]]
+) -> list[NDArray[np.float64]]:
+    """Weigh clean images [n, C, H, W] at every query position of every view, over known totals: float64 [n, P] each.
+
+    The images need not be among those that the totals are of: their weights may be above 1.
+    """
+    on_gpu = gpu.attempt(
+        settings.backend,
+        lambda: _weigh(_masses_on_gpu(views, gpu.move_pixels(train), settings, log_totals), log_totals),
+    )
+    return (
+        on_gpu if on_gpu is not None else _weigh(block_masses(views, on_cpu(train), settings, log_totals), log_totals)
+    )
+
+
+def _weigh(
+    masses: Sequence[Masses | gpu.DeviceMasses], log_totals: Sequence[NDArray[np.float64]]
+) -> list[NDArray[np.float64]]:
+    return [part.weights(total) for part, total in zip(masses, log_totals, strict=True)]
+
+
 def score_views(
     views: Sequence[View],
     blocks: Callable[[], Iterable[Block]],

@@ -14,7 +14,7 @@ from nda_index.answer.attribution import Attribution
 from nda_index.answer.region import FoundRegions, move_box
 from nda_index.exact.maps import evidence_maps
 from nda_index.exact.views import scales_of, total_score
-from nda_index.images import Pixels, crop_region, encode_jpeg, encode_small, is_latent, to_float
+from nda_index.images import Pixels, crop_region, encode_jpeg, encode_small, is_latent
 from nda_index.progress import quiet
 from nda_index.query.conversation import Collection, Conversation, converse
 from nda_index.query.gather import Scored, fetch_rows, score_images
@@ -67,17 +67,14 @@ def attribute(collection: Collection, query: Query) -> Attribution:
             prepared = collection.prepare(query)
         search = _search(collection, prepared, query.top, timer)
         with timer.stage("maps"):
-            maps = evidence_maps(
-                prepared.views, search.scored.log_normalisers, search.rows.pixels,
-                query.question.posterior_on(collection.shards.backend),
-            )  # fmt: skip
+            settings = query.question.posterior_on(collection.shards.backend)
+            maps = evidence_maps(prepared.views, search.scored.log_normalisers, search.rows.pixels, settings)
         with timer.stage("coverage"):
             covered, error = (1.0, 0.0)
             if search.scored.coverages:
                 covered, error = estimate_mass_covered(prepared.views, search.scored.coverages)
             score_errors, draw_errors = estimate_errors(
-                prepared.views, search.scored.log_normalisers, search.scored.coverages, to_float(search.rows.pixels),
-                query.question.posterior,
+                prepared.views, search.scored.log_normalisers, search.scored.coverages, search.rows.pixels, settings
             )  # fmt: skip
         with timer.stage("verdict"):
             judgement = _judge(query.pixels, search.rows.pixels, collection)
@@ -172,7 +169,10 @@ def _judge(query: Pixels, images: Pixels, collection: Collection) -> _Judgement:
     Latents get no verdict: evidence is measured, and its null chosen, on the structure of pixels.
     """
     judged = 0 if is_latent(query) else JUDGED
-    explained = measure_evidence(query, images[:judged], collection.null.scales) if judged else np.empty(0)
+    explained = np.empty(0)
+    if judged:
+        scales, backend = collection.null.scales, collection.shards.backend
+        explained = measure_evidence(query, images[:judged], scales, backend=backend)
     null = collection.null.evidence
     places = [find_percentile(float(value), null) if len(null) else np.nan for value in explained]
     unjudged = np.full(len(images) - len(explained), np.nan)

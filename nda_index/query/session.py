@@ -11,7 +11,6 @@ from nda_index.coarse.probe import CellVisit, Probe, visit_cells
 from nda_index.coarse.windows import query_windows
 from nda_index.exact.means import MeanSums, sum_mean
 from nda_index.exact.posterior import PosteriorSums, sum_posterior
-from nda_index.images import to_float
 from nda_index.query.protocol import (
     Floats,
     Outside,
@@ -73,9 +72,8 @@ class LocalSession:
         if self._sampled is None:
             return Outside([], [])
         with self._timer.stage("coverage"):
-            views, settings = self._question.views, self._question.question.posterior
-            pixels = to_float(self._shard.corpus.pixels(self._sampled))
-            ratios = weigh_outside(views, totals.exact, pixels, settings)
+            views, settings = self._question.views, self._question.question.posterior_on(self._shard.backend)
+            ratios = weigh_outside(views, totals.exact, self._shard.pixels(self._sampled), settings)
             lookups = self._question.lookups
             known: dict[int, Floats] = {}
             for numbers, probe, total in zip(lookups.by_scale(), self._probes, totals.coarse, strict=True):

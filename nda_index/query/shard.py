@@ -124,19 +124,20 @@ class Shard:
         keys, metadata = self.corpus.rows(image_ids)
         return metadata.add_column(0, "key", pa.array(keys, pa.string()))
 
+    def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.float32] | Tensor:
+        """Read images [n, C, H, W] where they are scored: bytes on a GPU, floats in [-1, 1] on the CPU."""
+        return self._resident.take(image_ids) if self._resident else to_float(self.corpus.pixels(image_ids))
+
     def blocks(
         self, image_ids: NDArray[np.int64], timer: StageTimer
     ) -> Callable[[], Iterator[NDArray[np.float32] | Tensor]]:
-        """Return a function that reads images in blocks [n, C, H, W] where they are scored.
-
-        They are bytes on a GPU, and floats in [-1, 1] on the CPU.
-        """
+        """Return a function that reads images in blocks [n, C, H, W] where they are scored, as `pixels` does."""
 
         def read() -> Iterator[NDArray[np.float32] | Tensor]:
             for start in range(0, len(image_ids), BLOCK):
                 some = image_ids[start : start + BLOCK]
                 with timer.stage("fetch"):
-                    pixels = self._resident.take(some) if self._resident else to_float(self.corpus.pixels(some))
+                    pixels = self.pixels(some)
                 yield pixels
 
         return read

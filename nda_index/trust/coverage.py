@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nda_index.exact.posterior import PosteriorSettings, block_masses
+from nda_index.exact.posterior import Block, PosteriorSettings, image_weights
 from nda_index.exact.views import View, total_score
 
 SAMPLE = 512  # images outside the shortlist that are scored
@@ -86,7 +86,7 @@ def draw_outside(outside: NDArray[np.int64], votes: NDArray[np.float64], seed: i
 def weigh_outside(
     views: Sequence[View],
     log_totals: Sequence[NDArray[np.float64]],
-    train: NDArray[np.floating],
+    train: Block,
     settings: PosteriorSettings,
 ) -> list[NDArray[np.float64]]:
     """Weigh images outside at every position of every view, over what the scored ones do together: [m, P] each.
@@ -94,14 +94,13 @@ def weigh_outside(
     Args:
         views: of the query.
         log_totals: log of the mass of the scored images, float64 [P] each.
-        train: floats [m, C, H, W] in [-1, 1].
+        train: [m, C, H, W], bytes or floats in [-1, 1], on any device.
         settings: as for the scores.
     """
     if len(train) == 0:  # a shard may have none of the sample
         return [np.zeros((0, view.positions)) for view in views]
-    blocks = block_masses(views, train, replace(settings, per_image_topk=None), log_totals)
     with np.errstate(invalid="ignore", over="ignore"):  # nothing over a total that is nothing beside it
-        weights = [block.weights(total) for block, total in zip(blocks, log_totals, strict=True)]
+        weights = image_weights(views, train, replace(settings, per_image_topk=None), log_totals)
         return [np.minimum(np.nan_to_num(weight, nan=0.0), 1e30) for weight in weights]
 
 
@@ -186,7 +185,7 @@ def estimate_errors(
     views: Sequence[View],
     log_normalisers: Sequence[NDArray[np.float64]],
     coverages: Sequence[ViewCoverage],
-    train: NDArray[np.floating],
+    train: Block,
     settings: PosteriorSettings,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Estimate the standard errors of images' scores, float64 [n]: from what was not scored, and from the noise draws.
@@ -197,7 +196,7 @@ def estimate_errors(
         views: of the query: for each scale, timestep and draw.
         log_normalisers: of the whole posterior, float64 [P] each.
         coverages: of the views; none where everything was scored.
-        train: floats [n, C, H, W] in [-1, 1], the images.
+        train: the images, [n, C, H, W], bytes or floats in [-1, 1].
         settings: as for the scores.
     """
     repeated = any(view.draws > 1 for view in views)
@@ -205,8 +204,7 @@ def estimate_errors(
         return np.zeros(len(train)), np.zeros(len(train))
     covered = [c.covered for c in coverages] if coverages else [np.ones(view.positions) for view in views]
     totals = [normaliser + np.log(part) for normaliser, part in zip(log_normalisers, covered, strict=True)]
-    blocks = block_masses(views, train, settings, totals)
-    weights = [block.weights(total) for block, total in zip(blocks, totals, strict=True)]
+    weights = image_weights(views, train, settings, totals)
     from_outside = cover_scores(views, weights, coverages)[1] if coverages else np.zeros(len(train))
     by_draw: dict[tuple[int, int], NDArray[np.float64]] = {}  # [draws, n] of each noise: scales that share it err alike
     for view, weight, part in zip(views, weights, covered, strict=True):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from nda_index.errors import ConfigError
+from nda_index.exact import gpu
 from nda_index.images import Pixels, to_float
 from nda_index.scales import Scale
 from nda_index.threads import one_torch_thread
@@ -31,7 +32,7 @@ _QUIET_VARIANCE = 1e-3  # of a pixel in [-1, 1]: fainter structure counts as noi
 
 @one_torch_thread()
 def measure_evidence(
-    query: Pixels, images: Pixels, scales: Sequence[Scale], *, mirror: bool = True
+    query: Pixels, images: Pixels, scales: Sequence[Scale], *, mirror: bool = True, backend: str = "cpu"
 ) -> NDArray[np.float64]:
     """Measure how much of a query's structure each image explains at one common displacement.
 
@@ -46,6 +47,7 @@ def measure_evidence(
         scales: the patch and downscale of each are used; the mean over scales is weighted by their `weight`. Time
             grows with their number.
         mirror: an image may match as its mirror image too; takes twice the time.
+        backend: "cpu"; "gpu"; or "auto", a GPU where there is one.
 
     Returns:
         float64 [n], from 0 (nothing) to 1 (a copy with clear structure everywhere).
@@ -73,9 +75,15 @@ def measure_evidence(
     if mirror:
         train = torch.cat([train, train.flip(-1)])  # [2n, C, H, W]
     clean = torch.from_numpy(to_float(query))  # [C, H, W]
-    parts = [scale.weight * _explain(clean, train, scale) for scale in scales]
-    explained = torch.stack(parts).sum(0) / sum(scale.weight for scale in scales)  # [n or 2n]
-    return np.asarray(explained.reshape(-1, len(images)).amax(0).double().numpy(), np.float64)
+
+    def explain(device: str) -> NDArray[np.float64]:
+        here, there = clean.to(device), train.to(device)
+        parts = [scale.weight * _explain(here, there, scale) for scale in scales]
+        explained = torch.stack(parts).sum(0) / sum(scale.weight for scale in scales)  # [n or 2n]
+        return np.asarray(explained.reshape(-1, len(images)).amax(0).double().cpu().numpy(), np.float64)
+
+    found = gpu.attempt(backend, lambda: explain(gpu.DEVICE))
+    return explain("cpu") if found is None else found
 
 
 def check_pictures(pictures: Pixels, name: str) -> None:

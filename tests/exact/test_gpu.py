@@ -187,6 +187,28 @@ def test_totals_of_shards_merge() -> None:
     np.testing.assert_allclose(scores, exact.scores, rtol=1e-4)
 
 
+@pytest.mark.parametrize("topk", [None, 2])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_weights_of_images_outside_are_those_of_the_cpu(topk: int | None, mirror: bool) -> None:
+    """Over totals of others, which one of the images is far above."""
+    train = pictures(8, 7, 2, 8, 7)
+    views = views_of([NoisyImage(0.9 * to_float(train)[6] + 0.02, 0.9, 0.15)], [Scale(3), Scale(4, 2, 0.5)])
+    inside = score_views(
+        views, lambda: [to_float(train[:4])], 4, PosteriorSettings(backend="cpu"), lambda done, total: None
+    )
+    weights = [
+        posterior.image_weights(
+            views, train[4:], PosteriorSettings(per_image_topk=topk, mirror=mirror, backend=backend),
+            inside.log_normalisers,
+        )
+        for backend in ("cpu", "gpu")
+    ]  # fmt: skip
+    for theirs, ours in zip(*weights, strict=True):
+        assert ours.shape == theirs.shape and theirs.max() > 100
+        scale = theirs.max(axis=0).clip(1.0)  # the CPU leaves out what is nothing beside an image of the block
+        np.testing.assert_allclose(ours / scale, theirs / scale, rtol=1e-3, atol=1e-6)
+
+
 def test_bytes_and_floats_are_the_same_images() -> None:
     pixels = torch.from_numpy(pictures(6, 3, 2, 7, 6))
     for scale in (Scale(3), Scale(6, 3)):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import nda_index as nda
+from nda_index.exact import gpu
 from nda_index.trust.evidence import measure_evidence
 from tests.trust.pictures import EDITS, SCALES, photographs
 
@@ -99,3 +100,13 @@ def test_torch_has_its_threads_back() -> None:
 def test_what_cannot_be_compared_is_refused(query: Any, images: Any, scales: Any, message: str) -> None:
     with pytest.raises(nda.ConfigError, match=message):
         measure_evidence(query, images, scales)
+
+
+def test_a_gpu_measures_the_same_and_the_cpu_where_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = photographs(6)
+    expected = measure_evidence(images[1], images, SCALES)
+    monkeypatch.setattr(gpu, "available", lambda: True)
+    for device in ("cuda" if torch.cuda.is_available() else "cpu", "no such device"):
+        monkeypatch.setattr(gpu, "DEVICE", device)
+        monkeypatch.setattr(gpu, "has_failed", lambda error: True)
+        np.testing.assert_allclose(measure_evidence(images[1], images, SCALES, backend="auto"), expected, atol=1e-5)
