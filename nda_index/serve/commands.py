@@ -13,7 +13,7 @@ import typer
 
 from nda_index.errors import MissingDependencyError
 from nda_index.serve.settings import ServeSettings
-from nda_index.serve.tokens import VARIABLE, new_token, read_tokens
+from nda_index.serve.tokens import VARIABLE, Quota, check_some, new_token, read_tokens
 from nda_index.store.audit import audit_path
 
 if TYPE_CHECKING:
@@ -74,7 +74,9 @@ def serve(
     port: Annotated[int, typer.Option(help="Port to listen on; 0: a free one.")] = 8000,
     results: Results = None,
     results_mib: ResultsMib = ServeSettings.results_bytes >> 20,
-    token_file: Annotated[Path | None, typer.Option(help="Hashes of bearer tokens, one a line.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="Hashes of bearer tokens, one a line; changes count within a second.")
+    ] = None,
     without_tokens: WithoutTokens = False,
     allow_host: AllowHost = None,
     queue: Queue = ServeSettings.queue,
@@ -107,18 +109,17 @@ def serve(
     from nda_index.serve.results import default_folder
     from nda_index.serve.server import check_bind, is_loopback, listen, run
 
-    tokens = read_tokens(token_file, os.environ.get(VARIABLE, ""))
+    tokens, reread_tokens = _open_tokens(token_file)
     check_bind(host, bool(tokens), without_tokens)
-    name = f"[{host}]" if ":" in host else host  # as it is in a URL
     settings = ServeSettings(
         results=results or default_folder(index),
         results_bytes=results_mib << 20,
-        tokens=frozenset(tokens),
-        quotas=tokens,
+        tokens=tokens,
+        reread_tokens=reread_tokens,
         root_path=root_path,
         audit=audit_path(index),
         texts=texts,
-        hosts=LOCAL_HOSTS | {name, *(allow_host or [])} if is_loopback(host) else None,
+        hosts=LOCAL_HOSTS | {_in_url(host), *(allow_host or [])} if is_loopback(host) else None,
         queue=queue,
         batch=batch,
         deadline=deadline,
@@ -131,10 +132,27 @@ def serve(
     reopen = _opener(device, ray, partial)
     opened = reopen(index)
     with listen(host, port) as listening:
-        address = f"http://{name}:{listening.getsockname()[1]}{root_path}/"
         app = create_app(opened, settings, reopen)
-        app.state.service.announce = lambda: print(f"Serving {index} at {address}", file=sys.stderr, flush=True)
+        address = f"http://{_in_url(host)}:{listening.getsockname()[1]}{root_path}/"
+        app.state.service.announce = functools.partial(_announce, index, address)
         run(app, listening, drain, log_json)
+
+
+def _open_tokens(file: Path | None) -> tuple[dict[str, Quota], Callable[[], dict[str, Quota]]]:
+    """Return the tokens, and what reads them again."""
+    environment = os.environ.get(VARIABLE, "")
+    reread = functools.partial(read_tokens, file, environment)
+    tokens = reread()
+    check_some(tokens, file, environment)
+    return tokens, reread
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _announce(index: Path, address: str) -> None:
+    print(f"Serving {index} at {address}", file=sys.stderr, flush=True)
 
 
 def _check_installed() -> None:

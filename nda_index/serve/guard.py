@@ -13,12 +13,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nda_index.serve.forms import refuse_large_body
 from nda_index.serve.jobs.archives import refuse_large_job
+from nda_index.serve.keyring import Keyring
 from nda_index.serve.logs import REQUEST_ID, REQUESTS, choose_request_id
 from nda_index.serve.metrics import Metrics
 from nda_index.serve.quotas import Quotas
 from nda_index.serve.refusal import Refusal
 from nda_index.serve.settings import TEXT_BYTES, ServeSettings
-from nda_index.serve.tokens import find_token
 
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -45,11 +45,14 @@ LOG = logging.getLogger(__name__)
 class Guard:
     """Checks hosts, origins, tokens and the size of bodies; adds security headers; counts requests."""
 
-    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics, quotas: Quotas) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: ServeSettings, metrics: Metrics, keyring: Keyring, quotas: Quotas
+    ) -> None:
         """Wrap an application."""
         self._app = app
         self._settings = settings
         self._metrics = metrics
+        self._keyring = keyring
         self._quotas = quotas
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -117,9 +120,9 @@ class Guard:
         foreign = headers.get("sec-fetch-site") == "cross-site" and not link
         if foreign or (origin and _host_of(origin) != host):
             raise Refusal(403, "origin", "the request comes from another site; open the page of this service itself")
-        if self._settings.tokens and _under(path, PROTECTED):
+        if self._keyring.closed and _under(path, PROTECTED):
             sent = headers.get("authorization", "")
-            digest = find_token(sent, self._settings.tokens)
+            digest = self._keyring.find(sent)
             if digest is None:
                 problem = "the bearer token is not known" if sent else "there is no bearer token"
                 raise Refusal(

@@ -18,7 +18,7 @@ LOG = logging.getLogger(__name__)
 @asynccontextmanager
 async def run(service: Service) -> AsyncIterator[None]:
     """Answer questions until the block ends, then close the service."""
-    parts = (service.engine.run(), _warm_up_and_follow(service), Worker(service).run())
+    parts = (service.engine.run(), _warm_up_and_follow(service), _follow_tokens(service), Worker(service).run())
     tasks = [asyncio.create_task(part) for part in parts]
     try:
         yield
@@ -41,6 +41,16 @@ async def _warm_up_and_follow(service: Service) -> None:
             await _look_again(service)  # it may have been repaired
     while True:
         await _look_again(service)
+
+
+async def _follow_tokens(service: Service) -> None:
+    """Take over what changes in the token file, however long the index takes to open meanwhile."""
+    while True:
+        await asyncio.sleep(service.settings.reload_seconds)
+        try:
+            await asyncio.to_thread(service.keyring.follow)  # the disk may be slow
+        except Exception:  # whatever it is, the tokens that are known stay
+            LOG.exception("the tokens cannot be read again")
 
 
 async def _look_again(service: Service) -> None:

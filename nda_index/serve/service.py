@@ -27,6 +27,7 @@ from nda_index.serve.engine import Engine
 from nda_index.serve.forms import Submission, read_submission
 from nda_index.serve.jobs.folder import Job
 from nda_index.serve.jobs.queue import JobQueue
+from nda_index.serve.keyring import Keyring
 from nda_index.serve.logs import REQUEST_ID
 from nda_index.serve.metrics import Metrics
 from nda_index.serve.parts import Parts
@@ -59,6 +60,7 @@ class Service:
         reloader: the open index.
         engine: computes answers.
         jobs: many pictures each, which `nda_index.serve.jobs.worker` answers in the engine's gaps.
+        keyring: the tokens that are accepted.
         quotas: counts of questions by token.
         ending: whether it was told to end.
         draining: whether it takes no more questions.
@@ -79,7 +81,8 @@ class Service:
         self.reloader = Reloader(index, reopen, self.metrics)
         self.results.bind_to(self.reloader.current.collection)
         self.engine = Engine(settings, self.metrics)
-        self.quotas = Quotas(settings.quotas)
+        self.keyring = Keyring(settings.tokens, settings.reread_tokens)
+        self.quotas = Quotas(self.keyring)
         self.jobs = JobQueue(settings.results, settings)
         self.parts = Parts(self.results, self.reloader, settings, self.metrics)
         self._decoder = ThreadPoolExecutor(1, "decode")  # one at a time: decoding a picture takes much memory

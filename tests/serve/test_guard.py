@@ -74,7 +74,7 @@ def test_pages_of_other_sites_are_refused(served: Served, upload: bytes) -> None
 
 
 def test_a_service_with_tokens_answers_only_their_owners(index_folder: Path, tmp_path: Path, upload: bytes) -> None:
-    tokens = frozenset(hashlib.sha256(token.encode()).hexdigest() for token in ("first", "second"))
+    tokens = {hashlib.sha256(token.encode()).hexdigest(): Quota() for token in ("first", "second")}
     with serving(index_folder, tmp_path / "results", tokens=tokens) as served:
         known = {"Authorization": "Bearer second"}
         answered = served.http.post("/v1/attribute", files={"image": ("a", upload)}, headers=known)
@@ -150,8 +150,7 @@ def below_app(index_folder: Path, tmp_path: Path) -> FastAPI:
     settings = ServeSettings(
         tmp_path / "results",
         root_path="/photos",
-        tokens=frozenset([digest]),
-        quotas={digest: Quota("Ada", per_day=2)},
+        tokens={digest: Quota("Ada", per_day=2)},
     )
     app = create_app(nda.open_index(index_folder), settings)
     app.state.service.ready = True
