@@ -55,7 +55,7 @@ class Service:
         settings: its settings.
         metrics: its counters.
         ready: whether the warm-up query was answered.
-        announce: is called when it is.
+        address: where it listens, for the log; its process sets it.
         results: the stored answers.
         reloader: the open index.
         engine: computes answers.
@@ -72,7 +72,7 @@ class Service:
         self.settings = settings
         self.metrics = Metrics()
         self.ready = False
-        self.announce: Callable[[], None] = lambda: None
+        self.address = ""
         self.ending = False
         self.draining = False
         self._looked = -LOOKED  # when /readyz was asked for
@@ -203,6 +203,7 @@ class Service:
         current picture; it goes on when a service runs again.
         """
         self.ending = True
+        LOG.info("told to end: questions in flight are answered", extra={"facts": {"event": "draining"}})
         now = time.monotonic()
         end = now + seconds
         if now - self._looked < LOOKED:
