@@ -34,6 +34,7 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 PROTECTED = ("/v1", "/metrics")  # paths that need a token
+LOOKS = ("/healthz", "/readyz", "/metrics")  # of proxies and Prometheus, every few seconds
 QUESTIONS, JOBS = "/v1/attribute", "/v1/jobs"
 HEADERS_BYTES = 1024  # of each picture in a form
 DRAINED = 11  # times a picture's file: the rest of a refused body is read up to this, then the client is cut off
@@ -54,6 +55,7 @@ class Guard:
         self._metrics = metrics
         self._keyring = keyring
         self._quotas = quotas
+        self._seen: dict[str, int] = {}  # by path of LOOKS: the last status
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request, serve it and count it."""
@@ -102,7 +104,16 @@ class Guard:
             await FAILURE.response()(scope, receive, send_guarded)
         finally:
             facts = {"method": method, "route": _route(scope), "status": status, "owner": scope["state"]["owner"]}
-            REQUESTS.info("request", extra={"facts": {**facts, "seconds": round(time.monotonic() - start, 4)}})
+            level = logging.INFO if self._is_news(scope, status) else logging.DEBUG
+            REQUESTS.log(level, "request", extra={"facts": {**facts, "seconds": round(time.monotonic() - start, 4)}})
+
+    def _is_news(self, scope: Scope, status: int) -> bool:
+        """Tell whether a request belongs into the log: one that looks at the service does when it sees a change."""
+        path = scope["path"].removeprefix(self._settings.root_path)
+        if path not in LOOKS:
+            return True
+        before, self._seen[path] = self._seen.get(path), status
+        return status != before
 
     def _check(self, scope: Scope) -> None:
         """Raise `Refusal` where a request is not served, and note whose token it brings, where one is needed."""

@@ -199,6 +199,24 @@ def test_the_page_names_nothing_from_the_root() -> None:
             assert f"{quote}/v1/" not in path.read_text() and f"{quote}/static/" not in path.read_text(), path
 
 
+def test_looks_at_a_service_are_lines_only_where_they_see_a_change(
+    below_app: FastAPI, below: Call, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, REQUESTS.name)
+    known = {"Authorization": "Bearer token"}
+    for ready in (True, True, False, False, True):
+        below_app.state.service.ready = ready
+        for prefix in ("/photos", ""):
+            assert below("GET", f"{prefix}/readyz").status_code == (200 if ready else 503)
+            assert below("GET", f"{prefix}/healthz").status_code == 200
+            assert below("GET", f"{prefix}/metrics", headers=known).status_code == 200
+    below("GET", "/metrics")
+    facts = [record.facts for record in caplog.records if record.name == REQUESTS.name]  # type: ignore[attr-defined]
+    assert [(line["route"], line["status"]) for line in facts] == [
+        ("/readyz", 200), ("/healthz", 200), ("/metrics", 200), ("/readyz", 503), ("/readyz", 200), ("other", 401),
+    ]  # fmt: skip
+
+
 def test_a_token_has_a_limit_and_a_request_a_line(below: Call, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, REQUESTS.name)
     known = {"Authorization": "Bearer token", "X-Request-ID": "mine"}
