@@ -144,6 +144,7 @@ def test_a_service_that_cannot_store_answers_is_not_ready_until_it_can(
         assert served.ask(upload, top=1, timestep=50).status_code == 200
         refused = served.http.get("/readyz")
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "storage")
+        assert str(tmp_path) not in refused.text
         (tmp_path / "away").rename(served.results)
         until(lambda: ready(served.url))
 
