@@ -283,7 +283,7 @@ def verify_command(index: IndexFolder, as_json: Json = False) -> None:
     """Hash every file of an index again.
 
     Exit code 1 if a file is changed, missing or truncated; else 10 if old files wait for readers or for compact; else
-    11 if there are files that do not belong to the index.
+    11 if there are files that do not belong to the index; else 12 if a pull was interrupted.
 
     Example:
 
