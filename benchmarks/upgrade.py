@@ -1,11 +1,13 @@
 """Exchange two services behind a proxy, one after the other, under load: does any request fail?
 
-    python -m benchmarks.upgrade photos.nda [--requests 10000] [--before CHECKOUT]
+    python -m benchmarks.upgrade photos.nda [--requests 10000] [--before CHECKOUT] [--switch]
 
 Caddy, with the directives of deploy/Caddyfile, stands before two services on one index and one folder of stored
-answers. Clients send questions, and ask for answers, images and the description of the index, without a pause. All the
-while one service is told to end (SIGTERM), a new one takes its port, and as soon as it is ready the other is exchanged.
-Every request must get a status of 200. `--before` runs the first two from a checkout of an earlier version. Needs
+answers. Clients send questions, and ask for answers, images and the description of the index, without a pause. All
+the while one service is told to end (SIGTERM), a new one takes its port, and as soon as it is ready the other is
+exchanged. Every request must get a status of 200. `--before` runs the first two from a checkout of an earlier
+version. With `--switch` a new service begins beside the one that it replaces, and Caddy is told of it (`caddy
+reload`) before the other is told to end: so versions that take no question after SIGTERM are exchanged too. Needs
 `caddy` on the path. Writes benchmarks/results/upgrade.md; exits with 1 if a request failed.
 """
 
@@ -23,9 +25,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -39,6 +42,7 @@ ROOT = Path(__file__).parents[1]
 CLIENTS = 8
 ASKED = {"question": "a new answer", "answer": "a stored answer", "image": "an image", "index": "the description"}
 SHARES = (0.05, 0.35, 0.5, 0.1)  # of the requests, by kind
+Tell = Callable[[list[int]], Awaitable[None]]  # tells the proxy the ports of its services
 PATIENCE = 120.0  # seconds for a service to be ready, and for a request
 
 
@@ -67,31 +71,35 @@ def main() -> None:
     parser.add_argument("index", type=Path)
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--before", type=Path, help="a checkout of the version of the first two services")
+    parser.add_argument("--switch", action="store_true", help="tell Caddy of a new service before the old one ends")
     parser.add_argument("--quiet", action="store_true", help="do not write the results page")
     arguments = parser.parse_args()
     if shutil.which("caddy") is None:
         sys.exit("caddy is not on the path; install it (on Debian: apt install caddy)")
-    seen = asyncio.run(measure(arguments.index, arguments.requests, arguments.before or ROOT))
-    page = as_markdown(seen, arguments.index, arguments.requests, arguments.before is not None)
+    before, switch = arguments.before or ROOT, arguments.switch
+    seen = asyncio.run(measure(arguments.index, arguments.requests, before, switch))
+    page = as_markdown(seen, arguments.index, arguments.requests, arguments.before is not None, switch)
     print(page)
     if not arguments.quiet:
         (RESULTS / "upgrade.md").write_text(page)
     sys.exit(bool(seen.failed) or seen.exchanges < 2)
 
 
-async def measure(index: Path, requests: int, before: Path) -> Seen:
+async def measure(index: Path, requests: int, before: Path, switch: bool) -> Seen:
     """Send that many requests while services are exchanged."""
-    seen, ports = Seen(), find_ports(3)
+    seen, (front, admin, *ports) = Seen(), find_ports(4)
     with tempfile.TemporaryDirectory() as folder:
-        services = [start_service(before, index, port, Path(folder)) for port in ports[1:]]
-        for port in ports[1:]:
+        services = [start_service(before, index, port, Path(folder)) for port in ports]
+        for port in ports:
             await wait_until_ready(port)
-        async with proxy(ports[0], ports[1:], Path(folder)) as http:
+        async with proxy(front, admin, ports, Path(folder)) as http:
             collages, images = make_collages(index), count_images(index)
             sending = [
                 asyncio.create_task(client(http, collages, images, requests, number, seen)) for number in range(CLIENTS)
             ]
-            exchanging = asyncio.create_task(exchange(services, index, ports[1:], Path(folder), seen))
+            turns = switch_over if switch else exchange
+            tell = partial(reload_proxy, front, admin, Path(folder))
+            exchanging = asyncio.create_task(turns(services, index, ports, Path(folder), seen, tell))
             await asyncio.gather(*sending)
             exchanging.cancel()
             await asyncio.gather(exchanging, return_exceptions=True)
@@ -102,7 +110,7 @@ async def measure(index: Path, requests: int, before: Path) -> Seen:
 
 
 async def exchange(
-    services: list[subprocess.Popen[bytes]], index: Path, ports: list[int], folder: Path, seen: Seen
+    services: list[subprocess.Popen[bytes]], index: Path, ports: list[int], folder: Path, seen: Seen, tell: Tell
 ) -> None:
     """Exchange the services by turns, until cancelled."""
     while True:
@@ -112,6 +120,26 @@ async def exchange(
                 await asyncio.sleep(0.05)
             services[number] = start_service(ROOT, index, port, folder)
             await wait_until_ready(port)
+            seen.exchanges += 1
+
+
+async def switch_over(
+    services: list[subprocess.Popen[bytes]], index: Path, ports: list[int], folder: Path, seen: Seen, tell: Tell
+) -> None:
+    """Exchange the services by turns, until cancelled; the proxy is told of a new one before the old one is to end."""
+    while True:
+        for number in range(len(ports)):
+            old, (port,) = services[number], find_ports(1)
+            fresh = start_service(ROOT, index, port, folder)
+            try:
+                await wait_until_ready(port)
+                ports[number] = port
+                await tell(ports)
+            finally:
+                services[number] = fresh
+                old.send_signal(signal.SIGTERM)
+            while old.poll() is None:
+                await asyncio.sleep(0.05)
             seen.exchanges += 1
 
 
@@ -173,17 +201,31 @@ async def wait_until_ready(port: int) -> None:
     sys.exit(f"the service on port {port} was not ready within {PATIENCE:g} s")
 
 
-@asynccontextmanager
-async def proxy(port: int, services: list[int], folder: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """Run Caddy, with the site of deploy/Caddyfile on a port of this machine, until the block ends."""
+def write_site(port: int, admin: int, services: list[int], folder: Path) -> list[str]:
+    """Write the site of deploy/Caddyfile for a port of this machine; return the options of Caddy that name it."""
     site = (ROOT / "deploy" / "Caddyfile").read_text()
     site = re.sub(r"^\S+ \{$", f":{port} {{", site, count=1, flags=re.MULTILINE)
     site = site.replace(" nda-index:8000 {", " " + " ".join(f"127.0.0.1:{each}" for each in services) + " {")
     config = folder / "Caddyfile"
-    config.write_text("{\n\tadmin off\n\tauto_https off\n}\n" + site)
+    config.write_text(f"{{\n\tadmin 127.0.0.1:{admin}\n\tauto_https off\n}}\n" + site)
+    return ["--config", str(config), "--adapter", "caddyfile"]
+
+
+async def reload_proxy(port: int, admin: int, folder: Path, services: list[int]) -> None:
+    """Tell Caddy to send requests to these services."""
+    options = write_site(port, admin, services, folder)
+    with (folder / "reload.log").open("ab") as log:
+        process = await asyncio.create_subprocess_exec("caddy", "reload", *options, stdout=log, stderr=log)
+        if await process.wait():
+            sys.exit(f"caddy reload failed: {(folder / 'reload.log').read_text()[-500:]}")
+
+
+@asynccontextmanager
+async def proxy(port: int, admin: int, services: list[int], folder: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """Run Caddy, with the site of deploy/Caddyfile on a port of this machine, until the block ends."""
     with (folder / "caddy.log").open("wb") as log:
         process = subprocess.Popen(
-            ["caddy", "run", "--config", str(config), "--adapter", "caddyfile"],
+            ["caddy", "run", *write_site(port, admin, services, folder)],
             stdout=log, stderr=log, env=os.environ | {"XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)},
         )  # fmt: skip
     try:
@@ -210,7 +252,7 @@ def count_images(index: Path) -> int:
         return len(opened)
 
 
-def as_markdown(seen: Seen, index: Path, requests: int, upgraded: bool) -> str:
+def as_markdown(seen: Seen, index: Path, requests: int, upgraded: bool, switched: bool) -> str:
     """The results page."""
     with nda.open_index(index) as opened:
         of = f"{len(opened):,} images of {opened.shape[1]} x {opened.shape[2]}"
@@ -219,7 +261,8 @@ def as_markdown(seen: Seen, index: Path, requests: int, upgraded: bool) -> str:
     lines = [
         "# Services exchanged behind a proxy",
         "",
-        f"`python -m benchmarks.upgrade --requests {requests}` on {describe_machine()}. {of}.",
+        f"`python -m benchmarks.upgrade --requests {requests}{' --switch' if switched else ''}` on "
+        f"{describe_machine()}. {of}.",
         "",
         f"{seen.sent.total():,} requests of {CLIENTS} clients ({kinds}) through Caddy to two services, while "
         f"{seen.exchanges} services were exchanged{', the first two of an earlier version' if upgraded else ''}: "

@@ -31,10 +31,11 @@ from __future__ import annotations
 import errno
 
 INTERRUPTED = 130  # what the command line exits with after Ctrl-C, as a shell reports a process that it ended
-WAITING, FOREIGN = 10, 11
+WAITING, FOREIGN, PULL_INTERRUPTED = 10, 11, 12
 OUTCOMES = {
     WAITING: "`compact`, `pull` or `verify` found files of an earlier state that are there still.",
     FOREIGN: "`verify` found files that do not belong to the index, and no damage.",
+    PULL_INTERRUPTED: "`verify` found files of a pull that was interrupted, in a copy that is whole: pull again.",
 }
 
 

@@ -81,6 +81,8 @@ class Question:
             raise ConfigError(f"mode is {self.mode!r}; it must be 'ann' or 'exact'")
         if self.candidates is not None:
             _check_whole("candidates", self.candidates, 1, ", or None")
+        if not isinstance(self.mirror, bool):
+            raise ConfigError(f"mirror is {self.mirror!r}; it must be True or False")
         if self.region is not None:
             _check_region(self.region)
 
@@ -150,6 +152,7 @@ def as_question(timestep: int | Sequence[int] | None = None, **options: Unpack[O
 
     Raises:
         ConfigError: an option breaks a rule.
+        TypeError: there is no option of a name.
 
     Example:
         >>> as_question(100) == as_question([100], noise="none")
@@ -157,6 +160,8 @@ def as_question(timestep: int | Sequence[int] | None = None, **options: Unpack[O
         >>> as_question().recipe.name
         'models'
     """
+    if unknown := sorted(options.keys() - Options.__annotations__.keys()):
+        raise TypeError(f"there is no option {unknown[0]!r}; the options are {', '.join(Options.__annotations__)}")
     plain: dict[str, Any] = {name: _plain(value) for name, value in options.items()}
     recipe = plain.pop("recipe", None)
     if timestep is None and recipe is None:

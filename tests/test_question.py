@@ -88,6 +88,18 @@ def test_what_is_no_question_is_refused(timestep: Any, options: Any, message: st
         as_question(timestep, **options)
 
 
+def test_an_option_that_there_is_not_is_named_with_those_that_there_are() -> None:
+    with pytest.raises(TypeError, match="there is no option 'tops'; the options are recipe, noise, .* where, region"):
+        as_question(50, tops=1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("mirror", ["yes", 1, None])
+def test_mirror_is_true_or_false(mirror: Any) -> None:
+    with pytest.raises(nda.ConfigError, match=f"mirror is {mirror!r}; it must be True or False"):
+        as_question(50, mirror=mirror)
+    assert as_question(50, mirror=np.True_).mirror is True  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "region",
     [(0, 0, 10), (0, 0, 0, 10), (5, 0, 4, 10), (-1, 0, 4, 10), (0.0, 0.0, 9.0, 9.0), (0, 0, True, 9), 7, "0123"],

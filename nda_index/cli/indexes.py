@@ -10,6 +10,7 @@ import typer
 from nda_index.cli.output import (
     Json,
     ValueRangeText,
+    count_images,
     messages,
     print_build,
     print_edit,
@@ -166,7 +167,7 @@ def add_command(
             index, source, max_failures=max_failures, allow_duplicates=allow_duplicates, image_column=image_column,
             split=split, value_range=value_range, progress=report,
         )  # fmt: skip
-    print_edit(index, summary, as_json, f"Added {summary.changed:,} images")
+    print_edit(index, summary, as_json, f"Added {count_images(summary.changed)}")
     if not as_json:
         print_missing(summary.failures, summary.left_out, summary.missing)
 
@@ -175,6 +176,10 @@ def remove_command(
     index: IndexFolder,
     image_id: Annotated[list[int] | None, typer.Option(help="Id of an image; may be repeated.")] = None,
     key: Annotated[list[str] | None, typer.Option(help="Key of an image; may be repeated.")] = None,
+    pixel_hash: Annotated[
+        list[str] | None,
+        typer.Option(help="Hash of an image's pixels, as in a line `removal` of the audit log; may be repeated."),
+    ] = None,
     where: Annotated[str | None, typer.Option(help="Condition on the metadata, as for query.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed; remove nothing.")] = False,
     as_json: Json = False,
@@ -189,7 +194,9 @@ def remove_command(
     """
     from nda_index.indexing.removal import remove_images
 
-    summary = remove_images(index, image_ids=image_id or [], keys=key or [], where=where, dry_run=dry_run)
+    summary = remove_images(
+        index, image_ids=image_id or [], keys=key or [], pixel_hashes=pixel_hash or [], where=where, dry_run=dry_run
+    )
     print_removal(index, summary, as_json)
 
 
@@ -217,7 +224,7 @@ def compact_command(
     with progress_bars(messages) as report:
         summary = compact(index, wait=wait, progress=report)
     drop_stale_answers(index)
-    print_edit(index, summary, as_json, f"Erased {summary.changed:,} images")
+    print_edit(index, summary, as_json, f"Erased {count_images(summary.changed)}")
     if summary.waiting:
         if not as_json:
             print_waiting(summary)
@@ -276,7 +283,7 @@ def verify_command(index: IndexFolder, as_json: Json = False) -> None:
     """Hash every file of an index again.
 
     Exit code 1 if a file is changed, missing or truncated; else 10 if old files wait for readers or for compact; else
-    11 if there are files that do not belong to the index.
+    11 if there are files that do not belong to the index; else 12 if a pull was interrupted.
 
     Example:
 

@@ -64,8 +64,7 @@ def print_build(index: Path, summary: BuildSummary, as_json: bool) -> None:
     if summary.resumed:
         messages.print(f"Went on with an interrupted build that had read {summary.resumed:,} images.")
     if summary.latents is None:
-        images = "1 image" if summary.images == 1 else f"{summary.images:,} images"
-        console.print(f"Indexed {images} in {escape(str(index))}.")
+        console.print(f"Indexed {count_images(summary.images)} in {escape(str(index))}.")
     else:
         shape = " x ".join(map(str, summary.latents))
         console.print(f"Indexed {summary.images:,} latents of {shape} in {escape(str(index))}.")
@@ -131,6 +130,11 @@ def print_edit(index: Path, summary: EditSummary, as_json: bool, change: str) ->
         print_notes(summary.notes)
 
 
+def count_images(count: int) -> str:
+    """Return "1 image", or "2 images"."""
+    return "1 image" if count == 1 else f"{count:,} images"
+
+
 def print_notes(notes: Sequence[str]) -> None:
     """Print what was changed or left out of a source."""
     for note in notes:
@@ -145,9 +149,13 @@ def print_removal(index: Path, summary: RemovalSummary, as_json: bool) -> None:
         if summary.changed > LISTED:
             console.print(f"  and {summary.changed - LISTED:,} more; --json lists all")
         for key, count in list(summary.found.items())[:LISTED]:
-            console.print(f"{count:,} images have the key {escape(repr(key))}.", highlight=False)
+            have = "image has" if count == 1 else "images have"
+            console.print(f"{count:,} {have} the key {escape(repr(key))}.", highlight=False)
+        absent = sum(count == 0 for count in summary.found_pixels.values())
+        if summary.found_pixels:
+            console.print(f"{absent:,} of {len(summary.found_pixels):,} hashes are of no image.", highlight=False)
     verb = "Would remove" if summary.dry_run else "Removed"
-    print_edit(index, summary, as_json, f"{verb} {summary.changed:,} images")
+    print_edit(index, summary, as_json, f"{verb} {count_images(summary.changed)}")
 
 
 def print_manifest(index: Path, manifest: Manifest, state: State, as_json: bool) -> None:

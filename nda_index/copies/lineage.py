@@ -109,8 +109,8 @@ def check_follows(new: StateFile, old: StateFile, where: str) -> None:
     clash = next((name for name, entry in before.items() if after.get(name, entry)["sha256"] != entry["sha256"]), None)
     if clash is not None:
         raise MismatchError(
-            f"at {where!r} lies another index: it has another {clash}; a copy takes new states of one index, put this "
-            f"one to a place of its own"
+            f"at {where!r} lies another index, or this one as it went on after the backup that it was restored from: "
+            f"it has another {clash}; a copy takes later states of one index, put this one to a place of its own"
         )
     if _age(new) < _age(old):
         raise MismatchError(

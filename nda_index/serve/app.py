@@ -90,7 +90,9 @@ def create_app(index: Index, settings: ServeSettings, reopen: Callable[[FilePath
     )
     app.state.service = service
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED, compresslevel=GZIP_LEVEL)
-    app.add_middleware(Guard, settings=settings, metrics=service.metrics, quotas=service.quotas)
+    app.add_middleware(
+        Guard, settings=settings, metrics=service.metrics, keyring=service.keyring, quotas=service.quotas
+    )
     _add_error_handlers(app)
     _add_operation_routes(app, service)
     _add_answer_routes(app, service)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nda_index.errors import MissingDependencyError
+from nda_index.errors import INTERRUPTED, MissingDependencyError, NdaIndexError
+from nda_index.serve.logs import configure_logs
 from nda_index.serve.settings import ServeSettings
-from nda_index.serve.tokens import VARIABLE, new_token, read_tokens
+from nda_index.serve.tokens import VARIABLE, Quota, check_some, new_token, read_tokens
 from nda_index.store.audit import audit_path
 
 if TYPE_CHECKING:
     from nda_index.index import Index
+
+LOG = logging.getLogger(__name__)
 
 Results = Annotated[
     Path | None, typer.Option(help="Folder of the stored answers; by default INDEX.results, next to the index.")
@@ -53,7 +59,8 @@ Texts = Annotated[
     Path | None, typer.Option(help="Texts of the page in another language: a translated copy of its static/texts.js.")
 ]
 LogJson = Annotated[
-    bool, typer.Option("--log-json", help="Log JSON, with a line for each request: route, status, time, owner.")
+    bool,
+    typer.Option("--log-json", help="Log JSON lines alone, with one for each request: route, status, time, owner."),
 ]
 Partial = Annotated[
     bool,
@@ -74,7 +81,9 @@ def serve(
     port: Annotated[int, typer.Option(help="Port to listen on; 0: a free one.")] = 8000,
     results: Results = None,
     results_mib: ResultsMib = ServeSettings.results_bytes >> 20,
-    token_file: Annotated[Path | None, typer.Option(help="Hashes of bearer tokens, one a line.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="Hashes of bearer tokens, one a line; changes count within a second.")
+    ] = None,
     without_tokens: WithoutTokens = False,
     allow_host: AllowHost = None,
     queue: Queue = ServeSettings.queue,
@@ -101,40 +110,84 @@ def serve(
 
       nda-index serve photos.nda --host 0.0.0.0 --token-file tokens.txt
     """
-    _check_installed()
-    from nda_index.serve.app import create_app
-    from nda_index.serve.guard import LOCAL_HOSTS
-    from nda_index.serve.results import default_folder
-    from nda_index.serve.server import check_bind, is_loopback, listen, run
+    configure_logs(log_json)
+    with _ending_in_json() if log_json else nullcontext():
+        _check_installed()
+        from nda_index.serve.results import default_folder
+        from nda_index.serve.server import check_bind
 
-    tokens = read_tokens(token_file, os.environ.get(VARIABLE, ""))
-    check_bind(host, bool(tokens), without_tokens)
-    name = f"[{host}]" if ":" in host else host  # as it is in a URL
-    settings = ServeSettings(
-        results=results or default_folder(index),
-        results_bytes=results_mib << 20,
-        tokens=frozenset(tokens),
-        quotas=tokens,
-        root_path=root_path,
-        audit=audit_path(index),
-        texts=texts,
-        hosts=LOCAL_HOSTS | {name, *(allow_host or [])} if is_loopback(host) else None,
-        queue=queue,
-        batch=batch,
-        deadline=deadline,
-        upload_bytes=upload_mib << 20,
-        jobs=jobs,
-        job_pictures=job_pictures,
-        job_bytes=job_mib << 20,
-        threads=os.cpu_count() or 1 if threads is None else threads,
-    )
-    reopen = _opener(device, ray, partial)
-    opened = reopen(index)
+        tokens, reread_tokens = _open_tokens(token_file)
+        check_bind(host, bool(tokens), without_tokens)
+        settings = ServeSettings(
+            results=results or default_folder(index),
+            results_bytes=results_mib << 20,
+            tokens=tokens,
+            reread_tokens=reread_tokens,
+            root_path=root_path,
+            audit=audit_path(index),
+            texts=texts,
+            hosts=_find_hosts(host, allow_host or []),
+            queue=queue,
+            batch=batch,
+            deadline=deadline,
+            upload_bytes=upload_mib << 20,
+            jobs=jobs,
+            job_pictures=job_pictures,
+            job_bytes=job_mib << 20,
+            threads=os.cpu_count() or 1 if threads is None else threads,
+        )
+        _run(index, settings, _opener(device, ray, partial), host, port, drain)
+
+
+def _run(
+    folder: Path, settings: ServeSettings, reopen: Callable[[Path], Index], host: str, port: int, drain: float
+) -> None:
+    from nda_index.serve.app import create_app
+    from nda_index.serve.server import listen, run
+
+    index = reopen(folder)
     with listen(host, port) as listening:
-        address = f"http://{name}:{listening.getsockname()[1]}{root_path}/"
-        app = create_app(opened, settings, reopen)
-        app.state.service.announce = lambda: print(f"Serving {index} at {address}", file=sys.stderr, flush=True)
-        run(app, listening, drain, log_json)
+        app = create_app(index, settings, reopen)
+        app.state.service.address = f"http://{_in_url(host)}:{listening.getsockname()[1]}{settings.root_path}/"
+        run(app, listening, drain)
+
+
+@contextmanager
+def _ending_in_json() -> Iterator[None]:
+    """Log what ends the service, which `nda-index` would print as a line for people."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        LOG.info("interrupted")
+        raise typer.Exit(INTERRUPTED) from error
+    except NdaIndexError as error:
+        LOG.critical("%s", error)
+        raise typer.Exit(error.exit_code) from error
+    except Exception as error:
+        LOG.critical("the service ends: %s", error, exc_info=True)
+        raise typer.Exit(NdaIndexError.exit_code) from error
+
+
+def _find_hosts(host: str, allowed: Sequence[str]) -> frozenset[str] | None:
+    """Return the names by which this machine's service may be called; None where others reach it: any."""
+    from nda_index.serve.guard import LOCAL_HOSTS
+    from nda_index.serve.server import is_loopback
+
+    return LOCAL_HOSTS | {_in_url(host), *allowed} if is_loopback(host) else None
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _open_tokens(file: Path | None) -> tuple[dict[str, Quota], Callable[[], dict[str, Quota]]]:
+    """Return the tokens, and what reads them again."""
+    environment = os.environ.get(VARIABLE, "")
+    reread = functools.partial(read_tokens, file, environment)
+    tokens = reread()
+    check_some(tokens, file, environment)
+    return tokens, reread
 
 
 def _check_installed() -> None:

@@ -13,12 +13,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nda_index.serve.forms import refuse_large_body
 from nda_index.serve.jobs.archives import refuse_large_job
+from nda_index.serve.keyring import Keyring
 from nda_index.serve.logs import REQUEST_ID, REQUESTS, choose_request_id
 from nda_index.serve.metrics import Metrics
 from nda_index.serve.quotas import Quotas
 from nda_index.serve.refusal import Refusal
 from nda_index.serve.settings import TEXT_BYTES, ServeSettings
-from nda_index.serve.tokens import find_token
 
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -34,6 +34,7 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 PROTECTED = ("/v1", "/metrics")  # paths that need a token
+LOOKS = ("/healthz", "/readyz", "/metrics")  # of proxies and Prometheus, every few seconds
 QUESTIONS, JOBS = "/v1/attribute", "/v1/jobs"
 HEADERS_BYTES = 1024  # of each picture in a form
 DRAINED = 11  # times a picture's file: the rest of a refused body is read up to this, then the client is cut off
@@ -45,12 +46,16 @@ LOG = logging.getLogger(__name__)
 class Guard:
     """Checks hosts, origins, tokens and the size of bodies; adds security headers; counts requests."""
 
-    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics, quotas: Quotas) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: ServeSettings, metrics: Metrics, keyring: Keyring, quotas: Quotas
+    ) -> None:
         """Wrap an application."""
         self._app = app
         self._settings = settings
         self._metrics = metrics
+        self._keyring = keyring
         self._quotas = quotas
+        self._seen: dict[str, int] = {}  # by path of LOOKS: the last status
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request, serve it and count it."""
@@ -99,7 +104,16 @@ class Guard:
             await FAILURE.response()(scope, receive, send_guarded)
         finally:
             facts = {"method": method, "route": _route(scope), "status": status, "owner": scope["state"]["owner"]}
-            REQUESTS.info("request", extra={"facts": {**facts, "seconds": round(time.monotonic() - start, 4)}})
+            level = logging.INFO if self._is_news(scope, status) else logging.DEBUG
+            REQUESTS.log(level, "request", extra={"facts": {**facts, "seconds": round(time.monotonic() - start, 4)}})
+
+    def _is_news(self, scope: Scope, status: int) -> bool:
+        """Tell whether a request belongs into the log: one that looks at the service does when it sees a change."""
+        path = scope["path"].removeprefix(self._settings.root_path)
+        if path not in LOOKS:
+            return True
+        before, self._seen[path] = self._seen.get(path), status
+        return status != before
 
     def _check(self, scope: Scope) -> None:
         """Raise `Refusal` where a request is not served, and note whose token it brings, where one is needed."""
@@ -117,9 +131,9 @@ class Guard:
         foreign = headers.get("sec-fetch-site") == "cross-site" and not link
         if foreign or (origin and _host_of(origin) != host):
             raise Refusal(403, "origin", "the request comes from another site; open the page of this service itself")
-        if self._settings.tokens and _under(path, PROTECTED):
+        if self._keyring.closed and _under(path, PROTECTED):
             sent = headers.get("authorization", "")
-            digest = find_token(sent, self._settings.tokens)
+            digest = self._keyring.find(sent)
             if digest is None:
                 problem = "the bearer token is not known" if sent else "there is no bearer token"
                 raise Refusal(

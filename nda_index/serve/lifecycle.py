@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -18,7 +19,7 @@ LOG = logging.getLogger(__name__)
 @asynccontextmanager
 async def run(service: Service) -> AsyncIterator[None]:
     """Answer questions until the block ends, then close the service."""
-    parts = (service.engine.run(), _warm_up_and_follow(service), Worker(service).run())
+    parts = (service.engine.run(), _warm_up_and_follow(service), _follow_tokens(service), Worker(service).run())
     tasks = [asyncio.create_task(part) for part in parts]
     try:
         yield
@@ -31,16 +32,35 @@ async def run(service: Service) -> AsyncIterator[None]:
 
 
 async def _warm_up_and_follow(service: Service) -> None:
+    start = time.monotonic()
+    LOG.info("warming up: the first question is asked, and code compiled", extra={"facts": {"event": "warming_up"}})
     while not service.ready:
         try:
             await _warm_up(service, service.reloader.current)
             service.ready = True
-            service.announce()
+            _announce(service, time.monotonic() - start)
         except Exception:  # whatever it is, clients are told to try again, and the next attempt may succeed
             LOG.exception("the index does not answer")
             await _look_again(service)  # it may have been repaired
     while True:
         await _look_again(service)
+
+
+def _announce(service: Service, seconds: float) -> None:
+    index = service.reloader.current.index
+    facts = {"event": "ready", "address": service.address, "images": len(index), "seconds": round(seconds, 3)}
+    facts["index_hash"] = index.manifest.index_hash
+    LOG.info("Serving %s at %s", index.path, service.address, extra={"facts": facts})
+
+
+async def _follow_tokens(service: Service) -> None:
+    """Take over what changes in the token file, however long the index takes to open meanwhile."""
+    while True:
+        await asyncio.sleep(service.settings.reload_seconds)
+        try:
+            await asyncio.to_thread(service.keyring.follow)  # the disk may be slow
+        except Exception:  # whatever it is, the tokens that are known stay
+            LOG.exception("the tokens cannot be read again")
 
 
 async def _look_again(service: Service) -> None:

@@ -54,9 +54,10 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logs(as_json: bool) -> None:
-    """Write the log to standard error, a JSON line for each request too if `as_json`."""
+    """Write the log to standard error; if `as_json`, warnings and a line for each request too."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter("%(levelname)s:     %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.captureWarnings(as_json)
     logging.getLogger("nda_index").setLevel(logging.INFO)
     REQUESTS.setLevel(logging.INFO if as_json else logging.WARNING)

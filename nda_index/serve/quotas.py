@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
+from nda_index.serve.keyring import Keyring
 from nda_index.serve.refusal import refuse_for_now
 from nda_index.serve.tokens import Quota
 
@@ -14,15 +15,15 @@ MINUTE, DAY = 60, 86_400  # seconds
 class Quotas:
     """Counts questions by token, in this process: a restart forgets them."""
 
-    def __init__(self, quotas: Mapping[str, Quota], clock: Callable[[], float] = time.time) -> None:
-        """Start all counts at zero; quotas by hash of the token."""
-        self._quotas = quotas
+    def __init__(self, keyring: Keyring, clock: Callable[[], float] = time.time) -> None:
+        """Start all counts at zero; the limits are those of the keyring's tokens, as they are at each question."""
+        self._keyring = keyring
         self._clock = clock
         self._counts: dict[tuple[str, int], tuple[int, int]] = {}  # of a token and a length: which window, how many
 
     def owner(self, digest: str) -> str:
         """Return whose a token is; without a note the first digits of its hash."""
-        return (self._quotas.get(digest) or Quota()).owner or digest[:8]
+        return self._quota(digest).owner or digest[:8]
 
     def take(self, digest: str) -> None:
         """Count a question.
@@ -51,8 +52,11 @@ class Quotas:
                 waits.append((window + 1) * seconds - now)
         return max(waits)
 
+    def _quota(self, digest: str) -> Quota:
+        return self._keyring.tokens.get(digest) or Quota()
+
     def _limits(self, digest: str) -> dict[int, tuple[int | None, str]]:
-        quota = self._quotas.get(digest) or Quota()
+        quota = self._quota(digest)
         return {MINUTE: (quota.per_minute, "minute"), DAY: (quota.per_day, "day")}
 
     def _count(self, digest: str, seconds: int, now: float) -> tuple[int, int]:

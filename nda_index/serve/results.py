@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -59,6 +60,11 @@ def default_folder(index: Path) -> Path:
     """
     index = index.resolve()
     return index.with_name(f"{index.name}.results")
+
+
+def hide_paths(answer: Attribution) -> Attribution:
+    """Return an answer without the paths of photographs' files: whoever asks need not know the server's folders."""
+    return replace(answer, regions=tuple(replace(region, path=None) for region in answer.regions))
 
 
 def drop_stale_answers(index: Path) -> None:
@@ -176,7 +182,7 @@ class Results:
         try:
             data = path.read_bytes()
             os.utime(path)
-            return read_answer(data)
+            return hide_paths(read_answer(data))  # earlier services kept them
         except OSError:
             return None
         except VersionError:

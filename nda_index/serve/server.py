@@ -15,7 +15,6 @@ import uvicorn
 from fastapi import FastAPI
 
 from nda_index.errors import ConfigError
-from nda_index.serve.logs import configure_logs
 
 CONNECTIONS = (
     1000  # open at once, above which uvicorn answers 503: far more than --queue, and below usual limits of files
@@ -109,7 +108,6 @@ class DrainingServer(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def run(app: FastAPI, listening: socket.socket, grace: float, log_json: bool = False) -> None:
-    """Serve until the process is told to end; arguments as `make_config`, and whether the log is JSON."""
-    configure_logs(log_json)
+def run(app: FastAPI, listening: socket.socket, grace: float) -> None:
+    """Serve until the process is told to end; arguments as `make_config`."""
     DrainingServer(make_config(app, grace)).run([listening])

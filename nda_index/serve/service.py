@@ -27,6 +27,7 @@ from nda_index.serve.engine import Engine
 from nda_index.serve.forms import Submission, read_submission
 from nda_index.serve.jobs.folder import Job
 from nda_index.serve.jobs.queue import JobQueue
+from nda_index.serve.keyring import Keyring
 from nda_index.serve.logs import REQUEST_ID
 from nda_index.serve.metrics import Metrics
 from nda_index.serve.parts import Parts
@@ -35,7 +36,7 @@ from nda_index.serve.pool import run_until_disconnect
 from nda_index.serve.quotas import Quotas
 from nda_index.serve.refusal import Refusal, refuse_for_now
 from nda_index.serve.reload import Reloader, Snapshot
-from nda_index.serve.results import Results, result_id
+from nda_index.serve.results import Results, hide_paths, result_id
 from nda_index.serve.settings import CONDITION_CHARACTERS, ServeSettings
 from nda_index.serve.uploads import open_picture
 from nda_index.store.audit import check_writable, write_event
@@ -43,6 +44,7 @@ from nda_index.store.conditions import parse_condition
 
 LOG = logging.getLogger(__name__)
 LOOKED = 60.0  # seconds after a look at /readyz, for which something is taken to look regularly
+UNSTORED = "cannot be stored; the operator finds the reason in the log"
 DRAIN_LOOK = 0.05  # seconds between looks at whether the last question has ended
 Result = TypeVar("Result")
 
@@ -54,11 +56,12 @@ class Service:
         settings: its settings.
         metrics: its counters.
         ready: whether the warm-up query was answered.
-        announce: is called when it is.
+        address: where it listens, for the log; its process sets it.
         results: the stored answers.
         reloader: the open index.
         engine: computes answers.
         jobs: many pictures each, which `nda_index.serve.jobs.worker` answers in the engine's gaps.
+        keyring: the tokens that are accepted.
         quotas: counts of questions by token.
         ending: whether it was told to end.
         draining: whether it takes no more questions.
@@ -70,16 +73,17 @@ class Service:
         self.settings = settings
         self.metrics = Metrics()
         self.ready = False
-        self.announce: Callable[[], None] = lambda: None
+        self.address = ""
         self.ending = False
         self.draining = False
         self._looked = -LOOKED  # when /readyz was asked for
-        self._unwritable = ""  # why answers, or the audit log, cannot be written
+        self._unwritable = False  # whether answers, the audit log or jobs could not be written
         self.results = Results(settings.results, settings.results_bytes, partial(present_images, index.path))
         self.reloader = Reloader(index, reopen, self.metrics)
         self.results.bind_to(self.reloader.current.collection)
         self.engine = Engine(settings, self.metrics)
-        self.quotas = Quotas(settings.quotas)
+        self.keyring = Keyring(settings.tokens, settings.reread_tokens)
+        self.quotas = Quotas(self.keyring)
         self.jobs = JobQueue(settings.results, settings)
         self.parts = Parts(self.results, self.reloader, settings, self.metrics)
         self._decoder = ThreadPoolExecutor(1, "decode")  # one at a time: decoding a picture takes much memory
@@ -146,7 +150,7 @@ class Service:
             return await self.jobs.take(request, check)
         except StorageError as error:
             self.note_unwritable(error)
-            raise refuse_for_now(503, "storage", f"the job cannot be stored: {error}", 10) from error
+            raise refuse_for_now(503, "storage", f"the job {UNSTORED}", 10) from error
 
     async def answer_in_gaps(
         self, submission: Submission, snapshot: Snapshot, is_wanted: Callable[[], bool]
@@ -186,7 +190,7 @@ class Service:
         if self.ending:
             raise _refuse_to_begin()
         if self._unwritable:
-            raise refuse_for_now(503, "storage", f"what is to be kept cannot be stored: {self._unwritable}", 10)
+            raise refuse_for_now(503, "storage", f"what is to be kept {UNSTORED}", 10)
 
     def probe(self) -> None:
         """Answer /readyz, as `check_healthy`, and note that something asks for it."""
@@ -200,6 +204,7 @@ class Service:
         current picture; it goes on when a service runs again.
         """
         self.ending = True
+        LOG.info("told to end: questions in flight are answered", extra={"facts": {"event": "draining"}})
         now = time.monotonic()
         end = now + seconds
         if now - self._looked < LOOKED:
@@ -214,9 +219,9 @@ class Service:
             try:
                 await self.run_in_files(self.results.check_writable)
                 await self.run_in_files(check_writable, self.settings.audit)
-                self._unwritable = ""
-            except StorageError as error:
-                self._unwritable = str(error)
+                self._unwritable = False
+            except StorageError:  # it was logged
+                pass
 
     async def decode(self, index: Index, submission: Submission) -> Query:
         """Decode the picture of a question, off the event loop.
@@ -244,14 +249,14 @@ class Service:
         """Be unready until the disk takes again what is to be kept."""
         if not self._unwritable:
             LOG.error("what is to be kept cannot be stored: %s", error)
-        self._unwritable = str(error)
+        self._unwritable = True
 
     async def audit(self, **facts: Any) -> None:
         """Note a question in the audit log."""
         try:
             await self.run_in_files(partial(write_event, self.settings.audit, "question", **facts))
         except StorageError as error:  # the client gets the answer all the same
-            self._unwritable = str(error)
+            self._unwritable = True
             LOG.error("the audit log cannot be written: %s", error)
 
     def _count_jobs(self, state: str) -> int:
@@ -294,13 +299,13 @@ class Service:
             self.metrics.lookups.labels("miss" if stored is None else "hit").inc()
             if stored is not None:
                 return identity, stored
-            answer = await self.engine.answer(identity, query, snapshot, deadline)
+            answer = hide_paths(await self.engine.answer(identity, query, snapshot, deadline))
             if answer.missing:  # whoever asks again gets the whole answer, once there is one
                 identity = secrets.token_hex(16)
             try:
                 await self.run_in_files(self.results.put, identity, answer, snapshot.collection)
             except StorageError as error:  # the client gets the answer all the same
-                self._unwritable = str(error)
+                self._unwritable = True
                 LOG.error("an answer cannot be stored: %s", error)
             return identity, answer
 

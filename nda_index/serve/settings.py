@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,8 +30,9 @@ class ServeSettings:
         results: folder of the stored answers, made if it does not exist.
         results_bytes: size of that folder. Above it the least recently used answers are deleted; more keeps more of
             them from being computed again.
-        tokens: sha256, in hexadecimal, of each accepted bearer token; empty: the service is open to everyone.
-        quotas: by hash of a token, how many questions its owner may send; without one, any number.
+        tokens: by sha256, in hexadecimal, of each accepted bearer token, whose it is and how many questions its owner
+            may send; empty: the service is open to everyone.
+        reread_tokens: returns them as they are at a moment; None: they stay as they are.
         root_path: path at which a proxy shows the service, as "/photos"; the proxy may take it away or leave it.
         audit: file of the audit log, to which a line is added for each question; None: there is none.
         texts: a translation of the page's texts, served in their place; None: they are English.
@@ -50,8 +51,8 @@ class ServeSettings:
         reads: requests for images and answers in flight at most; more are refused.
         links: requests for links in flight at most; more are refused. Each takes seconds on large images, and the page
             sends one after the other.
-        reload_seconds: time between two looks at the index on disk. Less shows changes sooner, and costs one `stat` of
-            each manifest.
+        reload_seconds: time between two looks at the index on disk, and at the tokens. Less shows changes sooner, and
+            costs one `stat` of each manifest and a read of the token file.
         linger: seconds after SIGTERM for which questions are still taken, where something has looked at /readyz in the
             minute before: until it has seen that the service ends. More suits proxies that look seldom.
         threads: threads of computation; by default one for each core.
@@ -62,8 +63,8 @@ class ServeSettings:
 
     results: Path
     results_bytes: int = 1 << 30
-    tokens: frozenset[str] = frozenset()
-    quotas: Mapping[str, Quota] = field(default_factory=dict)
+    tokens: Mapping[str, Quota] = field(default_factory=dict)
+    reread_tokens: Callable[[], Mapping[str, Quota]] | None = None
     root_path: str = ""
     audit: Path | None = None
     texts: Path | None = None

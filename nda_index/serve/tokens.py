@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def read_tokens(path: Path | None, environment: str) -> dict[str, Quota]:
     its owner may send at most, and a note of whose it is. Empty lines and lines that begin with "#" are skipped.
 
     Raises:
-        ConfigError: the file cannot be read, a line is not a hash, a number is none, or there is no hash.
+        ConfigError: the file cannot be read, a line is not a hash, or a number is none.
     """
     try:
         lines = path.read_text().splitlines() if path else []
@@ -71,10 +71,14 @@ def read_tokens(path: Path | None, environment: str) -> dict[str, Quota]:
                 f"entry {number} of the tokens is not the sha256 of a token in 64 hexadecimal digits; "
                 f"`nda-index token` makes a token and its hash"
             )
-    if not hashes and (path is not None or environment):
+    return {digest.lower(): _read_quota(rest, number) for number, (digest, *rest) in enumerate(words, start=1)}
+
+
+def check_some(tokens: Mapping[str, Quota], path: Path | None, environment: str) -> None:
+    """Raise `ConfigError` where a file or the variable is given, and neither holds a hash: nobody could ask."""
+    if not tokens and (path is not None or environment):
         source = f"the token file {str(path)!r}" if path is not None else VARIABLE
         raise ConfigError(f"{source} holds no hash of a token; make one with `nda-index token`, or leave it out")
-    return {digest.lower(): _read_quota(rest, number) for number, (digest, *rest) in enumerate(words, start=1)}
 
 
 def _read_quota(words: Sequence[str], number: int) -> Quota:

@@ -116,6 +116,12 @@ class Corpus:
         batches = self._scan(["image_id", "key"])
         return _sorted_ids(batch["image_id"].filter(pc.is_in(batch["key"], wanted)) for batch in batches)
 
+    def with_hashes(self, hashes: Sequence[str]) -> NDArray[np.int64]:
+        """Find the images whose pixels have one of these sha256, in hexadecimal: ids, ascending."""
+        wanted = pa.array([bytes.fromhex(digest) for digest in hashes], pa.binary(32))
+        batches = self._scan(["image_id", "sha256"])
+        return _sorted_ids(batch["image_id"].filter(pc.is_in(batch["sha256"], wanted)) for batch in batches)
+
     def digests(self, but: NDArray[np.int64]) -> NDArray[np.uint64]:
         """Return the short digests of the pixels of all images but some, in no order."""
         parts = list[NDArray[np.uint64]]()

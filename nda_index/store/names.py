@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,6 +72,31 @@ def check_keys(keys: Any) -> list[str]:
         if not isinstance(value, str):
             raise ConfigError(f"keys holds {value!r}; keys are text, as `Attribution.keys` has them: {str(value)!r}")
     return [clean_text(str(value)) for value in values]
+
+
+def check_hashes(hashes: Any) -> list[str]:
+    """Return sha256 of pixels as a list, in their order, in small letters.
+
+    Args:
+        hashes: a sequence of texts, each of 64 hexadecimal digits.
+
+    Raises:
+        ConfigError: it is one text, or holds something else.
+
+    Example:
+        >>> check_hashes(["AB" * 32]) == ["ab" * 32]
+        True
+    """
+    if isinstance(hashes, str | bytes | dict) or not hasattr(hashes, "__iter__"):
+        raise ConfigError(f"pixel_hashes is {hashes!r}; it must be a sequence of texts, as [HASH]")
+    values = list(hashes)
+    for value in values:
+        if not isinstance(value, str) or not re.fullmatch("[0-9A-Fa-f]{64}", value):
+            raise ConfigError(
+                f"pixel_hashes holds {value!r}; a hash has 64 hexadecimal digits, as in `pictures` of a line `removal` "
+                f"of the audit log"
+            )
+    return [value.lower() for value in values]
 
 
 def missing_key(keys: Sequence[str], found: set[str]) -> QueryError | None:

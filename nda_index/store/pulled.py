@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nda_index.store.files import write_atomically
-from nda_index.store.folder import PULLED
+from nda_index.store.files import is_left_over, write_atomically
+from nda_index.store.folder import MANIFEST, PULLED, PULLING
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,17 @@ def write_pulled(folder: Path, pulled: Pulled) -> None:
         StorageError: the disk is full or cannot be written.
     """
     write_atomically(folder / PULLED, json.dumps(asdict(pulled), indent=1).encode())
+
+
+def is_fetched(name: str, pulled: Pulled) -> bool:
+    """Tell whether a file of a copy, which its manifest does not name, was left by a pull.
+
+    Example:
+        >>> pulled = Pulled("s3://company/x.nda", fetching=("removed-2.arrow",))
+        >>> [is_fetched(name, pulled) for name in ("removed-2.arrow", "pulling/0f3c", "notes.txt")]
+        [True, True, False]
+    """
+    return name in pulled.fetching or name.startswith(f"{PULLING}/") or is_left_over(name, PULLED, MANIFEST)
 
 
 def pulled_obsolete(folder: Path) -> tuple[str, ...]:

@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from nda_index.errors import FOREIGN, WAITING, NdaIndexError
+from nda_index.errors import FOREIGN, PULL_INTERRUPTED, WAITING, NdaIndexError
 from nda_index.progress import Progress, quiet
-from nda_index.store.folder import MANIFEST, list_files
+from nda_index.store.folder import MANIFEST, list_files, whole_index
 from nda_index.store.hashes import hash_content, size_problem
 from nda_index.store.locks import find_writer
 from nda_index.store.manifest import check_version, lease_manifest, parse_manifest
-from nda_index.store.pulled import pulled_obsolete
+from nda_index.store.pulled import is_fetched, read_pulled
 from nda_index.store.readers import list_readers
 
-Kind = Literal["damage", "waiting", "foreign", "writing"]
+Kind = Literal["damage", "waiting", "foreign", "pulling", "writing"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,9 @@ class Finding:
 
     Attributes:
         kind: "damage": it is changed, missing or truncated; "waiting": the index does not need it any more, and it is
-            erased when the readers that may need it are done; "foreign": it does not belong there; "writing": an edit
-            that goes on is writing it.
+            erased when the readers that may need it are done; "foreign": it does not belong there; "pulling": a pull
+            that was interrupted has fetched it, and the next one goes on with it; "writing": an edit or a pull that
+            goes on is writing it.
         file: its path in the index.
         text: one sentence.
     """
@@ -75,7 +76,7 @@ def verify(folder: Path, progress: Progress | None = None) -> list[Finding]:
 
 def judge_findings(findings: Sequence[Finding]) -> int:
     """Return the exit code for what `verify` found: that of the worst finding."""
-    codes = {"damage": NdaIndexError.exit_code, "waiting": WAITING, "foreign": FOREIGN}
+    codes = {"damage": NdaIndexError.exit_code, "waiting": WAITING, "foreign": FOREIGN, "pulling": PULL_INTERRUPTED}
     kinds = {finding.kind for finding in findings}
     return next((code for kind, code in codes.items() if kind in kinds), 0)
 
@@ -97,7 +98,8 @@ def _find_others(folder: Path, values: dict[str, Any], index_hash: str) -> Itera
     others = [name for name in list_files(folder) if name not in values["files"]]
     if not others:
         return
-    writer, obsolete = find_writer(folder), {*values["obsolete"], *pulled_obsolete(folder)}
+    writer, pulled = find_writer(folder), read_pulled(folder)
+    obsolete = {*values["obsolete"], *(pulled.obsolete if pulled else ())}
     earlier = [str(reader) for reader in list_readers(folder) if reader.index_hash != index_hash]
     who = f"it waits for {', '.join(earlier)}" if earlier else "`nda-index compact` erases it"
     for name in others:
@@ -105,6 +107,10 @@ def _find_others(folder: Path, values: dict[str, Any], index_hash: str) -> Itera
             yield Finding("waiting", name, f"{name} is no part of the index any more; {who}")
         elif writer:
             yield Finding("writing", name, f"{name} is being written by {writer}")
+        elif pulled and is_fetched(name, pulled):
+            source = (read_pulled(whole_index(folder)) or pulled).source
+            text = f"{name} is of a pull that was interrupted; pull again from {source!r}, or delete the file"
+            yield Finding("pulling", name, text)
         else:
-            text = f"{name} does not belong to the index; the next add, remove or compact deletes it"
-            yield Finding("foreign", name, text)
+            remedy = "delete it; pulls leave it alone" if pulled else "the next add, remove or compact deletes it"
+            yield Finding("foreign", name, f"{name} does not belong to the index; {remedy}")

@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,7 @@ import nda_index as nda
 from nda_index.serve.app import create_app
 from nda_index.serve.server import make_config
 from nda_index.serve.settings import ServeSettings
+from nda_index.serve.tokens import Quota
 from tests.browser.visit import Visit, key, png, visiting
 from tests.conftest import photographs
 
@@ -68,14 +69,14 @@ def collection_index(tmp_path_factory: pytest.TempPathFactory, collection: NDArr
 @pytest.fixture(scope="package")
 def service(collection_index: Path) -> Iterator[str]:
     """Address of a service without tokens."""
-    with serving(collection_index, frozenset()) as address:
+    with serving(collection_index, {}) as address:
         yield address
 
 
 @pytest.fixture(scope="package")
 def protected_service(collection_index: Path) -> Iterator[str]:
     """Address of a service that needs `TOKEN`."""
-    with serving(collection_index, frozenset([hashlib.sha256(TOKEN.encode()).hexdigest()])) as address:
+    with serving(collection_index, {hashlib.sha256(TOKEN.encode()).hexdigest(): Quota()}) as address:
         yield address
 
 
@@ -107,7 +108,7 @@ def _chromium() -> str | None:
 
 
 @contextmanager
-def serving(folder: Path, tokens: frozenset[str]) -> Iterator[str]:
+def serving(folder: Path, tokens: Mapping[str, Quota]) -> Iterator[str]:
     """Serve an index from a thread."""
     settings = ServeSettings(folder.with_name(f"results-{len(tokens)}"), tokens=tokens, threads=1)
     app = create_app(nda.open_index(folder), settings)

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, expect
 
+from nda_index.serve.tokens import Quota
 from tests.browser.conftest import TOKEN, serving
 from tests.browser.test_accessibility import check_in_both_schemes
 from tests.browser.test_answers import give_token
@@ -23,7 +24,7 @@ CROP = 60, 40, 240, 200
 
 @pytest.fixture(scope="module")
 def photograph_service(photograph_index_folder: Path) -> Iterator[str]:
-    with serving(photograph_index_folder, frozenset()) as address:
+    with serving(photograph_index_folder, {}) as address:
         yield address
 
 
@@ -43,7 +44,7 @@ def picture() -> Image.Image:
 def test_regions_are_shown_to_who_has_a_token(
     browser: Browser, photograph_index_folder: Path, picture: Image.Image
 ) -> None:
-    tokens = frozenset([hashlib.sha256(TOKEN.encode()).hexdigest()])
+    tokens = {hashlib.sha256(TOKEN.encode()).hexdigest(): Quota()}
     with serving(photograph_index_folder, tokens) as address, visiting(browser, address) as visit:
         visit.expected.add(401)
         visit.page.goto(address)

@@ -124,7 +124,7 @@ def test_help_has_the_exit_code_of_every_error(run: Run) -> None:
     rows = re.findall(r"^ +([0-9]+)  (.+)$", table, re.MULTILINE)
     shown = {int(code): meaning for code, meaning in rows}
     assert len(rows) == len(table.splitlines()) == len(shown)
-    assert set(shown) == {0, 10, 11, 130, *EXIT_CODES.values()}
+    assert set(shown) == {0, 10, 11, 12, 130, *EXIT_CODES.values()}
     for error in ERRORS:
         if error is not NdaIndexError and "exit_code" in vars(error):
             assert str(error.__doc__).splitlines()[0] in shown[error.exit_code]

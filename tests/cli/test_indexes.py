@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -43,7 +44,7 @@ def test_an_index_grows_shrinks_and_forgets(run: Run, tmp_path: Path, pictures: 
     assert (code, json.loads(out)["images"], json.loads(out)["changed"]) == (0, 26, 6)
     removal = ["remove", index, "--key", "23.png", "--image-id", 4]
     code, out, _ = run(*removal, "--dry-run")
-    assert "image 4: 04.png" in out and "1 images have the key '23.png'" in out
+    assert "image 4: 04.png" in out and "1 image has the key '23.png'" in out
     assert "Would remove 2 images" in out and "has 26 now" in " ".join(out.split())
     code, out, _ = run(*removal)
     assert "Removed 2 images" in out
@@ -69,8 +70,16 @@ def test_an_index_grows_shrinks_and_forgets(run: Run, tmp_path: Path, pictures: 
             assert "an earlier state" in " ".join(out.split())
             code, _, err = run("remove", index, "--image-id", 1)
             assert (code, "encode: 1,000 of 3,000" in err) == (6, True)
+    log = index.with_name("x.nda.audit.jsonl").read_text().splitlines()
+    (digest, _) = json.loads(log[0])["pictures"]
+    code, _, err = run("remove", index, "--pixel-hash", digest)
+    assert (code, f"pixel_hashes has {digest}" in err) == (5, True)
     code, out, _ = run("compact", index)
     assert (code, "Erased 0 images" in out) == (0, True)
+    with nda.open_index(index) as opened:
+        digest = hashlib.sha256(opened.pixels([3]).tobytes()).hexdigest()
+    code, out, _ = run("remove", index, "--pixel-hash", digest, "--pixel-hash", "0" * 64)
+    assert (code, "Removed 1 image; " in out, "1 of 2 hashes are of no image." in out) == (0, True, True)
     assert run("verify", index)[0] == 0
     code, _, err = run("remove", index, "--key", "23.png")
     assert code == 5

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from nda_index.copies import pull, summary
 from nda_index.store.folder import PULLED, WRITER_LOCK
 from nda_index.store.locks import write_lock
 from nda_index.store.manifest import _serialise
-from nda_index.store.verify import verify
+from nda_index.store.pulled import read_pulled, write_pulled
+from nda_index.store.verify import judge_findings, verify
 from tests.copies.conftest import Room, all_files, hash_of, holds, named
 
 
@@ -175,6 +177,22 @@ def test_files_of_others_in_a_copy_are_left_alone_and_named(room: Room) -> None:
     room.erase()
     assert nda.pull_index(room.index, room.copy).foreign == ("scales/notes.txt",)
     assert (room.copy / "scales" / "notes.txt").read_text() == "mine"
+
+
+def test_files_of_an_interrupted_pull_are_told_from_files_of_others(room: Room) -> None:
+    nda.pull_index(room.index, room.copy)
+    nda.remove_images(room.index, image_ids=[1])
+    (fetched,) = named(room.index) - named(room.copy)
+    before = read_pulled(room.copy)
+    assert before is not None
+    write_pulled(room.copy, replace(before, fetching=(*before.fetching, fetched)))
+    (room.copy / fetched).write_bytes((room.index / fetched).read_bytes())
+    (found,) = verify(room.copy)
+    assert (found.kind, found.file, judge_findings([found])) == ("pulling", fetched, 12)
+    assert f"pull again from {str(room.index)!r}, or delete the file" in found.text
+    (room.copy / "notes.txt").touch()
+    other = next(finding for finding in verify(room.copy) if finding.file == "notes.txt")
+    assert (other.kind, "delete it; pulls leave it alone" in other.text) == ("foreign", True)
 
 
 def test_edits_of_a_copy_are_not_undone(room: Room, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import nda_index as nda
 from nda_index.copies import place as places
 from nda_index.copies import push, summary
 from nda_index.store.folder import PUSHING
-from tests.copies.conftest import Room, all_files, hash_of, holds, named
+from nda_index.store.verify import verify
+from tests.copies.conftest import REMOVED, Room, all_files, hash_of, holds, named
 
 
 def test_only_new_files_travel_and_old_ones_are_deleted_there(room: Room) -> None:
@@ -78,7 +79,7 @@ def test_another_index_and_a_later_state_are_not_replaced(room: Room, tmp_path: 
     other = np.random.default_rng(9).integers(0, 256, (20, 16, 16, 3), np.uint8)
     nda.build_index(other, tmp_path / "other.nda", image_size=16, scales=[nda.Scale(5)], null=0).close()
     nda.push_index(room.index, room.url)
-    with pytest.raises(nda.MismatchError, match="lies another index: it has another"):
+    with pytest.raises(nda.MismatchError, match="lies another index, .* it has another"):
         nda.push_index(tmp_path / "other.nda", room.url)
     backup = shutil.copytree(room.index, tmp_path / "backup.nda")
     for change in (lambda: nda.remove_images(room.index, image_ids=[1]), lambda: nda.compact(room.index), room.grow):
@@ -123,6 +124,24 @@ def test_the_earlier_of_two_pushes_gives_up_and_leaves_nothing(room: Room, monke
         nda.push_index(room.index, room.url)
     assert all_files(room.store) == {"manifest.json", *named(room.index)}
     assert hash_of(room.store) == hash_of(room.index)
+
+
+def test_a_restored_index_goes_to_an_address_of_its_own(room: Room, tmp_path: Path) -> None:
+    """Also when what was removed meanwhile is removed again: its files are others, and copies would not follow."""
+    backup = Path(shutil.copytree(room.index, tmp_path / "backup.nda"))
+    room.erase()
+    nda.push_index(room.index, room.url)
+    nda.pull_index(room.url, room.copy)
+    with pytest.raises(nda.MismatchError, match="a later state"):
+        nda.push_index(backup, room.url)
+    nda.remove_images(backup, image_ids=[REMOVED])
+    nda.compact(backup)
+    with pytest.raises(nda.MismatchError, match="as it went on after the backup that it was restored from"):
+        nda.push_index(backup, room.url)
+    nda.push_index(backup, tmp_path / "new")
+    nda.pull_index(tmp_path / "new", tmp_path / "new.nda")
+    assert verify(tmp_path / "new.nda") == verify(room.copy) == []
+    assert holds(tmp_path / "new.nda", room.marks()) == set()
 
 
 def test_a_manifest_that_another_push_puts_at_the_end_is_not_written_over(

@@ -193,6 +193,9 @@ def occurs(data: bytes, folder: Path) -> bool:
         ({"image_ids": np.arange(100) == 7}, "is a mask"),
         ({"image_ids": [9.7]}, "holds 9.7"),
         ({"keys": "new-7"}, "one text"),
+        ({"pixel_hashes": "ab" * 32}, "must be a sequence of texts"),
+        ({"pixel_hashes": ["ab" * 31]}, "has 64 hexadecimal digits"),
+        ({"pixel_hashes": ["ab" * 32]}, "no image of the index has these pixels"),
         ({"image_ids": range(100)}, "all 100 images would be removed"),
     ],
 )
@@ -204,6 +207,25 @@ def test_removals_that_cannot_be_are_refused(folder: Path, options: dict[str, An
     assert nda.remove_images(folder, image_ids=[4]).changed == 1
     with pytest.raises(nda.QueryError, match="image_ids has 4"):
         nda.remove_images(folder, image_ids=[4])
+
+
+def test_what_the_log_says_was_removed_is_removed_again_from_an_older_copy(
+    folder: Path, tmp_path: Path, pictures: NDArray[np.uint8]
+) -> None:
+    """By the log alone, with every image of the same pixels. Hashes of images that were added later are passed over."""
+    twin = source(tmp_path, pictures[4:5], "twin", year=np.full(1, 2000))
+    nda.add_images(folder, twin, allow_duplicates=True)
+    (tmp_path / "backup").mkdir()
+    backup = Path(shutil.copytree(folder, tmp_path / "backup" / "x.nda"))
+    nda.add_images(folder, source(tmp_path, pictures[150:151], "later", year=np.full(1, 2000)))
+    nda.remove_images(folder, image_ids=[4, 9, 101])
+    lines = folder.with_name("x.nda.audit.jsonl").read_text().splitlines()
+    hashes = [digest for line in map(json.loads, lines) if line["event"] == "removal" for digest in line["pictures"]]
+    found = nda.remove_images(backup, pixel_hashes=hashes, dry_run=True)
+    assert (found.image_ids, found.images) == ((4, 9, 100), 101)
+    assert found.found_pixels == dict(zip(hashes, (2, 1, 0), strict=True))
+    assert nda.remove_images(backup, pixel_hashes=[hashes[0].upper()]).image_ids == (4, 100)
+    assert nda.remove_images(backup, pixel_hashes=hashes).image_ids == (9,)
 
 
 def test_nothing_is_removed_where_the_audit_log_cannot_be_written(folder: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from nda_index.serve import commands
 from nda_index.serve.commands import serve
 from nda_index.serve.settings import ServeSettings
 from nda_index.serve.tokens import find_token
@@ -55,6 +56,19 @@ def test_wrong_options_are_one_line(
     found, _, err = run(capsys, monkeypatch, "serve", index_folder, *options)
     assert (found, err.count("\n")) == (code, 1)
     assert message in err
+
+
+def test_an_error_is_a_line_of_a_json_log(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    index_folder: Path,
+) -> None:  # fmt: skip
+    configured = list[bool]()
+    monkeypatch.setattr(commands, "configure_logs", configured.append)
+    found, out, err = run(capsys, monkeypatch, "serve", index_folder, "--log-json", "--host", "0.0.0.0")
+    assert (found, out, err, configured) == (2, "", "", [True])
+    assert [(record.levelname, "there are no tokens" in record.message) for record in caplog.records] == [
+        ("CRITICAL", True)
+    ]
 
 
 def test_a_token_and_its_hash_are_made(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,15 @@ def test_the_dashboard_shows_metrics_that_there_are(served: Served) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["Dockerfile", "nda-index.service", "kubernetes.yaml", "kubernetes-copies.yaml", "compose.yaml", "Caddyfile"],
+    [
+        "Dockerfile",
+        "nda-index.service",
+        "nda-index@.service",
+        "kubernetes.yaml",
+        "kubernetes-copies.yaml",
+        "compose.yaml",
+        "Caddyfile",
+    ],
 )
 def test_options_and_paths_are_those_of_the_service(served: Served, name: str) -> None:
     text = (DEPLOY / name).read_text()
@@ -50,7 +58,7 @@ def test_options_and_paths_are_those_of_the_service(served: Served, name: str) -
     text = "\n".join(line for line in text.splitlines() if not line.startswith(others))
     command = typer.main.get_command(app).commands["serve"]  # type: ignore[attr-defined]
     known = {option for parameter in command.params for option in parameter.opts}
-    if name in ("Dockerfile", "nda-index.service", "kubernetes.yaml", "kubernetes-copies.yaml"):
+    if name not in ("compose.yaml", "Caddyfile"):
         used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
         assert {"--token-file", "--log-json"} <= used
         assert used - known == set()
@@ -87,10 +95,22 @@ def test_each_pod_of_copies_pulls_before_it_serves_and_beside_it() -> None:
     assert subprocess.run(["sh", "-n", "-c", beside["args"][0]], check=False).returncode == 0
 
 
+def test_instances_are_the_service_on_their_ports_and_of_one_user() -> None:
+    one, several = ((DEPLOY / name).read_text() for name in ("nda-index.service", "nda-index@.service"))
+
+    def settings(unit: str) -> list[str]:
+        return [line for line in unit.splitlines() if line and not line.startswith(("#", "Description="))]
+
+    alike = [line.replace(" --port %i", "") for line in settings(several) if line != "User=nda-index"]
+    assert alike == settings(one)
+    assert " --port %i " in several and "User=nda-index\n" in (DEPLOY / "nda-index-pull.service").read_text()
+
+
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd is not installed")
-    units = [tmp_path / name for name in ("nda-index.service", "nda-index-pull.service", "nda-index-pull.timer")]
+    names = ("nda-index.service", "nda-index@.service", "nda-index-pull.service", "nda-index-pull.timer")
+    units = [tmp_path / name for name in names]
     for unit in units:
         unit.write_text((DEPLOY / unit.name).read_text().replace("/opt/nda-index/bin/nda-index", "/bin/true"))
     checked = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True)

@@ -74,7 +74,7 @@ def test_pages_of_other_sites_are_refused(served: Served, upload: bytes) -> None
 
 
 def test_a_service_with_tokens_answers_only_their_owners(index_folder: Path, tmp_path: Path, upload: bytes) -> None:
-    tokens = frozenset(hashlib.sha256(token.encode()).hexdigest() for token in ("first", "second"))
+    tokens = {hashlib.sha256(token.encode()).hexdigest(): Quota() for token in ("first", "second")}
     with serving(index_folder, tmp_path / "results", tokens=tokens) as served:
         known = {"Authorization": "Bearer second"}
         answered = served.http.post("/v1/attribute", files={"image": ("a", upload)}, headers=known)
@@ -150,8 +150,7 @@ def below_app(index_folder: Path, tmp_path: Path) -> FastAPI:
     settings = ServeSettings(
         tmp_path / "results",
         root_path="/photos",
-        tokens=frozenset([digest]),
-        quotas={digest: Quota("Ada", per_day=2)},
+        tokens={digest: Quota("Ada", per_day=2)},
     )
     app = create_app(nda.open_index(index_folder), settings)
     app.state.service.ready = True
@@ -198,6 +197,24 @@ def test_the_page_names_nothing_from_the_root() -> None:
     for path in static.iterdir():
         for quote in "\"'`":
             assert f"{quote}/v1/" not in path.read_text() and f"{quote}/static/" not in path.read_text(), path
+
+
+def test_looks_at_a_service_are_lines_only_where_they_see_a_change(
+    below_app: FastAPI, below: Call, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, REQUESTS.name)
+    known = {"Authorization": "Bearer token"}
+    for ready in (True, True, False, False, True):
+        below_app.state.service.ready = ready
+        for prefix in ("/photos", ""):
+            assert below("GET", f"{prefix}/readyz").status_code == (200 if ready else 503)
+            assert below("GET", f"{prefix}/healthz").status_code == 200
+            assert below("GET", f"{prefix}/metrics", headers=known).status_code == 200
+    below("GET", "/metrics")
+    facts = [record.facts for record in caplog.records if record.name == REQUESTS.name]  # type: ignore[attr-defined]
+    assert [(line["route"], line["status"]) for line in facts] == [
+        ("/readyz", 200), ("/healthz", 200), ("/metrics", 200), ("/readyz", 503), ("/readyz", 200), ("other", 401),
+    ]  # fmt: skip
 
 
 def test_a_token_has_a_limit_and_a_request_a_line(below: Call, caplog: pytest.LogCaptureFixture) -> None:

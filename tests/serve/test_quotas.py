@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from nda_index.serve.keyring import Keyring
 from nda_index.serve.quotas import DAY, Quotas
 from nda_index.serve.refusal import Refusal
 from nda_index.serve.tokens import Quota
@@ -9,7 +10,7 @@ from nda_index.serve.tokens import Quota
 
 def test_questions_are_counted_by_token_minute_and_day() -> None:
     now = [DAY * 100.0 + 30]
-    quotas = Quotas({"a": Quota("Ada", per_minute=2, per_day=3), "b": Quota()}, lambda: now[0])
+    quotas = Quotas(Keyring({"a": Quota("Ada", per_minute=2, per_day=3), "b": Quota()}), lambda: now[0])
     quotas.take("a")
     quotas.take("a")
     for digest in ("b", "b", "b", "unknown"):
@@ -27,7 +28,7 @@ def test_questions_are_counted_by_token_minute_and_day() -> None:
 
 
 def test_an_owner_has_a_name_or_the_first_digits_of_the_hash() -> None:
-    quotas = Quotas({"0123456789": Quota(), "a": Quota("Ada")})
+    quotas = Quotas(Keyring({"0123456789": Quota(), "a": Quota("Ada")}))
     assert (quotas.owner("a"), quotas.owner("0123456789"), quotas.owner("fedcba9876")) == (
         "Ada",
         "01234567",

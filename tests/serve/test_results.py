@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import nda_index as nda
-from nda_index.answer.arrow import FORMAT_VERSION, answer_bytes
+from nda_index.answer.arrow import FORMAT_VERSION, MEDIA_TYPE, answer_bytes
+from nda_index.answer.forms import FORMS
 from nda_index.question import Query, as_question
 from nda_index.serve.results import Results, result_id
+from nda_index.store.files import write_atomically
 from tests.answer.test_arrow import resealed
 from tests.serve.conftest import Served, serving
 
@@ -186,3 +188,26 @@ def test_pictures_that_are_one_when_made_small_have_answers_of_their_own() -> No
     names = [result_id(Query(pixels, as_question(), 3, picture=each), "0") for each in (None, *pictures)]
     assert len(set(names)) == 5
     assert result_id(Query(pixels, as_question(), 3, picture=pictures[0].copy()), "0") == names[1]
+
+
+def test_no_answer_tells_where_the_service_has_its_files(photograph_index_folder: Path, tmp_path: Path) -> None:
+    source = photograph_index_folder.with_name("source")
+    file = next(path for path in sorted(source.glob("*")) if path.stat().st_size > 1000)
+    with nda.open_index(photograph_index_folder) as index:
+        kept = index.attribute(file.read_bytes(), top=1)
+    assert str(file) in [region.path for region in kept.regions]  # Python and the command line tell
+    with serving(photograph_index_folder, tmp_path / "results") as served:
+        result = served.ask(file.read_bytes(), top=1).json()
+        assert [region["key"] for region in result["regions"]][0] == file.name
+        old = "0" * 32  # of a version that kept paths
+        write_atomically(served.results / f"{old}.arrow", answer_bytes(kept))
+        for place in (f"/v1/results/{result['id']}", f"/v1/results/{old}"):
+            responses = [served.http.get(place, params={"format": form} if form else {}) for form in ("", *FORMS)]
+            responses.append(served.http.get("/v1/index"))
+            for response in responses:
+                assert response.status_code == 200
+                assert str(photograph_index_folder.parent).encode() not in response.content
+            answer = nda.read_answer(served.http.get(place, params={"format": "arrow"}).content)
+            assert answer.regions and {region.path for region in answer.regions} == {None}
+        asked = served.http.post("/v1/attribute", files={"image": file.read_bytes()}, headers={"Accept": MEDIA_TYPE})
+        assert {region.path for region in nda.read_answer(asked.content).regions} == {None}

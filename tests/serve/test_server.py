@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -143,6 +144,7 @@ def test_a_service_that_cannot_store_answers_is_not_ready_until_it_can(
         assert served.ask(upload, top=1, timestep=50).status_code == 200
         refused = served.http.get("/readyz")
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "storage")
+        assert str(tmp_path) not in refused.text
         (tmp_path / "away").rename(served.results)
         until(lambda: ready(served.url))
 
@@ -193,3 +195,27 @@ def test_uvicorn_tells_nothing_of_itself_or_of_clients() -> None:
     assert not config.access_log
     assert not config.proxy_headers
     assert config.timeout_graceful_shutdown == 7
+
+
+def test_every_line_is_json_where_the_log_is(index_folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from nda_index.cli.app import main; main()", "serve", str(index_folder)]
+    options = ["--port", "0", "--log-json", "--results", str(tmp_path / "results")]
+    server = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert server.stdout is not None
+    lines = list[dict[str, Any]]()
+    try:
+        while not lines or lines[-1].get("event") != "ready":
+            lines.append(json.loads(server.stdout.readline()))
+        assert httpx.get(f"{lines[-1]['address']}v1/index", timeout=PATIENCE).status_code == 200
+        server.send_signal(signal.SIGINT)
+        lines += [json.loads(line) for line in server.stdout]
+        assert server.wait(PATIENCE) == 130
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
+    assert [line["event"] for line in lines if "event" in line] == ["warming_up", "ready"]
+    ready = next(line for line in lines if line.get("event") == "ready")
+    assert (ready["images"], ready["message"]) == (300, f"Serving {index_folder} at {ready['address']}")
+    assert [line["route"] for line in lines if line["message"] == "request"] == ["/v1/index"]
+    assert lines[-1]["message"] == "interrupted"

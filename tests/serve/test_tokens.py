@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import nda_index as nda
-from nda_index.serve.tokens import Quota, find_token, new_token, read_tokens
+from nda_index.serve.tokens import Quota, check_some, find_token, new_token, read_tokens
 
 
 def test_hashes_come_from_lines_and_from_the_environment(tmp_path: Path) -> None:
@@ -30,9 +30,10 @@ def test_what_is_no_hash_is_refused_without_being_shown(tmp_path: Path, line: st
     assert line not in str(refused.value)
     path.write_text("# nobody yet\n")
     with pytest.raises(nda.ConfigError, match="tokens.txt' holds no hash"):
-        read_tokens(path, "")
+        check_some(read_tokens(path, ""), path, "")
     with pytest.raises(nda.ConfigError, match="NDA_INDEX_TOKENS holds no hash"):
-        read_tokens(None, " ")
+        check_some(read_tokens(None, " "), None, " ")
+    check_some(read_tokens(None, ""), None, "")
     with pytest.raises(nda.ConfigError, match="cannot be read"):
         read_tokens(tmp_path / "absent", "")
 

@@ -37,7 +37,16 @@ def test_damage_foreign_files_and_files_that_wait_are_told_apart(copy: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("kinds", "code"), [([], 0), (["writing"], 0), (["foreign"], 11), (["foreign", "waiting"], 10), (["damage"], 1)]
+    ("kinds", "code"),
+    [
+        ([], 0),
+        (["writing"], 0),
+        (["foreign"], 11),
+        (["foreign", "waiting"], 10),
+        (["damage"], 1),
+        (["pulling"], 12),
+        (["pulling", "foreign"], 11),
+    ],
 )
 def test_the_worst_finding_decides(kinds: list[str], code: int) -> None:
     assert judge_findings([Finding(kind, "x", "x") for kind in kinds]) == code  # type: ignore[arg-type]

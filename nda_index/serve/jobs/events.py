@@ -22,7 +22,7 @@ async def follow(
         job: as it is.
         read: returns it as it is later; None where it was erased.
         seconds: between two looks.
-        is_over: whether the service is about to end; the client comes back to the next one.
+        is_over: whether the service is about to end, or the client may ask no more; it comes back to the next one.
         root: path of the service.
     """
     yield f"retry: {RETRY}\n\n"

@@ -93,7 +93,11 @@ def _add_event_route(app: FastAPI, service: Service) -> None:
             try:
                 read = partial(jobs.run, on_disk.read_job, jobs.path(identity))
                 seconds, root = service.settings.reload_seconds, service.settings.root_path
-                async for text in events.follow(job, read, seconds, lambda: service.ending, root):
+
+                def is_over() -> bool:
+                    return service.ending or not service.keyring.accepts(request.state.token)
+
+                async for text in events.follow(job, read, seconds, is_over, root):
                     yield text
             finally:
                 watchers.remove(identity)

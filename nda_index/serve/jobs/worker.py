@@ -77,9 +77,9 @@ class Worker:
     def _choose(self, jobs: Sequence[Job]) -> Job | None:
         """Return the job whose picture is next: owners take turns, and each one's jobs come in their order."""
         first: dict[str, Job] = {}
-        tokens, quotas = self._service.settings.tokens, self._service.quotas
+        keyring, quotas = self._service.keyring, self._service.quotas
         for job in jobs:
-            if not tokens or job.owner in tokens:
+            if keyring.accepts(job.owner):
                 first.setdefault(job.owner, job)
         ready = [job for owner, job in first.items() if quotas.seconds_to_next(owner) == 0]
         return min(ready, key=lambda job: self._turns.get(job.owner, -1), default=None)

@@ -193,10 +193,10 @@ def test_a_token_has_its_own_jobs_and_its_limits_hold_for_their_pictures(
     index_folder: Path, tmp_path: Path, uploads: dict[str, bytes]
 ) -> None:
     digests = [hashlib.sha256(name.encode()).hexdigest() for name in ("ada", "bob", "gone")]
-    quotas = {digests[0]: Quota("Ada", per_day=2), digests[1]: Quota("Bob"), digests[2]: Quota()}
+    tokens = dict(zip(digests, (Quota("Ada", per_day=2), Quota("Bob"), Quota()), strict=True))
     ada, bob, gone = ({"Authorization": f"Bearer {name}"} for name in ("ada", "bob", "gone"))
     with serving(
-        index_folder, tmp_path / "results", tokens=frozenset(digests), quotas=quotas, jobs=3, job_pictures=3,
+        index_folder, tmp_path / "results", tokens=tokens, jobs=3, job_pictures=3,
         upload_bytes=4000, job_bytes=9000,
     ) as served:  # fmt: skip
         good = {name: data for name, data in uploads.items() if data != b"no picture"}
