@@ -47,7 +47,7 @@ class _Moments:
         means, spreads: float64 [C, d]; the mean of the rest as much as two patches have alike.
         extra: float64 [C], added to every squared distance.
         squares: float64 [C], of the means.
-        limits, most: float32 [C], above which a cell is frozen, and the largest mass (nats).
+        limits: float32 [C], deviations (nats) above which a cell is frozen.
         counts: float32 [C].
     """
 
@@ -56,7 +56,6 @@ class _Moments:
     extra: Tensor
     squares: Tensor
     limits: Tensor
-    most: Tensor
     counts: Tensor
 
 
@@ -109,8 +108,8 @@ def _scale_moments(lists: ResidentLists, units: NDArray[np.float32]) -> _Moments
     extra = (1 - REST_ALIKE**2) * (means[:, rest] ** 2 + spreads[:, rest])  # [C]
     means[:, rest] *= REST_ALIKE
     counts = lists.counts
-    limits, most = (2 * counts.clamp(min=2).log()).sqrt(), counts.clamp(min=1).log()  # [C]
-    return _Moments(means, spreads, extra, means.square().sum(dim=1), limits, most, counts)
+    limits = (2 * counts.clamp(min=2).log()).sqrt()  # [C]
+    return _Moments(means, spreads, extra, means.square().sum(dim=1), limits, counts)
 
 
 def weigh(moments: _Moments, windows: GroupedWindows, first: int, last: int, flat: float) -> tuple[Tensor, Tensor]:
@@ -148,8 +147,7 @@ def weigh(moments: _Moments, windows: GroupedWindows, first: int, last: int, fla
     smooth_mass = smooth.float()  # [n, C]
     frozen = torch.addcmul(freeze.float(), spread_out, moments.limits)  # [n, C]
     masses = torch.where(spread_out > moments.limits, torch.minimum(smooth_mass, frozen), smooth_mass)  # [n, C]
-    masses = torch.minimum(masses, moments.most).mul_(1 / math.log(2))  # [n, C]
-    return torch.where(moments.counts > 0, masses, NOTHING), spread_out < flat
+    return torch.where(moments.counts > 0, masses / math.log(2), NOTHING), spread_out < flat
 
 
 def _choose_best(masses: Tensor, is_flat: Tensor, rules: Rules) -> Tensor:

@@ -21,7 +21,7 @@ FIELDS = tl.constexpr(
     6
 )  # of a piece of work: first visit, visits, row, first member, end of the members, place of sums
 NOTHING = tl.constexpr(limits.NOTHING)
-SOMETHING = tl.constexpr(limits.NOTHING / 2)  # a logit below it is that of a member that takes no part
+SOMETHING = tl.constexpr(limits.NOTHING / 2)  # what takes no part is below it, and what is no number not above
 FAINT = tl.constexpr(limits.FAINT)
 CEILING = tl.constexpr(limits.CEILING)
 LARGEST_SHARE = tl.constexpr(2.0**limits.CEILING)
@@ -69,7 +69,7 @@ def _compute_logits(
     logits = tl.dot(vectors, tl.trans(members), input_precision=PRECISION)  # [BW, BM]
     logits = tl.fma(inner_weights[:, None], inner[None, :], logits)  # [BW, BM]
     logits = tl.fma(outer_weights[:, None], outer[None, :], logits + constants[:, None])  # [BW, BM]
-    return tl.where(takes_part[None, :] & (logits > SOMETHING), logits, NOTHING)  # also where it is not a number
+    return tl.where(takes_part[None, :], logits, NOTHING)
 
 
 @triton.jit
