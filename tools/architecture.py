@@ -45,10 +45,8 @@ LONG_FUNCTIONS: dict[str, str] = {}  # functions that may be longer than FUNCTIO
 MANY_PARAMETERS = {  # functions that may take more than POSITIONAL, and why
     **{f"exact.gpu_kernels.{k}": "a flat list for Triton" for k in ("sweep", "sweep_pieces", "_store", "sum_bytes")},
     **{f"coarse.gpu_kernels.{k}": "a flat list for Triton" for k in ("sum_visits", "add_votes", "add_evenly")},
-    "coarse.gpu_kernels._compute_logits": "a flat list for Triton",
     "cli.indexes.build_command": "options of the command line",
-    "cli.questions.query_command": "options of the command line",
-    "cli.questions.denoise_command": "options of the command line",
+    **{f"cli.questions.{command}_command": "options of the command line" for command in ("query", "denoise")},
     "serve.commands.serve": "options of the command line",
 }
 

@@ -1,6 +1,6 @@
 """The coarse stage on a GPU: lists that stay there, as many cells as fit. The CPU has the rest, and helps out.
 
-What is computed is what the CPU computes, by the same rules; docs/exact.md has the how and why.
+What is computed is what the CPU computes, by the same rules; docs/gpu.md has the how and why.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from nda_index.coarse.gpu_lists import ResidentLists, count_bytes, make_resident
 from nda_index.coarse.gpu_scan import TUNING, ScanTuning
 from nda_index.coarse.lists import Choice, Images, InvertedLists, Rules, Sums, join_backends
 from nda_index.coarse.visits import GroupedWindows, Visits, Windows
+from nda_index.exact.gpu import has_failed
 
 LOG = logging.getLogger(__name__)
 
@@ -48,8 +49,8 @@ class GpuLists:
     """`nda_index.coarse.lists.InvertedLists` of which the first cells' members stay on a device.
 
     A step that the device has too little memory for is taken in smaller blocks, and left to the CPU where they do not
-    fit either. After another error of the device all is left to the CPU: a failed kernel takes the device from this
-    process. Both are logged, and `Sums.backend` tells what computed an answer.
+    fit either. After another failure of the device all is left to the CPU: it fails again in this process. Both are
+    logged, and `Sums.backend` tells what computed an answer.
 
     Args:
         resident: what stays on the device.
@@ -124,7 +125,9 @@ class GpuLists:
                 return on_device(scratch)
             except torch.cuda.OutOfMemoryError:
                 LOG.warning("the GPU has too little memory for a step of the coarse stage with %d MiB", scratch >> 20)
-            except Exception as error:  # of the driver, of Triton's compiler and of torch: they share no class
+            except Exception as error:
+                if not has_failed(error):
+                    raise
                 self._failed = True
                 LOG.warning("the coarse stage goes on without the GPU: %s: %s", type(error).__name__, error)
             scratch //= 4  # here, where the error and the tensors that it held are gone

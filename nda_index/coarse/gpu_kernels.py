@@ -58,11 +58,10 @@ def _load_members(
 
 @triton.jit
 def _compute_logits(
-    members, takes_part, vectors, inner_weights, outer_weights, constants,
-    D: tl.constexpr, K: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    members, takes_part, vectors, inner_weights, outer_weights, constants, D: tl.constexpr, PRECISION: tl.constexpr
+):
     """Compute logits [BW, BM] of members [BM, K] for windows [BW, K]; `NOTHING` where a member takes no part."""
-    k = tl.arange(0, K)  # [K]
+    k = tl.arange(0, members.shape[1])  # [K]
     squares = members * members  # [BM, K]
     inner = tl.sum(tl.where((k < D - 2)[None, :], squares, 0.0), axis=1)  # [BM]
     outer = tl.sum(tl.where((k >= D - 2)[None, :], squares, 0.0), axis=1)  # [BM]
@@ -106,7 +105,7 @@ def sum_visits(
         place = first + tl.arange(0, BM)  # [BM]
         _, takes_part = _find_images(image_ids, allowed, place, end, image_count, MASKED)
         members = _load_members(codes, codebook, place, end, D, K, BYTES, BY_COORDINATE)
-        logits = _compute_logits(members, takes_part, rows, inner, outer, constants, D, K, PRECISION)  # [BW, BM]
+        logits = _compute_logits(members, takes_part, rows, inner, outer, constants, D, PRECISION)  # [BW, BM]
         higher = tl.maximum(top, tl.max(logits, axis=1))  # [BW]
         shares = tl.where(logits > SOMETHING, tl.exp2(logits - higher[:, None]), 0.0)  # [BW, BM]
         total = total * tl.exp2(top - higher) + tl.sum(shares, axis=1)  # [BW]
@@ -133,7 +132,7 @@ def add_votes(
         place = first + tl.arange(0, BM)  # [BM]
         image, takes_part = _find_images(image_ids, allowed, place, end, image_count, MASKED)
         members = _load_members(codes, codebook, place, end, D, K, BYTES, BY_COORDINATE)
-        logits = _compute_logits(members, takes_part, rows, inner, outer, constants, D, K, PRECISION)  # [BW, BM]
+        logits = _compute_logits(members, takes_part, rows, inner, outer, constants, D, PRECISION)  # [BW, BM]
         shares = tl.where(logits > FAINT, tl.exp2(tl.minimum(logits, CEILING)), 0.0)  # [BW, BM]
         whole = (tl.minimum(tl.sum(shares, axis=0), LARGEST_SHARE) * VOTE).to(tl.int64)  # [BM]
         at = tl.where(takes_part, image, 0).to(tl.int64) * several + row  # [BM]

@@ -143,15 +143,21 @@ def test_after_an_error_of_the_device_all_is_left_to_the_cpu(
     cells: Cells, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tried: list[int] = []
-    error = RuntimeError("an illegal memory access was encountered")
+    error = RuntimeError("CUDA error: an illegal memory access was encountered")
     monkeypatch.setattr(gpu_scan, "sum_visits", failing(error, 1, gpu_scan.sum_visits, tried))
     lists = on_gpu(cells)
     with caplog.at_level(logging.WARNING):
         first, second = ask(lists), ask(lists)
     assert (first.backend, second.backend) == ("gpu and cpu", "cpu") and len(tried) == 1
-    assert caplog.text.count("goes on without the GPU: RuntimeError: an illegal memory access") == 1
+    assert caplog.text.count("goes on without the GPU: RuntimeError: CUDA error: an illegal memory access") == 1
     for found in (first, second):
         check_alike(found, ask(CpuLists(cells)))
+
+
+def test_errors_that_are_not_the_devices_are_raised(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_scan, "add_votes", failing(IndexError("of the caller"), 1, gpu_scan.add_votes, []))
+    with pytest.raises(IndexError, match="of the caller"):
+        ask(on_gpu(cells))
 
 
 def test_fewer_cells_are_placed_where_memory_is_short(
