@@ -30,6 +30,7 @@ import nda_index as nda
 from benchmarks.machine import RESULTS, SHARED, describe_machine, peak_gib
 from benchmarks.recall import SHARES, TARGET, TIMESTEPS, kept
 from nda_index.coarse.cells import Cells, decode
+from nda_index.coarse.cpu_lists import CpuLists
 from nda_index.coarse.ivf import POINTS_PER_LIST
 from nda_index.coarse.probe import probe
 from nda_index.coarse.storage import open_coarse, write_segment
@@ -198,13 +199,13 @@ def measure(cases: list[Case], cells: Cells, searches: dict[str, Search], count:
     """Recall and time of all ways, side by side for each case."""
     for search in searches.values():
         search(cases[0].windows.vectors, NEIGHBOURS[0])  # opens
-    probe(cells, cases[0].windows, count, allowed=None)  # compiles
+    probe(CpuLists(cells), cases[0].windows, count, allowed=None)  # compiles
     rows = []
     for case in cases:
         windows = case.windows
         label = {"timestep": case.timestep, "noise": case.noise}
         start = time.perf_counter()
-        votes = probe(cells, windows, count, allowed=None).votes
+        votes = probe(CpuLists(cells), windows, count, allowed=None).votes
         seconds = time.perf_counter() - start
         rows.append({"way": "coarse stage", "seconds": seconds} | label | kept(case.exact, votes))
         for name, search in searches.items():

@@ -365,7 +365,7 @@ def open_index(path: str | PathLike[str], device: str = "auto") -> Index:
 
     Args:
         path: the folder that `build_index` wrote.
-        device: "cpu"; "cuda" for the exact stage on a GPU; or "auto", a GPU where there is one.
+        device: "cpu"; "cuda" for questions on a GPU; or "auto", a GPU where there is one.
 
     Returns:
         The index. It goes on answering from what it opened, whatever is added or removed meanwhile.

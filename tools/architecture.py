@@ -44,9 +44,9 @@ APART = {  # a module, and the rooms and modules that it must not reach, however
 LONG_FUNCTIONS: dict[str, str] = {}  # functions that may be longer than FUNCTION_LINES, and why
 MANY_PARAMETERS = {  # functions that may take more than POSITIONAL, and why
     **{f"exact.gpu_kernels.{k}": "a flat list for Triton" for k in ("sweep", "sweep_pieces", "_store", "sum_bytes")},
+    **{f"coarse.gpu_kernels.{k}": "a flat list for Triton" for k in ("sum_visits", "add_votes", "add_evenly")},
     "cli.indexes.build_command": "options of the command line",
-    "cli.questions.query_command": "options of the command line",
-    "cli.questions.denoise_command": "options of the command line",
+    **{f"cli.questions.{command}_command": "options of the command line" for command in ("query", "denoise")},
     "serve.commands.serve": "options of the command line",
 }
 

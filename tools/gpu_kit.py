@@ -25,6 +25,7 @@ folder:
 
     python -m benchmarks.gpu --out .                                      # two minutes; writes gpu.json
     python -m benchmarks.gpu --quick                                      # the targets alone
+    python -m benchmarks.gpu --lists                                      # the lists of the coarse stage alone
     compute-sanitizer --tool memcheck python -m benchmarks.gpu.small      # every access of the kernels
     python -m benchmarks.gpu.resources                                    # registers, without a card
 """

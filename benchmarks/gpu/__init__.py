@@ -2,6 +2,7 @@
 
     python -m benchmarks.gpu              # under two minutes on a fresh card, kernels compiled
     python -m benchmarks.gpu --quick      # the targets alone, in 40 seconds
+    python -m benchmarks.gpu --lists      # the lists of the coarse stage alone
     python -m benchmarks.gpu --tiny       # every section at tiny sizes, on the CPU by Triton's interpreter
     python -m benchmarks.gpu --sweep --inside 128.4.1.168,64.4.2.128 --border 64.4.1.128,64.4.2.128
     python -m benchmarks.gpu.resources    # registers and shared memory of the kernels, without a card

@@ -20,7 +20,7 @@ from benchmarks.gpu.bare import use_bare_packages
 
 use_bare_packages()
 
-from benchmarks.gpu import beside, latents, others, targets  # noqa: E402
+from benchmarks.gpu import beside, latents, lists, others, targets  # noqa: E402
 from benchmarks.gpu.pictures import make_pictures  # noqa: E402
 from benchmarks.gpu.report import SIZES, TINY, Report, Sizes, describe_device, print_table  # noqa: E402
 from benchmarks.gpu.tunings import read_kernels, sweep_tunings  # noqa: E402
@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.sweep:
         some = tunings[share::shares]
         report.section("sweep", lambda: sweep_tunings(report, sizes, train, query, some, options.rows))
+    elif options.lists:
+        measure_lists(report, sizes)
     else:
         measure(report, sizes, train, query, TINY_TUNING if options.tiny else tunings[0], options.quick)
     print_table(report)
@@ -59,6 +61,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--quick", action="store_true", help="the targets alone, in 40 s")
     parser.add_argument("--tiny", action="store_true", help="tiny sizes, for the interpreter")
+    parser.add_argument("--lists", action="store_true", help="the lists of the coarse stage alone")
     parser.add_argument("--sweep", action="store_true", help="time tunings, and nothing else")
     parser.add_argument("--inside", default="128.4.1.168", help="TILE.WARPS.STAGES.REGISTERS; several with --sweep")
     parser.add_argument("--border", default="64.4.1.128", help="TILE.WARPS.STAGES.REGISTERS; several with --sweep")
@@ -70,6 +73,12 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def measure_lists(report: Report, sizes: Sizes) -> None:
+    """Run the sections of the coarse stage's lists."""
+    report.section("lists against float64", lambda: lists.check_lists(report, sizes))
+    report.section("coarse lists", lambda: lists.time_lists(report, sizes))
+
+
 def measure(report: Report, sizes: Sizes, train: Tensor, query: Any, tuning: gpu_launch.Tuning, quick: bool) -> None:
     """Run the sections, the targets first."""
     run = report.section
@@ -79,6 +88,7 @@ def measure(report: Report, sizes: Sizes, train: Tensor, query: Any, tuning: gpu
     run("shortlist", lambda: targets.time_shortlist(report, sizes, train, query, tuning))
     run("draws", lambda: targets.time_draws(report, sizes, train, query, tuning))
     if not quick:
+        measure_lists(report, sizes)
         run("pixels", lambda: beside.time_pixels(report, sizes, train))
         run("weights", lambda: beside.time_weights(report, sizes, train, query))
         run("latents", lambda: latents.time_latents(report, sizes, tuning))

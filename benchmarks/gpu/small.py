@@ -6,6 +6,7 @@ compute-sanitizer --tool memcheck python -m benchmarks.gpu.small
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 
@@ -15,8 +16,9 @@ from benchmarks.gpu.bare import use_bare_packages
 
 use_bare_packages()
 
+from benchmarks.gpu.lists import check_lists  # noqa: E402
 from benchmarks.gpu.pictures import make_noisy, make_pictures, to_unit  # noqa: E402
-from benchmarks.gpu.report import wait  # noqa: E402
+from benchmarks.gpu.report import TINY, Report, wait  # noqa: E402
 from nda_index.exact import gpu, gpu_launch, gpu_plain  # noqa: E402
 from nda_index.scales import parse_scale  # noqa: E402
 
@@ -44,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             exact = (total - total.logsumexp(dim=0)).exp().sum(dim=1).cpu().numpy()
             wait()
             print(f"{name} {noise}: error {np.abs(scores - exact).max():.2g}", flush=True)
-    return 0
+    report = Report(deadline=math.inf)
+    check_lists(report, TINY)
+    return 1 if report.errors else 0
 
 
 if __name__ == "__main__":

@@ -14,31 +14,17 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from nda_index.coarse.limits import NEGLIGIBLE, NOTHING
+from nda_index.coarse.visits import GroupedWindows
 from nda_index.exact.compiling import compile_kernel
 from nda_index.exact.simd import LANES, fma, load, splat, store
 
-NOTHING = -1e30  # the logarithm of no mass
 BLOCK = 256  # cells whose sums a thread carries through the windows, row by row
-NEGLIGIBLE = -40.0  # flat cells whose share of a window is below 2^NEGLIGIBLE are left out
 BITS_A_NAT = 1 / math.log(2)
 EMPTY = 1e-9  # the count of an empty cell, whose logarithm is then overwritten
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Array = TypeVar("Array", bound=NDArray[Any])
-
-
-class GroupedWindows(NamedTuple):
-    """A query's windows, ordered by variance, in groups that share one.
-
-    Attributes:
-        vectors: float32 [W, d].
-        groups: int64 [G + 1], where each group starts, and the end.
-        variances: float32 [G].
-    """
-
-    vectors: NDArray[np.float32]
-    groups: NDArray[np.int64]
-    variances: NDArray[np.float32]
 
 
 class CellMoments(NamedTuple):

@@ -11,11 +11,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from nda_index.coarse.cell_kernels import NOTHING, compile_loop, read_only
+from nda_index.coarse.cell_kernels import compile_loop, read_only
+from nda_index.coarse.limits import CEILING, FAINT, NOTHING
+from nda_index.coarse.visits import Visits, Windows
 from nda_index.exact.simd import LANES, any_below, exp2, fma, larger, load, smaller, splat, store, transpose
-
-FAINT = -32.0  # members whose share of a window is below 2^FAINT are left out
-CEILING = 16.0  # no member counts more than 2^CEILING: a share is at most its window's weight, more is a damaged file
 
 
 class Lists(NamedTuple):
@@ -54,34 +53,6 @@ def freeze(lists: Lists) -> Lists:
         read_only(lists.allowed),
         lists.images,
     )
-
-
-class Visits(NamedTuple):
-    """Which windows visit which cells: cells[a] is visited by windows[starts[a] : starts[a + 1]].
-
-    Attributes:
-        cells: int64 [A].
-        starts: int64 [A + 1].
-        windows: int64 [V], for each cell by ascending row.
-    """
-
-    cells: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    windows: NDArray[np.int64]
-
-
-class Windows(NamedTuple):
-    """The windows of one or several queries: a logit is constant + <row, vector>, the row as `_load_members` makes it.
-
-    Attributes:
-        vectors: float32 [W, d + 2].
-        constants: float32 [W].
-        rows: int64 [W], the row of votes that each window adds to.
-    """
-
-    vectors: NDArray[np.float32]
-    constants: NDArray[np.float32]
-    rows: NDArray[np.int64]
 
 
 class _Room(NamedTuple):

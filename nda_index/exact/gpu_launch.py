@@ -321,7 +321,7 @@ def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
 
     Its order in memory is the usual one, which kernels take for granted; what NumPy indexes may have another.
     """
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))  # of what is mapped from a file, a copy
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 

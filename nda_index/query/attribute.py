@@ -189,5 +189,6 @@ def _settings(prepared: ShardQuestion, scored: Scored) -> dict[str, object]:
         **prepared.question.as_settings(),
         "scales": [scale.name for scale in scales_of(prepared.views)],
         "backend": scored.backend,
+        **({"coarse_backend": scored.coarse} if scored.coarse else {}),
         "left_out": scored.left_out,
     }

@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from nda_index.coarse.lists import join_backends
 from nda_index.coarse.shortlist import shortlist
 from nda_index.errors import QueryError
 from nda_index.exact.masses import merge_log_totals
 from nda_index.query.conversation import Conversation
-from nda_index.query.protocol import Outside, Rows, Selection, Totals
+from nda_index.query.protocol import Outside, Rows, Selection, Totals, Votes
 from nda_index.query.timing import StageTimer
 from nda_index.question import Question
 from nda_index.trust.coverage import OutsideSample, ViewCoverage, draw_outside, estimate_coverages
@@ -29,6 +30,7 @@ class Scored:
         log_normalisers: of each view's whole posterior, float64 [P].
         coverages: of the views; none where every allowed image was scored.
         backend: what computed the scores.
+        coarse: what computed the votes; "" where there were none.
         left_out: at most this fraction of a position's mass was too small to be computed and is missing.
         allowed: number of images that the question is about.
     """
@@ -38,6 +40,7 @@ class Scored:
     log_normalisers: list[NDArray[np.float64]]
     coverages: list[ViewCoverage]
     backend: str
+    coarse: str
     left_out: float
     allowed: int
 
@@ -59,12 +62,8 @@ class Averaged:
     seconds: dict[str, float]
 
 
-def collect_votes(conversation: Conversation) -> tuple[NDArray[np.float64] | None, NDArray[np.bool_]]:
-    """Ask the coarse stage of all shards: the first two steps.
-
-    Returns:
-        Votes of all images, float64 [N], None in exact mode; and which images the question allows, bool [N].
-    """
+def collect_votes(conversation: Conversation) -> Votes:
+    """Ask the coarse stage of all shards for the votes of all images: the first two steps."""
     visits = conversation.each(lambda part: part.session.probe())
     merged = [np.logaddexp2.reduce(parts) for parts in zip(*visits, strict=True)]
     votes, allowed = np.zeros(conversation.count), np.zeros(conversation.count, np.bool_)
@@ -74,7 +73,7 @@ def collect_votes(conversation: Conversation) -> tuple[NDArray[np.float64] | Non
         allowed[part.start : part.stop] = reply.allowed
         if reply.votes is not None:
             votes[part.start : part.stop] = reply.votes
-    return None if exact else votes, allowed
+    return Votes(None if exact else votes, allowed, join_backends(reply.backend for reply in replies))
 
 
 def score_images(conversation: Conversation, candidates: int | None, top: int, timer: StageTimer) -> Scored:
@@ -89,7 +88,8 @@ def score_images(conversation: Conversation, candidates: int | None, top: int, t
     Raises:
         QueryError: there are not enough images for the question.
     """
-    votes, allowed = collect_votes(conversation)
+    collected = collect_votes(conversation)
+    votes, allowed = collected.votes, collected.allowed
     top = check_counts(conversation.question.question, top, int(allowed.sum()))
     image_ids = _select(votes, allowed, candidates, top)
     sample = _sample(image_ids, votes, allowed, conversation.question.question.seed)
@@ -120,6 +120,7 @@ def score_images(conversation: Conversation, candidates: int | None, top: int, t
         normalisers,
         coverages,
         " and ".join(dict.fromkeys(part.backend for part in scores)),
+        collected.backend,
         max(part.left_out for part in scores),
         int(allowed.sum()),
     )
@@ -136,9 +137,9 @@ def average_images(conversation: Conversation, candidates: int | None, without: 
     Raises:
         QueryError: no image is left.
     """
-    votes, allowed = collect_votes(conversation)
-    check_counts(conversation.question.question, 1, int(allowed.sum()))
-    chosen = _select(votes, allowed, candidates, 1)
+    collected = collect_votes(conversation)
+    check_counts(conversation.question.question, 1, int(collected.allowed.sum()))
+    chosen = _select(collected.votes, collected.allowed, candidates, 1)
     image_ids = np.setdiff1d(chosen, without)
     if not len(image_ids):
         raise QueryError(
@@ -149,7 +150,7 @@ def average_images(conversation: Conversation, candidates: int | None, without: 
     normalisers = [merge_log_totals(parts) for parts in zip(*(part.exact for part in totals), strict=True)]
     means = conversation.each(lambda part: part.session.average(normalisers))
     pixels = np.sum([part.pixels for part in means], axis=0)
-    return Averaged(image_ids, pixels, int(allowed.sum()), _slowest([part.seconds for part in means]))
+    return Averaged(image_ids, pixels, int(collected.allowed.sum()), _slowest([part.seconds for part in means]))
 
 
 def fetch_rows(conversation: Conversation, image_ids: NDArray[np.int64]) -> Rows:

@@ -54,10 +54,17 @@ class ShardQuestion:
 
 @dataclass(frozen=True)
 class Votes:
-    """Estimated scores of a shard's images, float64 [N] (None in exact mode); which of them are allowed, bool [N]."""
+    """What the coarse stage says of the images of a shard, or of all.
+
+    Attributes:
+        votes: their estimated scores, float64 [N]; None in exact mode.
+        allowed: which of them the question is about, bool [N].
+        backend: what computed the votes, "cpu", "gpu" or "gpu and cpu"; "" in exact mode.
+    """
 
     votes: Floats | None
     allowed: NDArray[np.bool_]
+    backend: str = ""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def vote_collection(collection: Collection, query: Query, probes: int) -> NDArra
         ConfigError: the question's mode is "exact", which has no coarse stage.
     """
     prepared = collection.prepare(query, probes=probes)
-    votes, _ = converse(collection, prepared, collect_votes)
+    votes = converse(collection, prepared, collect_votes).votes
     if votes is None:
         raise ConfigError("mode is 'exact', which gives no votes; take 'ann'")
     return votes

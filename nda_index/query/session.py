@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from nda_index.coarse.lists import join_backends
 from nda_index.coarse.probe import CellVisit, Probe, visit_cells
 from nda_index.coarse.windows import query_windows
 from nda_index.exact.means import MeanSums, sum_mean
@@ -53,7 +54,8 @@ class LocalSession:
         with self._timer.stage("probe"):
             self._probes = [visit.probe(total) for visit, total in zip(self._visits, log_masses, strict=True)]
             votes = [probe.votes for probe in self._probes]
-        return Votes(np.sum(votes, axis=0) if votes else None, self._allowed)
+        backend = join_backends(probe.backend for probe in self._probes)
+        return Votes(np.sum(votes, axis=0) if votes else None, self._allowed, backend)
 
     def total(self, selection: Selection) -> Totals:
         """Sum the masses of selected images."""
@@ -122,7 +124,8 @@ class LocalSession:
     def _visit(self, numbers: Sequence[int]) -> CellVisit:
         question, names = self._question, [scale.name for scale in self._shard.scales]
         lookups = [question.lookups.views[number] for number in numbers]
-        cells = self._shard.coarse[names.index(lookups[0].scale.name)]
+        place = names.index(lookups[0].scale.name)
+        cells, lists = self._shard.coarse[place], self._shard.lists[place]
         with self._timer.stage("embed"):
             queries = [
                 query_windows(
@@ -133,7 +136,7 @@ class LocalSession:
             ]  # fmt: skip
         factors = [lookup.factor for lookup in lookups]
         some = None if self._allowed.all() else self._allowed
-        return visit_cells(cells, queries, factors, len(self._allowed), probes=question.probes, allowed=some)
+        return visit_cells(lists, queries, factors, len(self._allowed), probes=question.probes, allowed=some)
 
     def _sum_selected(self) -> PosteriorSums | MeanSums:
         """Sum the masses of the selected images, on the CPU if a GPU fails."""

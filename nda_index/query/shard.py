@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nda_index.coarse.cells import Census
+from nda_index.coarse.cpu_lists import CpuLists
+from nda_index.coarse.gpu import place_lists
+from nda_index.coarse.lists import InvertedLists
 from nda_index.coarse.storage import open_coarse
 from nda_index.errors import ConfigError
 from nda_index.exact import gpu
@@ -32,6 +35,7 @@ BLOCK = 1024  # images that are read and scored at a time: 12 MiB of floats at 3
 BACKENDS_BY_DEVICE = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
 RESIDENT_BYTES = 8 << 30  # of a GPU's memory for pixels that are kept between questions
 HOST_BYTES = 4 << 30  # of the host's memory for those that do not fit there; it is taken as they are read
+LIST_BYTES: int | None = None  # of a GPU's memory for inverted lists; None: half of what is free at the first question
 
 
 class Shard:
@@ -41,7 +45,7 @@ class Shard:
         manifest: of the index, as it was when it was opened.
         corpus: its images.
         scales: its scales.
-        coarse: the inverted lists of each scale.
+        coarse: the inverted lists of each scale, as they lie on disk.
         present: bool [N], False for images that were removed.
         backend: what computes the exact stage.
     """
@@ -57,6 +61,7 @@ class Shard:
         self.backend = BACKENDS_BY_DEVICE[device]
         self._folder, self._opening = folder, Lock()
         self._catalogue: Catalogue | None = None
+        self._lists: tuple[InvertedLists, ...] | None = None
         self._resident = (
             ResidentPixels(
                 self.corpus.pixels,
@@ -70,6 +75,16 @@ class Shard:
             if device != "cpu" and gpu.available()
             else None
         )
+
+    @property
+    def lists(self) -> tuple[InvertedLists, ...]:
+        """The inverted lists of each scale, ready for questions; where there is a GPU, the first call copies them."""
+        with self._opening:
+            if self._lists is None:
+                self._lists = tuple(CpuLists(cells) for cells in self.coarse)
+                if self.on_gpu:
+                    self._lists = place_lists(self._lists, torch.device(gpu.DEVICE), LIST_BYTES)
+            return self._lists
 
     @property
     def catalogue(self) -> Catalogue | None:
@@ -86,7 +101,7 @@ class Shard:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the exact stage runs on a GPU."""
+        """Whether questions are answered on a GPU."""
         return self._resident is not None
 
     def leave_gpu(self, error: Exception) -> None:
@@ -97,7 +112,7 @@ class Shard:
         if self._resident is None or not gpu.has_failed(error):
             raise error
         LOG.warning("the GPU failed, and questions go on on the CPU: %s", error)
-        self._resident, self.backend = None, "cpu"
+        self._resident, self._lists, self.backend = None, None, "cpu"
 
     def close(self) -> None:
         """Let its files be erased."""
@@ -112,6 +127,7 @@ class Shard:
         self.coarse = tuple(
             replace(cells, joint_census=whole) for cells, whole in zip(self.coarse, census, strict=True)
         )
+        self._lists = None
 
     def allow(self, where: str | None) -> NDArray[np.bool_]:
         """Tell which images are present and fulfil an SQL condition, bool [N]."""

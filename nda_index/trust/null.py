@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.coarse.cells import Cells
+from nda_index.coarse.cpu_lists import CpuLists
 from nda_index.coarse.probe import probe_several
 from nda_index.coarse.windows import query_windows
 from nda_index.diffusion import noisy_images
@@ -138,7 +139,7 @@ def _votes(coarse: Sequence[Cells], count: int, pictures: Pixels) -> NDArray[np.
             )
             for picture in pictures
         ]  # fmt: skip
-        votes += cells.embedding.scale.weight * probe_several(cells, queries, count)
+        votes += cells.embedding.scale.weight * probe_several(CpuLists(cells), queries, count)
     return votes
 
 

@@ -6,9 +6,10 @@ import pytest
 from numpy.typing import NDArray
 
 from nda_index.coarse import member_kernels
-from nda_index.coarse.cell_kernels import NOTHING
 from nda_index.coarse.cells import decode
-from nda_index.coarse.member_kernels import Lists, Visits, Windows, freeze
+from nda_index.coarse.limits import NOTHING
+from nda_index.coarse.member_kernels import Lists, freeze
+from nda_index.coarse.visits import Visits, Windows
 
 MEMBERS, CELLS, IMAGES, WINDOWS, ALIKE = 70, 3, 20, 5, np.float32(0.6)
 

@@ -5,8 +5,9 @@ import pytest
 from numpy.typing import NDArray
 
 import nda_index as nda
-from nda_index.coarse import cell_kernels, probe, scan
+from nda_index.coarse import cell_kernels, limits, probe, scan
 from nda_index.coarse.cells import Cells, decode
+from nda_index.coarse.cpu_lists import CpuLists
 from nda_index.coarse.storage import open_coarse
 from nda_index.coarse.windows import QueryWindows, query_windows
 from nda_index.diffusion import NoisyImage, noisy_images
@@ -40,7 +41,7 @@ def softmax_over_all_members(cells: Cells, windows: QueryWindows, count: int) ->
     for owner in np.unique(windows.owners):
         mine = np.flatnonzero(windows.owners == owner)
         x = windows.vectors[mine] * units
-        products = x @ y.T - (1 - scan.REST_ALIKE) * x[:, -3:-2] * y[:, -3]
+        products = x @ y.T - (1 - limits.REST_ALIKE) * x[:, -3:-2] * y[:, -3]
         logits = (2 * products - norms - (x**2).sum(axis=1)[:, None]) / (2 * windows.variances[mine][:, None])
         weights = np.exp(logits - logits.max())
         weights *= windows.weights[mine][:, None] / weights.sum()
@@ -65,7 +66,7 @@ def test_votes_are_the_softmax_over_all_members_where_all_cells_are_visited(
     query = np.ascontiguousarray(pictures[5].transpose(2, 0, 1))
     for cells in coarse_of(index):
         windows = windows_of(cells, query, timestep, mirror=mirror, noise=noise)
-        found = probe.probe(cells, windows, 300, probes=len(cells.centroids), allowed=None).votes
+        found = probe.probe(CpuLists(cells), windows, 300, probes=len(cells.centroids), allowed=None).votes
         # Cells too far to matter are not visited even then.
         np.testing.assert_allclose(found, softmax_over_all_members(cells, windows, 300), rtol=2e-3, atol=2e-4)
 
@@ -77,7 +78,7 @@ def test_tables_and_few_visits_come_close_to_all_members(
     query = np.ascontiguousarray(pictures[5].transpose(2, 0, 1))
     for cells in coarse_of(index):
         windows = windows_of(cells, query, timestep, noise="none")
-        found = probe.probe(cells, windows, 300, probes=20, allowed=None).votes
+        found = probe.probe(CpuLists(cells), windows, 300, probes=20, allowed=None).votes
         exact = softmax_over_all_members(cells, windows, 300)
         assert found.sum() == pytest.approx(exact.sum(), rel=0.1)
         assert np.abs(found - exact).sum() < 0.1 * exact.sum()
@@ -90,7 +91,7 @@ def test_the_source_of_a_sharp_posterior_is_found_by_few_visits(index: nda.Index
     query = np.ascontiguousarray(pictures[5].transpose(2, 0, 1))
     for cells in coarse_of(index):
         windows = windows_of(cells, query, 10, noise="none")
-        found = probe.probe(cells, windows, 300, allowed=None).votes
+        found = probe.probe(CpuLists(cells), windows, 300, allowed=None).votes
         exact = softmax_over_all_members(cells, windows, 300)
         assert found.sum() == pytest.approx(exact.sum(), rel=0.1)
         assert found.argmax() == exact.argmax() == 5
@@ -101,8 +102,8 @@ def test_the_source_of_a_sharp_posterior_is_found_by_few_visits(index: nda.Index
 def test_queries_together_get_the_votes_of_each(index: nda.Index, pictures: NDArray[np.uint8], timestep: int) -> None:
     for cells in coarse_of(index):
         queries = [windows_of(cells, np.ascontiguousarray(p.transpose(2, 0, 1)), timestep) for p in pictures[:20]]
-        together = probe.probe_several(cells, queries, 300)
-        alone = np.stack([probe.probe(cells, windows, 300, allowed=None).votes for windows in queries])
+        together = probe.probe_several(CpuLists(cells), queries, 300)
+        alone = np.stack([probe.probe(CpuLists(cells), windows, 300, allowed=None).votes for windows in queries])
         np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-4)
 
 
@@ -113,9 +114,9 @@ def test_queries_that_visit_together_get_the_sum_of_their_votes(
     query, factors, mine = np.ascontiguousarray(pictures[5].transpose(2, 0, 1)), (2.0, 0.01, 0.5), np.arange(300) < 20
     for cells in coarse_of(index):
         queries = [windows_of(cells, query, timestep + step, noise="none") for step in (0, 5, 300)]
-        visit = probe.visit_cells(cells, queries, factors, 300, allowed=None)
+        visit = probe.visit_cells(CpuLists(cells), queries, factors, 300, allowed=None)
         together = visit.probe(visit.log_masses)
-        alone = [probe.probe(cells, windows, 300, allowed=None) for windows in queries]
+        alone = [probe.probe(CpuLists(cells), windows, 300, allowed=None) for windows in queries]
         summed = sum(factor * one.votes for factor, one in zip(factors, alone, strict=True))
         np.testing.assert_allclose(together.votes, summed, rtol=1e-4, atol=1e-4)
         for held, one in zip(together.held(together.totals_of(mine)), alone, strict=True):
@@ -128,7 +129,7 @@ def test_only_allowed_images_get_votes_and_they_get_all(index: nda.Index, pictur
     allowed[::7] = True
     cells = coarse_of(index)[0]
     windows = windows_of(cells, query, 100, noise="none")
-    found = probe.probe(cells, windows, 300, probes=len(cells.centroids), allowed=allowed).votes
+    found = probe.probe(CpuLists(cells), windows, 300, probes=len(cells.centroids), allowed=allowed).votes
     assert not found[~allowed].any()
     assert found.sum() > 0.9 * windows.weights.sum()
 
@@ -138,7 +139,9 @@ def test_a_mirrored_query_gets_the_same_votes_with_mirror(index: nda.Index, pict
     mirrored = np.ascontiguousarray(query[..., ::-1])
     for cells in coarse_of(index):
         one, other = (
-            probe.probe(cells, windows_of(cells, q, 100, mirror=True, noise="none"), 300, probes=30, allowed=None).votes
+            probe.probe(
+                CpuLists(cells), windows_of(cells, q, 100, mirror=True, noise="none"), 300, probes=30, allowed=None
+            ).votes
             for q in (query, mirrored)
         )
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)

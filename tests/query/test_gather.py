@@ -217,7 +217,7 @@ def test_exact_mode_takes_all_allowed_images_and_no_sample() -> None:
     assert found.image_ids.tolist() == [*range(1, 10), *range(11, 30)]
     assert found.coverages == []
     assert all(session.told["total"].sampled is None for session in shards.begun[0])
-    assert ask(ScriptedShards([5], mode="exact"), collect_votes, "exact")[0] is None
+    assert ask(ScriptedShards([5], mode="exact"), collect_votes, "exact").votes is None
 
 
 def test_rows_come_in_the_order_of_the_ids() -> None:
@@ -262,7 +262,8 @@ def test_a_lost_shard_is_an_error_or_a_known_gap(step: str) -> None:
     found = scored(partial, 8)
     assert found.image_ids.min() > 10 and found.allowed == 19
     assert [[session.ended for session in sessions] for sessions in partial.begun] == [[1, 1], [1]]
-    votes, allowed = ask(partial, collect_votes)
+    collected = ask(partial, collect_votes)
+    votes, allowed = collected.votes, collected.allowed
     assert votes is not None and not votes[:10].any() and not allowed[:10].any()
 
 

@@ -50,7 +50,11 @@ def test_the_tiny_benchmark_runs_from_the_kit_alone(tmp_path: Path) -> None:
         "2 images, two terms",
         "published, 3, 3 images",
         "8 x 8, patch 3, stride 2, 2 images",
+        "lists, bytes, sharp, 4 images",
+        "lists, pq, broad, 4 images",
     } <= {*rows}
+    lists = [row for name, row in rows.items() if name.startswith("lists against float64") and "by" in row]
+    assert len(lists) == 4 and all(row["by"] == "gpu" and max(row["error"], row["votes"]) < 1e-4 for row in lists)
 
 
 def test_what_is_there_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,10 +109,10 @@ def test_kernels_fit_a_card_that_is_not_there() -> None:
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-2000:]
     kernels = run.stdout.splitlines()
-    assert len(kernels) == 4
+    assert len(kernels) == 13
     for kernel in kernels:
         words = kernel.split()
         used = {words[i + 1]: int(words[i]) for i in range(len(words) - 6, len(words), 2)}
-        assert used["registers"] <= (168 if "inside" in kernel else 128), kernel
+        assert used["registers"] <= (168 if "inside" in kernel or "tf32x3" in kernel else 128), kernel
         assert used["shared"] <= 227 << 10, kernel  # what a program of a Hopper card may have
         assert used["stack"] <= 1024, kernel  # registers that did not fit
