@@ -29,6 +29,7 @@ class Sizes:
         scales, others: that are timed, and that are checked besides.
         timesteps: that are checked.
         repeats: of which the median is taken.
+        built, cells: images that are encoded as a build does, and their cells.
     """
 
     images: int = 50_000
@@ -46,10 +47,12 @@ class Sizes:
     others: tuple[str, ...] = ("3", "4", "20")
     timesteps: tuple[int, ...] = (20, 100, 400)
     repeats: int = 5
+    built: int = 131_072
+    cells: int = 8_192
 
 
 SIZES = Sizes()
-TINY = Sizes(3, 2, 10, 1, 1, 2, (3,), 4, 32, ((8, 2, 2),), 64, ("3", "4/2"), ("5",), (100,), 1)
+TINY = Sizes(3, 2, 10, 1, 1, 2, (3,), 4, 32, ((8, 2, 2),), 64, ("3", "4/2"), ("5",), (100,), 1, 40, 8)
 
 
 @dataclass
