@@ -44,8 +44,7 @@ APART = {  # a module, and the rooms and modules that it must not reach, however
 LONG_FUNCTIONS: dict[str, str] = {}  # functions that may be longer than FUNCTION_LINES, and why
 MANY_PARAMETERS = {  # functions that may take more than POSITIONAL, and why
     **{f"exact.gpu_kernels.{k}": "a flat list for Triton" for k in ("sweep", "sweep_pieces", "_store", "sum_bytes")},
-    "cli.indexes.build_command": "options of the command line",
-    "cli.indexes.add_command": "options of the command line",
+    **{f"cli.indexes.{command}_command": "options of the command line" for command in ("build", "add")},
     "cli.questions.query_command": "options of the command line",
     "cli.questions.denoise_command": "options of the command line",
     "serve.commands.serve": "options of the command line",
