@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from nda_index.answer.attribution import Attribution
 from nda_index.answer.denoised import Denoised
 from nda_index.coarse.probe import DEFAULT_PROBES
+from nda_index.device import choose_device
 from nda_index.diffusion import NoiseSetting
 from nda_index.images import Pixels
 from nda_index.indexing.missing import read_missing, warn_of_missing
@@ -31,7 +32,7 @@ from nda_index.query.local import LocalShards
 from nda_index.query.prepare import prepare_query
 from nda_index.query.protocol import Shards
 from nda_index.query.scores import score_collection, vote_collection
-from nda_index.query.shard import Shard, check_device
+from nda_index.query.shard import Shard
 from nda_index.question import Mode, Options, Query, Question, as_question
 from nda_index.recipe import Recipe, Term
 from nda_index.scales import Scale
@@ -306,6 +307,7 @@ def build_index(
     latents: bool = False,
     null: int | Sequence[Any] = DEFAULT_PICTURES,
     resume: bool = False,
+    device: str = "auto",
     progress: Progress | None = None,
 ) -> Index:
     """Index a collection of images.
@@ -333,13 +335,15 @@ def build_index(
             as they are, so no `image_size`, `channels`, `pictures` or `value_range` may be given; there is no null.
         null: unrelated pictures that verdicts are set against; or how many of the collection's own. 0: no verdicts.
         resume: go on with an interrupted build of the same source and settings, instead of starting over.
+        device: "cpu"; "cuda" to find cells and codes of patches on a GPU; or "auto", a GPU where one works. The index
+            is the same but for rounding (docs/usage.md), and opens on any device.
         progress: is called with (stage, done, total).
 
     Returns:
         The index, open; a warning where it lacks anything of the source, see `Index.missing`.
 
     Raises:
-        ConfigError: an option breaks a rule, or the folder is taken.
+        ConfigError: an option breaks a rule, the folder is taken, or device is "cuda" and no GPU works.
         SourceError: the images cannot be read, there are none, or too many are broken.
         StorageError, LockedError, MissingDependencyError: the disk is full, another process builds there, no FAISS.
 
@@ -352,7 +356,8 @@ def build_index(
     summary = build(
         source, path, image_size=image_size, channels=channels, scales=scales, columns=columns,
         image_column=image_column, split=split, max_failures=max_failures, coarse_stride=coarse_stride, memory=memory,
-        pictures=pictures, value_range=value_range, latents=latents, null=null, resume=resume, progress=progress,
+        pictures=pictures, value_range=value_range, latents=latents, null=null, resume=resume, device=device,
+        progress=progress,
     )  # fmt: skip
     if summary.notes:
         warnings.warn("; ".join(summary.notes), stacklevel=2)
@@ -375,7 +380,7 @@ def open_index(path: str | PathLike[str], device: str = "auto") -> Index:
         CorruptIndexError, MismatchError: it is damaged.
         ConfigError: an unknown device, or "cuda" where there is none.
     """
-    check_device(device)
+    choose_device(device, kernels=True)
     folder = as_path(path, "the index")
     parts = read_manifest(folder).shards
     shards = [Shard(folder / name, device) for name in parts or [""]]

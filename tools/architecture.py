@@ -45,7 +45,7 @@ LONG_FUNCTIONS: dict[str, str] = {}  # functions that may be longer than FUNCTIO
 MANY_PARAMETERS = {  # functions that may take more than POSITIONAL, and why
     **{f"exact.gpu_kernels.{k}": "a flat list for Triton" for k in ("sweep", "sweep_pieces", "_store", "sum_bytes")},
     **{f"coarse.gpu_kernels.{k}": "a flat list for Triton" for k in ("sum_visits", "add_votes", "add_evenly")},
-    "cli.indexes.build_command": "options of the command line",
+    **{f"cli.indexes.{command}_command": "options of the command line" for command in ("build", "add")},
     **{f"cli.questions.{command}_command": "options of the command line" for command in ("query", "denoise")},
     "serve.commands.serve": "options of the command line",
 }

@@ -110,15 +110,22 @@ def time_float64(report: Report, sizes: Sizes, train: Tensor, query: Any) -> Non
     report.add(f"float64, 4 best windows, {len(some)} images", ms=seconds * 1e3, us_an_image=seconds / len(some) * 1e6)
 
 
-def time_faiss(report: Report, sizes: Sizes) -> None:
-    """Time the search of FAISS's lists on the card, where it is installed."""
+def find_faiss() -> Any | None:
+    """Return FAISS, where it is installed with GPU support and sees a card."""
     if importlib.util.find_spec("faiss") is None:
         print("faiss: not installed, left out")
-        return
+        return None
     faiss: Any = importlib.import_module("faiss")
-
-    if not hasattr(faiss, "StandardGpuResources"):
+    if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() < 1:
         print("faiss: without GPU support, left out")
+        return None
+    return faiss
+
+
+def time_faiss(report: Report, sizes: Sizes) -> None:
+    """Time the search of FAISS's lists on the card, where it is installed."""
+    faiss = find_faiss()
+    if faiss is None:
         return
     count, width, lists = min(sizes.coarse * 4, 4_000_000), 28, 4_096 if sizes.coarse > 1_000 else 4
     vectors = np.random.default_rng(0).normal(size=(count, width)).astype(np.float32)

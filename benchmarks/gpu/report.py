@@ -24,12 +24,13 @@ class Sizes:
         checked: images that are compared with float64.
         published: numbers of images that the published formulation scores.
         coarse, coarse_query: images and query windows of the coarse stage.
-        cells: of its inverted lists.
         large: pixels of a side, stride and number of larger images.
         matmul: of a square matrix.
         scales, others: that are timed, and that are checked besides.
         timesteps: that are checked.
         repeats: of which the median is taken.
+        built: images that are encoded as a build does.
+        cells: of inverted lists, in questions and builds.
     """
 
     images: int = 50_000
@@ -47,11 +48,12 @@ class Sizes:
     others: tuple[str, ...] = ("3", "4", "20")
     timesteps: tuple[int, ...] = (20, 100, 400)
     repeats: int = 5
+    built: int = 131_072
     cells: int = 8_192
 
 
 SIZES = Sizes()
-TINY = Sizes(3, 2, 10, 1, 1, 2, (3,), 4, 32, ((8, 2, 2),), 64, ("3", "4/2"), ("5",), (100,), 1, 8)
+TINY = Sizes(3, 2, 10, 1, 1, 2, (3,), 4, 32, ((8, 2, 2),), 64, ("3", "4/2"), ("5",), (100,), 1, 40, 8)
 
 
 @dataclass

@@ -59,6 +59,10 @@ Pictures = Annotated[
         f"sides of {PHOTOGRAPH} pixels or more.",
     ),
 ]
+Device = Annotated[
+    str,
+    typer.Option(help="auto, cpu or cuda: where patches are encoded. auto is a GPU where one works."),
+]
 MaxFailures = Annotated[
     int | None, typer.Option(help="Unreadable images allowed; 1% by default. Each leaves a gap in the collection.")
 ]
@@ -93,6 +97,7 @@ def build_command(
         int, typer.Option(help="Pictures that verdicts are set against; 0: no verdicts. More take longer to build.")
     ] = NULL,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted build.")] = False,
+    device: Device = "auto",
     ray: Annotated[
         str | None, typer.Option(help="Build on the Ray cluster at this address; auto: this machine's.")
     ] = None,
@@ -128,7 +133,7 @@ def build_command(
         print_estimate(estimate_build(source, null=null, **options), as_json)
         return
     with progress_bars(messages) as report:
-        options |= {"null": null, "progress": report}
+        options |= {"null": null, "device": device, "progress": report}
         if ray is None:
             summary = build(source, index, resume=resume, **options)
         else:
@@ -152,6 +157,7 @@ def add_command(
     allow_duplicates: Annotated[
         bool, typer.Option("--allow-duplicates", help="Add images again that the index has by key and pixels.")
     ] = False,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Add images to an index. Whoever has it open goes on without them.
@@ -165,7 +171,7 @@ def add_command(
     with progress_bars(messages) as report:
         summary = add_images(
             index, source, max_failures=max_failures, allow_duplicates=allow_duplicates, image_column=image_column,
-            split=split, value_range=value_range, progress=report,
+            split=split, value_range=value_range, device=device, progress=report,
         )  # fmt: skip
     print_edit(index, summary, as_json, f"Added {count_images(summary.changed)}")
     if not as_json:
@@ -267,16 +273,19 @@ def tune_command(
 
 
 def info_command(index: IndexFolder, as_json: Json = False) -> None:
-    """Say what an index holds, who changes it and who reads it.
+    """Say what an index holds, who changes it and who reads it, and which device answers questions here.
 
     Example:
 
       nda-index info photos.nda
     """
+    from nda_index.device import describe_device
+    from nda_index.query.shard import count_resident
     from nda_index.store.manifest import read_manifest
     from nda_index.store.state import look
 
-    print_manifest(index, read_manifest(index), look(index), as_json)
+    manifest, device = read_manifest(index), describe_device()
+    print_manifest(index, manifest, look(index), device, count_resident(manifest, device), as_json)
 
 
 def verify_command(index: IndexFolder, as_json: Json = False) -> None:

@@ -18,6 +18,7 @@ from nda_index.errors import NdaIndexError
 
 if TYPE_CHECKING:
     from nda_index.answer.attribution import Attribution
+    from nda_index.device import DeviceFacts
     from nda_index.evaluate.tuning import Trial, Tuning
     from nda_index.indexing.edits import EditSummary
     from nda_index.indexing.estimate import Estimate
@@ -73,6 +74,8 @@ def print_build(index: Path, summary: BuildSummary, as_json: bool) -> None:
         console.print(f"  {name}: {description}")
     if summary.pictures:
         console.print("  regions of pictures can be found, at their own size")
+    if summary.device != "cpu":
+        console.print(f"  built on {escape(summary.device)}", soft_wrap=True)
     print_notes(summary.notes)
     print_missing(summary.failures, summary.left_out, summary.missing)
 
@@ -158,8 +161,10 @@ def print_removal(index: Path, summary: RemovalSummary, as_json: bool) -> None:
     print_edit(index, summary, as_json, f"{verb} {count_images(summary.changed)}")
 
 
-def print_manifest(index: Path, manifest: Manifest, state: State, as_json: bool) -> None:
-    """Print what an index holds."""
+def print_manifest(
+    index: Path, manifest: Manifest, state: State, device: DeviceFacts, resident: int, as_json: bool
+) -> None:
+    """Print what an index holds, and the device that answers questions, with how many images stay there."""
     size = sum(entry["size"] for entry in manifest.files.values())
     if as_json:
         print_json(
@@ -176,6 +181,7 @@ def print_manifest(index: Path, manifest: Manifest, state: State, as_json: bool)
                 **manifest.counts,
                 "config": manifest.config.to_json(),
                 "tuning": manifest.tuning,
+                "device": {**asdict(device), "resident_images": resident},
             }
         )
         return
@@ -207,6 +213,10 @@ def print_manifest(index: Path, manifest: Manifest, state: State, as_json: bool)
     table.add_row("tuning", summarize_tuning(manifest.tuning) if manifest.tuning else "none; see nda-index tune")
     for sentence in state.describe():
         table.add_row("state", escape(sentence))
+    table.add_row("device", escape(str(device)))
+    if device.device == "cuda":
+        fit = f"{resident:,} of {counts['images']:,} images stay there between questions"
+        table.add_row("", fit if resident < counts["images"] else "all images stay there between questions")
     table.add_row("on disk", f"{size / 2**20:,.1f} MiB in {len(manifest.files)} files")
     table.add_row("written by", f"nda_index {manifest.version}, format {manifest.format_version}")
     table.add_row("index hash", manifest.index_hash)

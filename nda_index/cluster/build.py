@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from nda_index.cluster.connection import connect
 from nda_index.cluster.shards import RayShards
+from nda_index.coarse.blocks import BlockRunner
+from nda_index.device import choose_device
 from nda_index.errors import ConfigError, ShardLostError
 from nda_index.images import Pixels
 from nda_index.index import Index
@@ -34,7 +36,7 @@ from nda_index.indexing.pipeline import (
     measure_deviation,
     train_missing,
 )
-from nda_index.indexing.plan import describe_plan
+from nda_index.indexing.plan import ScalePlan, describe_plan
 from nda_index.indexing.request import Request, check_request
 from nda_index.pictures.catalogue import FEATURE, FOLDER
 from nda_index.pictures.null import make_null as make_regions_null
@@ -73,6 +75,7 @@ def build_shards(
     shards: int,
     address: str | None = None,
     null: int = DEFAULT_PICTURES,
+    device: str = "auto",
     progress: Progress | None = None,
     **options: Any,
 ) -> BuildSummary:
@@ -86,6 +89,8 @@ def build_shards(
         shards: number of parts.
         address: of the cluster, as `ray.init` takes it.
         null: number of the collection's own pictures that verdicts are set against.
+        device: "cuda" encodes each part on a GPU that Ray lends it; else workers use the CPU, and only the cells are
+            trained on a GPU, where this machine has one and device is "auto".
         progress: is called with (stage, done, total).
         options: `image_size`, `channels`, `scales`, `columns`, `max_failures`, `coarse_stride`, `memory`,
             `image_column`, `split`, `value_range` and `latents` as for `build_index`.
@@ -102,36 +107,32 @@ def build_shards(
     null = _check_null(null, request)
     if not 1 <= shards <= request.opened.count:
         raise ConfigError(f"shards is {shards}; it must be from 1 to the number of images, {request.opened.count}")
+    runner = BlockRunner(choose_device("auto" if device == "cuda" else device))
     ray = connect(address)
+    gpus = _check_gpus(ray, device)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with write_lock(folder, "a build") as note:
         report, interrupted = report_to(report, note), (folder / BUILDING).exists()
         settings = {**request.settings, "shards": shards, FILES: fingerprint_source(request.opened)}
         journal, _ = begin(folder, settings, resume=True)
-        cuts = np.linspace(0, request.opened.count, shards + 1).astype(int).tolist()
+        where = "cuda" if gpus else "cpu"
         parts = [
-            _Part(source, options, str(folder / f"{SHARDS}/{number:05d}"), range(first, last))
-            for number, (first, last) in enumerate(zip(cuts[:-1], cuts[1:], strict=True))
+            _Part(source, options, str(folder / f"{SHARDS}/{number:05d}"), positions, where)
+            for number, positions in enumerate(_cut_evenly(request.opened.count, shards))
         ]
         task = ray.remote(max_retries=RETRIES, retry_exceptions=[OSError])
         read = [task(_read_shard).remote(part) for part in parts]
         counts = _wait_for_all(ray, read, lambda done: report("read", done, shards))
         images, plans = _ShardedImages(ray, request, parts, counts), request.plans(sum(counts))
         for plan in plans:
-            journal = train_missing(folder, images, plan, journal, report)
+            journal = train_missing(folder, images, plan, journal, report, runner=runner)
+        task = ray.remote(max_retries=RETRIES, retry_exceptions=[OSError], num_gpus=gpus)
         encode = [task(_encode_shard).remote(part, sum(counts), str(folder)) for part in parts]
         missing = _wait_for_all(ray, encode, lambda done: report("encode", done, shards))
         failures, left_out, first = _sum_missing(missing)
-        manifest = Manifest(
-            config=request.config(plans),
-            counts={"images": sum(counts), "removed": 0, "failures": failures, "left_out": left_out},
-            files={},
-            table={},
-            features=["shards", *([LATENTS_FEATURE] if request.latents else [])],
-            shards=[f"{SHARDS}/{number:05d}" for number in range(shards)],
-            version=__version__,
-        )
+        counts_of_all = {"images": sum(counts), "removed": 0, "failures": failures, "left_out": left_out}
+        manifest = _make_manifest(request, plans, counts_of_all, shards)
         made = _make_null(ray, folder, manifest, choose_pictures(images, null, SEED), report)
         write_null(folder, made)
         if request.pictures:
@@ -145,6 +146,7 @@ def build_shards(
     return BuildSummary(
         sum(counts), failures, scales, False, resumed, request.pictures,
         (*request.opened.notes, *judge_deviation(deviation)), left_out, first, request.opened.latents, deviation,
+        "cuda, on the machines of the cluster" if gpus else "cpu",
     )  # fmt: skip
 
 
@@ -154,6 +156,33 @@ def _check_null(null: int, request: Request) -> int:
         check_null(null)
         return 0
     return null
+
+
+def _make_manifest(request: Request, plans: Sequence[ScalePlan], counts: dict[str, int], shards: int) -> Manifest:
+    """Make the manifest of an index in shards, before there are files."""
+    return Manifest(
+        config=request.config(plans),
+        counts=counts,
+        files={},
+        table={},
+        features=["shards", *([LATENTS_FEATURE] if request.latents else [])],
+        shards=[f"{SHARDS}/{number:05d}" for number in range(shards)],
+        version=__version__,
+    )
+
+
+def _cut_evenly(count: int, shards: int) -> list[range]:
+    cuts = np.linspace(0, count, shards + 1).astype(int).tolist()
+    return [range(first, last) for first, last in zip(cuts[:-1], cuts[1:], strict=True)]
+
+
+def _check_gpus(ray: Any, device: str) -> int:
+    """Return how many GPUs each part of a build takes."""
+    if device != "cuda":
+        return 0
+    if ray.cluster_resources().get("GPU", 0) < 1:
+        raise ConfigError("device is 'cuda', but no machine of the Ray cluster has a GPU; take 'auto' or 'cpu'")
+    return 1
 
 
 def _write_regions_null(folder: Path, manifest: Manifest, null: int, report: Progress) -> None:
@@ -181,12 +210,13 @@ def _check_source(source: Source) -> None:
 
 @dataclass(frozen=True)
 class _Part:
-    """A shard to be built: the source and options of the whole, the shard's folder, and its images' places there."""
+    """A shard to be built: the source and options of the whole, the shard's folder, its images' places, the device."""
 
     source: Source
     options: dict[str, Any]
     folder: str
     positions: range
+    device: str
 
     def request(self) -> Request:
         return check_request(self.source, **self.options).part(self.positions)
@@ -236,7 +266,8 @@ def _encode_shard(part: _Part, images: int, trained: str) -> tuple[int, int, lis
         if (path / MANIFEST).exists():
             return _count_missing(path, read_manifest(path))
         journal, _ = begin(path, request.settings, resume=True)
-        manifest = finish_build(path, request, journal, request.plans(images), 0, quiet, Path(trained))
+        runner = BlockRunner(choose_device(part.device))
+        manifest = finish_build(path, request, journal, request.plans(images), 0, quiet, Path(trained), runner=runner)
         return _count_missing(path, manifest)
 
 

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from nda_index.coarse.assignment import Assigner, assign
 from nda_index.coarse.cells import Segment, decode
 from nda_index.coarse.ivf import POINTS_PER_LIST, Codec, pq_codes
 from nda_index.coarse.storage import read_quantizer, write_quantizer, write_segment
@@ -81,13 +84,14 @@ class Encoder:
         return Segment(offsets, codes, image_ids, means, variances)
 
 
-def train_encoder(patches: NDArray[np.float32], codec: Codec, lists: int) -> Encoder:
+def train_encoder(patches: NDArray[np.float32], codec: Codec, lists: int, *, gpu: bool = False) -> Encoder:
     """Train cells and codes on embedded patches.
 
     Args:
         patches: float32 [n, d], a sample; `POINTS_PER_LIST` for each list are used.
         codec: how patches are coded.
         lists: number of cells.
+        gpu: whether FAISS may use a GPU, where it can. Cells are then the same but for rounding.
 
     Raises:
         MissingDependencyError: FAISS is not installed.
@@ -98,7 +102,13 @@ def train_encoder(patches: NDArray[np.float32], codec: Codec, lists: int) -> Enc
         (4, 8)
     """
     index = _new_index(codec, patches.shape[1], lists)
-    index.train(patches)
+    if gpu and faiss_has_gpu():
+        clustering = _move_to_gpu(load_faiss().IndexFlatL2(patches.shape[1]))  # FAISS has a pointer to it
+        index.clustering_index = clustering
+        index.train(patches)
+        index.clustering_index = None
+    else:
+        index.train(patches)
     return Encoder(index, codec)
 
 
@@ -148,6 +158,35 @@ def time_assignment(patches: NDArray[np.float32], cells: int) -> float:
     return (time.perf_counter() - start) / len(some)
 
 
+def find_assigner() -> Assigner:
+    """Return what finds the cells of patches on a GPU: FAISS where it can use one, else torch."""
+    if not faiss_has_gpu():
+        return assign
+    kept: list[tuple[Tensor, Any]] = []  # the centroids that were asked for last, and FAISS's index of them
+
+    def find(patches: Tensor, centroids: Tensor) -> Tensor:
+        if not kept or kept[0][0] is not centroids:
+            flat = load_faiss().IndexFlatL2(centroids.shape[1])
+            flat.add(centroids.cpu().numpy())
+            kept[:] = [(centroids, _move_to_gpu(flat))]
+        _, cells = kept[0][1].search(patches.cpu().numpy(), 1)
+        return torch.from_numpy(cells[:, 0]).to(patches.device)
+
+    return find
+
+
+def faiss_has_gpu() -> bool:
+    """Tell whether the installed FAISS was built for GPUs, and sees one."""
+    faiss = load_faiss()
+    return hasattr(faiss, "StandardGpuResources") and int(faiss.get_num_gpus()) > 0
+
+
+def _move_to_gpu(index: Any) -> Any:
+    """Copy an index to the first GPU."""
+    faiss = load_faiss()
+    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+
+
 def check_faiss() -> None:
     """Raise `MissingDependencyError` where FAISS is not installed."""
     load_faiss()
@@ -163,6 +202,11 @@ def load_faiss() -> Any:
         import faiss
     except ImportError as error:
         raise MissingDependencyError("FAISS is not installed; run: pip install 'nda-index[cpu]'") from error
+    except RuntimeError as error:  # faiss-gpu without its CUDA libraries
+        said = str(error).strip().partition("\n")[0]
+        raise MissingDependencyError(
+            f"FAISS cannot be loaded: {said}; install faiss-gpu again with all that it requires, or faiss-cpu"
+        ) from error
     return faiss
 
 

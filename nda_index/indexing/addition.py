@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from nda_index.coarse.blocks import BlockRunner
 from nda_index.coarse.ivf import ID_BYTES
 from nda_index.coarse.storage import segment_name
-from nda_index.coarse.trainer import read_encoder
+from nda_index.device import choose_device
 from nda_index.errors import ConfigError, SourceError
 from nda_index.indexing import plan
 from nda_index.indexing.edits import EditSummary, OpenedIndex, commit_edit, next_segment, open_for_edit
-from nda_index.indexing.encoding import encode_segment
+from nda_index.indexing.encoding import encode_segment, open_encoder
 from nda_index.indexing.ingest import read_checked, refuse_all
 from nda_index.indexing.missing import list_first, write_failures
 from nda_index.indexing.plan import images_per_segment
@@ -39,6 +40,7 @@ def add_images(
     max_failures: int | None = None,
     value_range: str | tuple[float, float] | None = None,
     allow_duplicates: bool = False,
+    device: str = "auto",
     progress: Progress | None = None,
 ) -> EditSummary:
     """Add images to an index. Their ids follow those that are there.
@@ -52,6 +54,7 @@ def add_images(
             columns that the index lacks are left out. The summary's notes name both.
         image_column, split, max_failures, value_range: as for `build_index`.
         allow_duplicates: also add images that are there already, with the same key and the same pixels.
+        device: as for `build_index`.
         progress: is called with (stage, done, total).
 
     Returns:
@@ -73,7 +76,7 @@ def add_images(
         >>> nda.open_index(path).attribute(images[25], timestep=50, top=1).image_ids
         array([25])
     """
-    report = progress or quiet
+    report, runner = progress or quiet, BlockRunner(choose_device(device))
     with open_for_edit(path) as opened:
         config = opened.manifest.config
         request = check_request(
@@ -89,7 +92,7 @@ def add_images(
         table, failures, left_out = _append(opened, request, allow_duplicates, report)
         corpus = Corpus(opened.folder, request.shape, table)
         for scale in opened.scales:
-            _encode(opened, corpus, scale, report)
+            _encode(opened, corpus, scale, runner, report)
         if config.pictures:
             ids = np.arange(opened.corpus.count, corpus.count)
             number = catalogue.next_segment([*opened.manifest.files, *opened.manifest.obsolete])
@@ -104,7 +107,7 @@ def add_images(
         commit_edit(opened, replace(opened.manifest, table=table, counts=counts))
         added = corpus.count - opened.corpus.count
         return EditSummary(
-            corpus.count - len(opened.removed), added, len(failures), notes=request.opened.notes,
+            corpus.count - len(opened.removed), added, len(failures), notes=(*request.opened.notes, *runner.describe()),
             left_out=len(left_out), missing=list_first(failures, left_out),
         )  # fmt: skip
 
@@ -194,10 +197,10 @@ def _append(
     return table, failures, left_out
 
 
-def _encode(opened: OpenedIndex, corpus: Corpus, scale: Scale, report: Progress) -> None:
+def _encode(opened: OpenedIndex, corpus: Corpus, scale: Scale, runner: BlockRunner, report: Progress) -> None:
     """Write the patches of the images that the table has and the index has not."""
     config, start = opened.manifest.config.coarse[scale.name], opened.corpus.count
-    encoder = read_encoder(opened.folder / "scales" / scale.name)
+    encoder = open_encoder(opened.folder / "scales" / scale.name, scale, config.stride, runner)
     step = images_per_segment(config.patches_per_image, encoder.code_size + ID_BYTES)
     for number, first in enumerate(range(start, corpus.count, step), next_segment(opened, scale)):
         images = range(first, min(first + step, corpus.count))
@@ -206,4 +209,4 @@ def _encode(opened: OpenedIndex, corpus: Corpus, scale: Scale, report: Progress)
             report(f"encode {scale.name}", first - start + done, corpus.count - start)
 
         path = opened.folder / segment_name(scale, number)
-        encode_segment(path, encoder, corpus, scale, config.stride, images, report_images)
+        encode_segment(path, encoder, corpus, images, report_images)

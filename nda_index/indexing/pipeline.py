@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from nda_index.coarse.blocks import BlockRunner
 from nda_index.coarse.storage import QUANTIZER, read_cells, segment_name, segment_names
-from nda_index.coarse.trainer import read_encoder
+from nda_index.device import choose_device
 from nda_index.errors import ConfigError
 from nda_index.images import decode_image, to_float
-from nda_index.indexing.encoding import encode_segment, train_scale
+from nda_index.indexing.encoding import describe_engine, encode_segment, open_encoder, train_scale
 from nda_index.indexing.ingest import ingest_images
 from nda_index.indexing.journal import Journal, begin, check_output, record
 from nda_index.indexing.missing import list_first, write_failures
@@ -66,6 +67,8 @@ class BuildSummary:
     away. `pictures`: regions of them can be found. `notes`: columns that are kept under another name, or not at all.
     `left_out` counts what else of the source is not in the index, and `missing` has key and reason of the first of
     both; failures.parquet lists all. `latents` is the shape of latents, and `deviation` their standard deviation.
+    `device` is what the build computed on; `halved` counts how often its memory was too small for a block of images,
+    and `on_cpu` the parts of the work that the CPU did because a GPU failed.
     """
 
     images: int
@@ -79,6 +82,9 @@ class BuildSummary:
     missing: tuple[tuple[str, str], ...] = ()
     latents: tuple[int, int, int] | None = None
     deviation: float | None = None
+    device: str = "cpu"
+    halved: int = 0
+    on_cpu: int = 0
 
 
 def build(
@@ -87,11 +93,12 @@ def build(
     *,
     null: int | Sequence[Any] = DEFAULT_PICTURES,
     resume: bool = False,
+    device: str = "auto",
     progress: Progress | None = None,
     **options: Any,
 ) -> BuildSummary:
     """Index a collection of images; `nda_index.build_index` has the arguments."""
-    folder = check_output(path, source)
+    folder, runner = check_output(path, source), BlockRunner(choose_device(device))
     if isinstance(null, str | float) or (isinstance(null, int) and null < 0):
         raise ConfigError(f"null is {null!r}; it must be a whole number of pictures, 0 or more, or a list of pictures")
     request = check_request(source, **options)
@@ -110,14 +117,15 @@ def build(
         resumed = journal.images
         journal = ingest_images(folder, request, journal, report)
         plans = request.plans(journal.images)
-        finish_build(folder, request, journal, plans, null, report)
+        finish_build(folder, request, journal, plans, null, report, runner=runner)
         deviation = measure_deviation(Corpus(folder, request.shape, journal.table)) if request.latents else None
     scales = {plan.scale.name: describe_plan(plan, journal.images) for plan in plans}
     failures, left_out = _list_missing(request, journal)
     return BuildSummary(
         journal.images, len(failures), scales, started_over, resumed, request.pictures,
-        (*request.opened.notes, *judge_deviation(deviation)), len(left_out), list_first(failures, left_out),
-        request.opened.latents, deviation,
+        (*request.opened.notes, *judge_deviation(deviation), *runner.describe()), len(left_out),
+        list_first(failures, left_out), request.opened.latents, deviation, describe_engine(runner.device),
+        runner.halved, runner.on_cpu,
     )  # fmt: skip
 
 
@@ -129,6 +137,8 @@ def finish_build(
     null: int | Sequence[Any],
     report: Progress,
     trained: Path | None = None,
+    *,
+    runner: BlockRunner,
 ) -> Manifest:
     """Make an index of images that were read; the caller holds the lock.
 
@@ -140,11 +150,12 @@ def finish_build(
         null: as for `build_index`.
         report: is called with (stage, done, total).
         trained: an index's folder, whose embeddings and cells are taken over; trained on the images by default.
+        runner: has the device.
     """
     corpus = Corpus(folder, request.shape, journal.table)
     for plan in plans:
-        journal = train_missing(folder, corpus, plan, journal, report, trained)
-        journal = _encode_missing(folder, corpus, plan, journal, report)
+        journal = train_missing(folder, corpus, plan, journal, report, trained, runner=runner)
+        journal = _encode_missing(folder, corpus, plan, journal, report, runner)
     if NULL not in journal.files:
         cells = [
             read_cells(
@@ -245,7 +256,14 @@ def index_pictures(
 
 
 def train_missing(
-    folder: Path, images: Images, plan: ScalePlan, journal: Journal, report: Progress, trained: Path | None = None
+    folder: Path,
+    images: Images,
+    plan: ScalePlan,
+    journal: Journal,
+    report: Progress,
+    trained: Path | None = None,
+    *,
+    runner: BlockRunner,
 ) -> Journal:
     """Train the cells of a scale, where the journal lacks them.
 
@@ -256,6 +274,7 @@ def train_missing(
         journal: of the build.
         report: is called with (stage, done, total).
         trained: an index's folder, whose cells are taken over.
+        runner: has the device.
 
     Returns:
         The journal, with the cells.
@@ -264,7 +283,7 @@ def train_missing(
     report(stage, 0, 1)
     if f"scales/{scale.name}/{QUANTIZER}" not in journal.files:
         if trained is None:
-            train_scale(folder / "scales" / scale.name, images, plan)
+            train_scale(folder / "scales" / scale.name, images, plan, runner)
         else:
             with writing(folder):
                 shutil.copytree(trained / "scales" / scale.name, folder / "scales" / scale.name, dirs_exist_ok=True)
@@ -273,10 +292,12 @@ def train_missing(
     return journal
 
 
-def _encode_missing(folder: Path, corpus: Corpus, plan: ScalePlan, journal: Journal, report: Progress) -> Journal:
+def _encode_missing(
+    folder: Path, corpus: Corpus, plan: ScalePlan, journal: Journal, report: Progress, runner: BlockRunner
+) -> Journal:
     """Encode the segments of a scale that the journal lacks; the journal, with these files."""
     scale = plan.scale
-    encoder = read_encoder(folder / "scales" / scale.name)
+    encoder = open_encoder(folder / "scales" / scale.name, scale, plan.stride, runner)
     for number, start in enumerate(range(0, corpus.count, plan.images_per_segment)):
         images = range(start, min(start + plan.images_per_segment, corpus.count))
         name = segment_name(scale, number)
@@ -285,7 +306,7 @@ def _encode_missing(folder: Path, corpus: Corpus, plan: ScalePlan, journal: Jour
             def report_images(done: int, start: int = start) -> None:
                 report(f"encode {scale.name}", start + done, corpus.count)
 
-            encode_segment(folder / name, encoder, corpus, scale, plan.stride, images, report_images)
+            encode_segment(folder / name, encoder, corpus, images, report_images)
             journal = record(folder, journal)
         report(f"encode {scale.name}", images.stop, corpus.count)
     return journal

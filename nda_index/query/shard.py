@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from threading import Lock
 
@@ -19,7 +20,7 @@ from nda_index.coarse.cpu_lists import CpuLists
 from nda_index.coarse.gpu import place_lists
 from nda_index.coarse.lists import InvertedLists
 from nda_index.coarse.storage import open_coarse
-from nda_index.errors import ConfigError
+from nda_index.device import DeviceFacts
 from nda_index.exact import gpu
 from nda_index.exact.resident import ResidentPixels
 from nda_index.images import to_float
@@ -181,9 +182,8 @@ def mask_of(image_ids: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
     return mask
 
 
-def check_device(device: str) -> None:
-    """Raise `ConfigError` where there is no such device."""
-    if device not in BACKENDS_BY_DEVICE:
-        raise ConfigError(f"device is {device!r}; it must be one of {', '.join(map(repr, BACKENDS_BY_DEVICE))}")
-    if device == "cuda" and not gpu.available():
-        raise ConfigError("device is 'cuda', but there is no CUDA device with Triton; it must be 'auto' or 'cpu'")
+def count_resident(manifest: Manifest, device: DeviceFacts) -> int:
+    """Return how many images of an index stay on a device between questions: 0 on the CPU."""
+    config = manifest.config
+    image_bytes = prod(config.shape) * (2 if config.latents else 1)
+    return min(manifest.counts["images"], RESIDENT_BYTES // image_bytes) if device.device == "cuda" else 0

@@ -1,15 +1,27 @@
 from __future__ import annotations
 
+import builtins
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import nda_index as nda
+from nda_index.coarse.assignment import assign
 from nda_index.coarse.cells import decode
 from nda_index.coarse.ivf import Codec
 from nda_index.coarse.storage import read_quantizer, read_segment
-from nda_index.coarse.trainer import load_faiss, read_encoder, time_assignment, train_encoder, write_encoder
+from nda_index.coarse.trainer import (
+    faiss_has_gpu,
+    find_assigner,
+    load_faiss,
+    read_encoder,
+    time_assignment,
+    train_encoder,
+    write_encoder,
+)
 
 PATCHES = np.random.default_rng(0).normal(size=(5000, 12)).astype(np.float32)
 
@@ -60,6 +72,63 @@ def test_the_time_to_find_a_cell_is_that_of_one_patch(monkeypatch: pytest.Monkey
     ticks = iter([10.0, 14.096])
     monkeypatch.setattr("time.perf_counter", lambda: next(ticks))
     assert time_assignment(PATCHES, 8) == pytest.approx(4.096 / 4096)  # the search takes at most 4,096 of them
+
+
+class Card:
+    """FAISS's functions for a GPU, on the CPU; counts what is copied there."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.copied: list[Any] = []
+        faiss = load_faiss()
+        monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+        monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
+        monkeypatch.setattr(faiss, "index_cpu_to_gpu", self.copy, raising=False)
+
+    def copy(self, resources: object, number: int, index: Any) -> Any:
+        assert number == 0
+        copied = load_faiss().clone_index(index)
+        self.copied.append(copied)
+        return copied
+
+
+@pytest.mark.parametrize("codec", ["sq8", "pq"])
+def test_faiss_trains_on_a_gpu_where_it_can(monkeypatch: pytest.MonkeyPatch, codec: Codec) -> None:
+    patches = PATCHES[:700, :4].copy()
+    expected = train_encoder(patches, codec, 8, gpu=True)  # without a card
+    assert not faiss_has_gpu()
+    card = Card(monkeypatch)
+    assert faiss_has_gpu()
+    train_encoder(patches, codec, 8)
+    assert card.copied == []
+    trained = train_encoder(patches, codec, 8, gpu=True)
+    (clustering,) = card.copied
+    assert clustering.ntotal == 8  # the last cells of the training were put there
+    np.testing.assert_allclose(trained.centroids, expected.centroids, atol=1e-5)
+    np.testing.assert_allclose(trained.codebook, expected.codebook, atol=1e-5)
+    trained.add(patches, np.arange(700))
+    assert len(trained.segment().image_ids) == 700
+
+
+def test_faiss_assigns_on_a_gpu_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_assigner() is assign
+    card, patches = Card(monkeypatch), torch.from_numpy(PATCHES)
+    find = find_assigner()
+    for centroids in (patches[:20], patches[20:30]):
+        for _ in range(2):
+            np.testing.assert_array_equal(find(patches, centroids), assign(patches, centroids))
+    assert [index.ntotal for index in card.copied] == [20, 10]  # once for each set of cells
+
+
+def test_a_faiss_that_lacks_its_libraries_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str, *_: Any, **__: Any) -> Any:
+        if name == "faiss":
+            raise RuntimeError("faiss-gpu: failed to load libcublas.so.12\nmore")
+        return real(name, *_, **__)
+
+    real = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", load)
+    with pytest.raises(nda.MissingDependencyError, match="FAISS cannot be loaded: faiss-gpu: failed to load lib"):
+        load_faiss()
 
 
 def test_faiss_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
