@@ -76,7 +76,10 @@ class Shard:
         """The windows of its pictures, read at the first call; None where the index has none."""
         with self._opening:
             if self._catalogue is None and self.manifest.config.pictures:
-                self._catalogue = open_catalogue(self._folder, list(self.manifest.files), self.corpus, self.present)
+                self._catalogue = open_catalogue(
+                    self._folder, list(self.manifest.files), self.corpus, self.present,
+                    gpu.DEVICE if self.on_gpu else None,
+                )  # fmt: skip
             return self._catalogue
 
     @property
