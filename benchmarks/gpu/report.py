@@ -29,6 +29,8 @@ class Sizes:
         scales, others: that are timed, and that are checked besides.
         timesteps: that are checked.
         repeats: of which the median is taken.
+        photographs: pictures of a catalogue, windows of each, cells of each kind, windows of a question and of each
+            kind, and questions of a batch.
     """
 
     images: int = 50_000
@@ -46,10 +48,11 @@ class Sizes:
     others: tuple[str, ...] = ("3", "4", "20")
     timesteps: tuple[int, ...] = (20, 100, 400)
     repeats: int = 5
+    photographs: tuple[int, int, int, int, int] = (20_000, 1_250, 4_096, 1_500, 8)
 
 
 SIZES = Sizes()
-TINY = Sizes(3, 2, 10, 1, 1, 2, (3,), 4, 32, ((8, 2, 2),), 64, ("3", "4/2"), ("5",), (100,), 1)
+TINY = Sizes(3, 2, 10, 1, 1, 2, (3,), 4, 32, ((8, 2, 2),), 64, ("3", "4/2"), ("5",), (100,), 1, (6, 100, 4, 20, 2))
 
 
 @dataclass

@@ -29,7 +29,7 @@ from nda_index.coarse.neighbours import assign_cells, train_centroids
 from nda_index.images import open_upright
 from nda_index.pictures import placements
 from nda_index.pictures.catalogue import Catalogue, Members
-from nda_index.pictures.lists import HostLists
+from nda_index.pictures.cpu import HostLists
 from nda_index.pictures.record import IndexedPicture
 from nda_index.pictures.windows import ASKED, INDEXED, KINDS, Sampling, find_windows
 

@@ -12,8 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nda_index.coarse.neighbours import assign_cells, train_centroids
+from nda_index.pictures.cpu import HostLists
 from nda_index.pictures.gpu import DeviceLists, usable_bytes
-from nda_index.pictures.lists import HostLists, WindowLists
+from nda_index.pictures.lists import WindowLists
 from nda_index.pictures.record import IndexedPicture, read_record
 from nda_index.pictures.windows import DIMENSIONS, KINDS, Kind
 from nda_index.store.arrow import read_arrow, write_arrow

@@ -65,19 +65,16 @@ class DeviceLists:
         self._spare: WindowLists | None = None
         self._opening = Lock()
         self._centroids = centroids
-        tiles = -(-np.bincount(cells, minlength=len(centroids)) // TILE)  # [C]
-        self._ranges = np.concatenate([[0], np.cumsum(tiles)])  # [C + 1]
+        sizes = np.bincount(cells, minlength=len(centroids))  # [C]
+        self._ranges = np.concatenate([[0], np.cumsum(-(-sizes // TILE))])  # [C + 1], in tiles
         self._numbers = np.full(self._ranges[-1] * TILE, -1, np.int32 if len(codes) < 1 << 31 else np.int64)
         order = np.argsort(cells, kind="stable")
-        ordered = cells[order]
-        slots = self._ranges[ordered] * TILE + np.arange(len(codes)) - np.searchsorted(ordered, ordered)
-        self._numbers[slots] = order
-        laid = np.zeros((len(self._numbers), codes.shape[1]), np.uint8)
-        laid[slots] = codes[order]
-        owned = np.full(len(self._numbers), -1, np.int32)
-        owned[slots] = owners[order]
-        self._tiles = torch.from_numpy(laid).view(-1, TILE, codes.shape[1])
-        self._owners = torch.from_numpy(owned).view(-1, TILE)
+        ordered = cells[order]  # [n]
+        # Codes of a cell begin at a tile, and what is left of the last one belongs to no picture.
+        shifts = self._ranges[:-1] * TILE - (np.cumsum(sizes) - sizes)  # [C]
+        self._numbers[np.arange(len(codes)) + shifts[ordered]] = order
+        self._tiles = torch.from_numpy(codes[self._numbers]).view(-1, TILE, codes.shape[1])
+        self._owners = torch.from_numpy(np.where(self._numbers >= 0, owners[self._numbers], -1)).view(-1, TILE)
         self._resident = self._keep(resident)
 
     def search(
@@ -96,6 +93,10 @@ class DeviceLists:
                 )
                 return self._on_host().search(codes, neighbours, probes, allowed)
             LOG.info("the memory of %s does not suffice; regions take %d MiB at a time", self._device, work >> 20)
+
+    def cell_places(self) -> NDArray[np.int64]:
+        """Return how many codes each cell is compared as, with what fills its last tile: int64 [C]."""
+        return np.asarray(np.diff(self._ranges) * TILE, np.int64)
 
     def _search(
         self, codes: Codes, neighbours: int, probes: int, allowed: NDArray[np.bool_] | None, work: int

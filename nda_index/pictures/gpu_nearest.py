@@ -83,7 +83,7 @@ def choose_cells(queries: Tensor, centroids: Tensor, probes: int, work: int) -> 
     squares = centroids.square().sum(dim=1)  # [C]
     chosen = [
         torch.addmm(squares, some, centroids.T, alpha=-2).topk(probes, dim=1, largest=False).indices
-        for some in queries.split(max(1, work // (32 * len(centroids))))
+        for some in torch.split(queries, max(1, work // (32 * len(centroids))))
     ]
     return torch.cat(chosen).sort(dim=1).values
 
@@ -137,7 +137,7 @@ def _rank(block: Block, visits: Visits, neighbours: int, may: Tensor | None, wor
     dimensions = visits.queries.shape[1]
     step = max(1, min(work // (TILE * (6 * dimensions + 64)), _TOGETHER) // neighbours)  # queries
     parts = []
-    for some, asked in zip(*(t.split(step) for t in (tiles, visits.queries)), strict=True):
+    for some, asked in zip(torch.split(tiles, step), torch.split(visits.queries, step), strict=True):
         flat = some.clamp(min=0).flatten()  # [s neighbours]
         repeated = asked.repeat_interleave(neighbours, dim=0)[:, None]  # [s neighbours, 1, d]
         keys = _compare(block, flat, repeated, may).view(*some.shape, TILE)  # [s, neighbours, TILE]
@@ -156,9 +156,13 @@ def _minima(block: Block, visits: Visits, may: Tensor | None, work: int) -> Tens
     begin, count = visits.begin.flatten(), visits.count.flatten()  # [v]
     offsets = count.cumsum(0) - count  # [v]
     minima = torch.empty(int(count.sum()), dtype=torch.float32, device=begin.device)  # [m]
+    if len(minima) == 0:
+        return minima
     order = begin.where(count > 0, -1).argsort(stable=True)  # [v]
     order = order[int((count == 0).sum()) :]
-    _, members = begin[order].unique_consecutive(return_counts=True)  # [cells]
+    sorted_ = begin[order]  # [v], of which equal ones are visits to one cell
+    last = torch.cat([sorted_[1:] != sorted_[:-1], torch.ones_like(order[:1], dtype=torch.bool)])  # [v]
+    members = last.nonzero()[:, 0].diff(prepend=order.new_full((1,), -1))  # [cells]
     runs = members.repeat_interleave(members)  # [v], visits of the same cell
     place = torch.arange(len(order), device=order.device)  # [v]
     place -= (members.cumsum(0) - members).repeat_interleave(members)

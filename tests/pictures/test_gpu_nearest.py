@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from nda_index.pictures.cpu import HostLists
 from nda_index.pictures.gpu import DeviceLists
 from nda_index.pictures.gpu_nearest import SHARING, TILE, choose_cells
-from nda_index.pictures.lists import HostLists
 
 DIMENSIONS = 32
 Codes = NDArray[np.uint8]
@@ -19,7 +19,7 @@ Numbers = NDArray[np.int64]
 
 
 def nearest(
-    codes: Codes, cells: Numbers, asked: Codes, looked_at: Numbers, neighbours: int, open_: NDArray[np.bool_]
+    codes: Codes, cells: NDArray[np.int32], asked: Codes, looked_at: Numbers, neighbours: int, open_: NDArray[np.bool_]
 ) -> tuple[Floats, list[set[int]]]:
     """Distances [q, neighbours], and for each query the codes that may be among its neighbours, by definition."""
     distances = np.full((len(asked), neighbours), np.inf, np.float32)
@@ -65,7 +65,7 @@ def test_the_nearest_are_those_of_the_definition(
     looked_at = np.argsort(squares, axis=1)[:, :probes]
     open_ = np.ones(count, np.bool_) if allowed is None else allowed[owners]
     expected, possible = nearest(codes, of, questions, looked_at, neighbours, open_)
-    assert (distances.dtype, numbers.dtype) == (np.float32, np.int64)
+    assert distances.dtype == np.float32 and numbers.dtype == np.int64
     np.testing.assert_array_equal(distances, expected)
     for query, row, near, may in zip(questions, numbers, distances, possible, strict=True):
         found = row[row >= 0]

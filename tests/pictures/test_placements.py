@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nda_index.coarse.neighbours import assign_cells, train_centroids
 from nda_index.pictures.catalogue import Catalogue, Members
-from nda_index.pictures.lists import HostLists
+from nda_index.pictures.cpu import HostLists
 from nda_index.pictures.placements import PLACEMENTS, Placement, find_placements, match_windows
 from nda_index.pictures.record import IndexedPicture
 from nda_index.pictures.windows import DIMENSIONS, Kind, Windows

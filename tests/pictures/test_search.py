@@ -12,7 +12,7 @@ from nda_index.answer.region import Region
 from nda_index.coarse.neighbours import assign_cells, train_centroids
 from nda_index.images import open_upright
 from nda_index.pictures.catalogue import Catalogue, Members
-from nda_index.pictures.lists import HostLists
+from nda_index.pictures.cpu import HostLists
 from nda_index.pictures.search import REGIONS, find_regions
 from nda_index.query.shard import Shard
 from tests.conftest import encoded
