@@ -18,7 +18,7 @@ from torch import Tensor
 
 TILE = 64  # codes: more make both passes coarser, fewer leave more minima to sort
 CENTRE = 128  # that is taken from bytes
-SHARING = (16, 4, 1)  # queries that are compared with a tile in one product
+SHARING = (16, 4, 2, 1)  # queries that are compared with a tile in one product
 _TOGETHER = 1 << 15  # products of one call: above 65,535 not every library of products is right
 _KEPT = 96  # bytes of a tile's smallest distance and of what sorts it
 _OFFSET, _FAR = 1 << 21, 1 << 22  # that makes distances less the query's square positive; and is above them all
