@@ -11,7 +11,7 @@ import torch
 
 
 def use_bare_packages(*, interpret: bool = True) -> None:
-    """Import `nda_index.exact` without LanceDB, FAISS and Numba.
+    """Import `nda_index.exact` and the search of `nda_index.pictures` without LanceDB, FAISS and Numba.
 
     With `interpret` Triton's interpreter runs the kernels where there is no card. Call it first, and only in a program
     of its own: other rooms are then not to be had.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 from nda_index.answer.region import FoundRegions
 from nda_index.coarse.cells import merge_census
+from nda_index.exact import gpu
 from nda_index.images import Pixels
 from nda_index.pictures.search import crop_sources, find_regions, find_regions_together
 from nda_index.progress import Progress, quiet
@@ -20,6 +22,7 @@ from nda_index.query.protocol import Floats, ShardQuestion, ShardSession
 from nda_index.query.session import LocalSession
 from nda_index.query.shard import Shard
 
+LOG = logging.getLogger(__name__)
 Result = TypeVar("Result")
 PICTURES_TOGETHER = 8  # whose windows a GPU looks for in one search: it waits less, and reads a cell once for all
 
@@ -66,6 +69,19 @@ class LocalShards:
         self, pictures: Sequence[Image.Image], where: str | None, null: Floats, report: Progress = quiet
     ) -> list[FoundRegions]:
         """Find the regions of pictures that indexed pictures explain; none where the index has no pictures."""
+        try:
+            return self._find_regions(pictures, where, null, report)
+        except Exception as error:
+            if not gpu.has_failed(error):
+                raise
+            LOG.warning("the GPU failed, and regions are looked for on the CPU: %s", error)
+        for shard in self._shards:
+            shard.take_windows_off_gpu()
+        return self._find_regions(pictures, where, null, report)
+
+    def _find_regions(
+        self, pictures: Sequence[Image.Image], where: str | None, null: Floats, report: Progress
+    ) -> list[FoundRegions]:
         catalogues = [catalogue for shard in self._shards if (catalogue := shard.catalogue) is not None]
         if len(catalogues) < len(self._shards):
             return [FoundRegions()] * len(pictures)

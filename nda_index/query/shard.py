@@ -57,6 +57,7 @@ class Shard:
         self.backend = BACKENDS_BY_DEVICE[device]
         self._folder, self._opening = folder, Lock()
         self._catalogue: Catalogue | None = None
+        self._windows_on_host = False
         self._resident = (
             ResidentPixels(
                 self.corpus.pixels,
@@ -78,9 +79,14 @@ class Shard:
             if self._catalogue is None and self.manifest.config.pictures:
                 self._catalogue = open_catalogue(
                     self._folder, list(self.manifest.files), self.corpus, self.present,
-                    gpu.DEVICE if self.on_gpu else None,
+                    gpu.DEVICE if self.on_gpu and not self._windows_on_host else None,
                 )  # fmt: skip
             return self._catalogue
+
+    def take_windows_off_gpu(self) -> None:
+        """Read the catalogue again for the CPU at its next use: what a failed GPU holds is lost."""
+        with self._opening:
+            self._catalogue, self._windows_on_host = None, True
 
     @property
     def shows_pictures(self) -> bool:

@@ -281,3 +281,36 @@ def test_a_shard_on_a_gpu_opens_its_windows_there(
         assert opened == [expected] * 2
         assert shards.pictures_together == (1 if expected is None else PICTURES_TOGETHER)
         shard.close()
+
+
+def test_a_gpu_that_fails_leaves_regions_to_the_cpu(
+    photograph_index_folder: Path, found: list[tuple[Region, ...]], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """What lay on the GPU is lost, so the windows are read again."""
+    opened: list[str | None] = []
+
+    def make(*arguments: Any) -> Any:
+        opened.append(arguments[-1])
+        return HostLists(*arguments[:4]) if arguments[-1] is None else Broken()
+
+    class Broken:
+        count = 1
+
+        def search(self, *arguments: Any) -> Any:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(catalogues, "_make_lists", make)
+    monkeypatch.setattr(exact_gpu, "available", lambda: True)
+    monkeypatch.setattr(exact_gpu, "DEVICE", "meta")
+    shard = Shard(photograph_index_folder, "auto")
+    shards = LocalShards([shard])
+    for _ in range(2):
+        (answer,) = shards.regions(PICTURES[:1], None, NULL)
+        assert_same(answer.regions, found[0])
+        assert opened == ["meta", "meta", None, None]
+    assert caplog.text.count("the GPU failed, and regions are looked for on the CPU: CUDA error") == 1
+    monkeypatch.setattr(Shard, "catalogue", property(lambda self: 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        shards.regions(PICTURES[:1], None, NULL)
+    shard.close()

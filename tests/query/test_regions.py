@@ -38,26 +38,32 @@ def collection(asked: list[list[int]]) -> Any:
     return SimpleNamespace(shards=SimpleNamespace(regions=regions), regions_null=np.empty(0))
 
 
+def ask(index: nda.Index, width: int, **options: Any) -> Query:
+    """A query of an index of small images, with a picture as one of photographs has."""
+    picture = Image.new("RGB", (width, 40))
+    return replace(index.query(picture, **options), picture=picture)
+
+
 def queries(index: nda.Index, *widths: int) -> list[Query]:
-    return [index.query(Image.new("RGB", (width, 40))) for width in widths]
+    return [ask(index, width) for width in widths]
 
 
 def outcomes(found: Sequence[Any]) -> list[Any]:
     return [type(one) if isinstance(one, Exception) else one[0].crops for one in found]
 
 
-def test_one_querys_failure_is_not_the_others(photograph_index: nda.Index) -> None:
+def test_one_querys_failure_is_not_the_others(index: nda.Index) -> None:
     asked: list[list[int]] = []
-    few = queries(photograph_index, 20, 13, 30)
+    few = queries(index, 20, 13, 30)
     few[2] = replace(few[2], progress=stop)
     found = regions_of_several(collection(asked), few)
     assert outcomes(found) == [(b"20",), ValueError, Stop]
     assert asked == [[20, 13, 30], [20], [13], [30]]
 
 
-def test_a_query_that_is_stopped_leaves_the_others_together(photograph_index: nda.Index) -> None:
+def test_a_query_that_is_stopped_leaves_the_others_together(index: nda.Index) -> None:
     asked: list[list[int]] = []
-    few = queries(photograph_index, 20, 30, 40)
+    few = queries(index, 20, 30, 40)
     few[1] = replace(few[1], progress=stop)
     assert outcomes(regions_of_several(collection(asked), few)) == [(b"20",), Stop, (b"40",)]
     assert asked == [[20, 30, 40]]
@@ -69,11 +75,11 @@ def test_a_query_that_is_stopped_leaves_the_others_together(photograph_index: nd
         regions_of(collection(asked), few[1])
 
 
-def test_queries_of_one_condition_are_looked_for_together(photograph_index: nda.Index) -> None:
+def test_queries_of_one_condition_are_looked_for_together(index: nda.Index) -> None:
     asked: list[list[int]] = []
-    few = queries(photograph_index, 20, 30, 40, 50)
-    few[1] = photograph_index.query(Image.new("RGB", (30, 40)), where="key = 'a'")
-    few[2] = photograph_index.query(Image.new("RGB", (40, 40)), region=(1, 2, 26, 30))
+    few = queries(index, 20, 30, 40, 50)
+    few[1] = ask(index, 30, where="key = 'a'")
+    few[2] = ask(index, 40, region=(1, 2, 26, 30))
     found = regions_of_several(collection(asked), few)
     assert outcomes(found) == [(b"20",), (b"30",), (b"25",), (b"50",)]
     assert asked == [[20, 25, 50], [30]]
