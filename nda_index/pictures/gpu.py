@@ -67,6 +67,8 @@ class DeviceLists:
         self._centroids = centroids
         sizes = np.bincount(cells, minlength=len(centroids))  # [C]
         self._ranges = np.concatenate([[0], np.cumsum(-(-sizes // TILE))])  # [C + 1], in tiles
+        self._middles = torch.tensor(centroids, device=device).double() - CENTRE  # [C, d]
+        self._bounds = torch.tensor(self._ranges, device=device)  # [C + 1]
         self._numbers = np.full(self._ranges[-1] * TILE, -1, np.int32 if len(codes) < 1 << 31 else np.int64)
         order = np.argsort(cells, kind="stable")
         ordered = cells[order]  # [n]
@@ -105,18 +107,16 @@ class DeviceLists:
             return np.full((len(codes), neighbours), np.inf, np.float32), np.full((len(codes), neighbours), -1)
         device = self._device
         queries = torch.tensor(codes, device=device).float() - CENTRE  # [q, d]
-        centroids = torch.tensor(self._centroids, device=device).double() - CENTRE  # [C, d]
-        cells = choose_cells(queries.double(), centroids, min(probes, len(centroids)), work)  # [q, p]
+        cells = choose_cells(queries.double(), self._middles, min(probes, len(self._middles)), work)  # [q, p]
         # Queries of near cells follow one another, so that they share tiles where they are compared some at a time.
         order = cells[:, 0].argsort(stable=True)  # [q]
         queries, cells = queries[order], cells[order]
         may = None
         if allowed is not None:
             may = torch.from_numpy(np.append(allowed, False)).to(device)  # [N + 1]
-        ranges = torch.from_numpy(self._ranges).to(device)  # [C + 1]
         parts = []
         for block in self._blocks(work):
-            bounds = (ranges - block.first).clamp(0, len(block.codes))  # [C + 1]
+            bounds = (self._bounds - block.first).clamp(0, len(block.codes))  # [C + 1]
             begin = bounds[cells]  # [q, p]
             visits = Visits(queries, begin, bounds[cells + 1] - begin)
             parts.append(rank_nearest(block, visits, neighbours, may, work))

@@ -191,7 +191,7 @@ def _compare(block: Block, tiles: Tensor, asked: Tensor, may: Tensor | None) -> 
     norms = block.norms[tiles]  # [b, TILE]
     if may is not None:
         norms = norms.where(may[block.owners[tiles].long()], torch.inf)
-    codes = block.codes[tiles].float().sub_(CENTRE)  # [b, TILE, d]
+    codes = torch.sub(block.codes[tiles], torch.tensor(CENTRE, dtype=torch.float32))  # [b, TILE, d], float32 in one go
     return torch.baddbmm(norms[:, :, None], codes, asked.transpose(1, 2), alpha=-2)
 
 
