@@ -20,7 +20,7 @@ from benchmarks.gpu.bare import use_bare_packages
 
 use_bare_packages()
 
-from benchmarks.gpu import beside, build, latents, lists, others, targets  # noqa: E402
+from benchmarks.gpu import beside, build, latents, lists, others, photographs, targets  # noqa: E402
 from benchmarks.gpu.pictures import make_pictures  # noqa: E402
 from benchmarks.gpu.report import SIZES, TINY, Report, Sizes, describe_device, print_table  # noqa: E402
 from benchmarks.gpu.tunings import read_kernels, sweep_tunings  # noqa: E402
@@ -95,6 +95,7 @@ def measure(report: Report, sizes: Sizes, train: Tensor, query: Any, tuning: gpu
         run("published", lambda: others.time_published(report, sizes, train, query, tuning))
         run("build", lambda: build.time_build(report, sizes))
         run("coarse", lambda: others.time_coarse(report, sizes))
+        run("photographs", lambda: photographs.time_search(report, sizes))
         run("large", lambda: others.time_large(report, sizes, tuning))
         run("float64", lambda: others.time_float64(report, sizes, train, query))
         run("faiss", lambda: others.time_faiss(report, sizes))

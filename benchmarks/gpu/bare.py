@@ -11,7 +11,7 @@ import torch
 
 
 def use_bare_packages(*, interpret: bool = True) -> None:
-    """Import `nda_index.exact` and `nda_index.coarse` without LanceDB, FAISS and Numba.
+    """Import `nda_index.exact`, `.coarse` and the search of `.pictures` without LanceDB, FAISS and Numba.
 
     With `interpret` Triton's interpreter runs the kernels where there is no card. Call it first, and only in a program
     of its own: other rooms are then not to be had.

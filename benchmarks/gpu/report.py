@@ -31,6 +31,8 @@ class Sizes:
         repeats: of which the median is taken.
         built: images that are encoded as a build does.
         cells: of inverted lists, in questions and builds.
+        photographs: pictures of a catalogue, windows of each, cells of each kind, windows of a question and of each
+            kind, and questions of a batch.
     """
 
     images: int = 50_000
@@ -50,10 +52,13 @@ class Sizes:
     repeats: int = 5
     built: int = 131_072
     cells: int = 8_192
+    photographs: tuple[int, int, int, int, int] = (20_000, 1_250, 4_096, 1_500, 8)
 
 
 SIZES = Sizes()
-TINY = Sizes(3, 2, 10, 1, 1, 2, (3,), 4, 32, ((8, 2, 2),), 64, ("3", "4/2"), ("5",), (100,), 1, 40, 8)
+TINY = Sizes(
+    3, 2, 10, 1, 1, 2, (3,), 4, 32, ((8, 2, 2),), 64, ("3", "4/2"), ("5",), (100,), 1, 40, 8, (6, 100, 4, 20, 2)
+)
 
 
 @dataclass

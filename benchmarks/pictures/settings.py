@@ -25,10 +25,11 @@ from rich.progress import track
 
 from benchmarks.pictures.composites import AREAS, Query
 from benchmarks.pictures.judge import read_queries
-from nda_index.coarse.neighbours import NeighbourLists, assign_cells, train_centroids
+from nda_index.coarse.neighbours import assign_cells, train_centroids
 from nda_index.images import open_upright
 from nda_index.pictures import placements
 from nda_index.pictures.catalogue import Catalogue, Members
+from nda_index.pictures.cpu import HostLists
 from nda_index.pictures.record import IndexedPicture
 from nda_index.pictures.windows import ASKED, INDEXED, KINDS, Sampling, find_windows
 
@@ -78,7 +79,7 @@ def make_catalogue(files: Sequence[Path], sampling: Sampling) -> Catalogue:
         )
         owners = np.repeat(np.arange(len(windows), dtype=np.int32), [len(each[kind].codes) for each in windows])
         centroids = train_centroids(codes, len(codes))
-        members[kind] = Members(NeighbourLists(codes, assign_cells(codes, centroids), centroids), owners, frames)
+        members[kind] = Members(HostLists(codes, assign_cells(codes, centroids), centroids, owners), owners, frames)
 
     def read(image_ids: Sequence[int]) -> list[IndexedPicture]:
         raise NotImplementedError("placements look at windows only")

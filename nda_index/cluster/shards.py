@@ -132,6 +132,7 @@ class RayShards:
     """Shards in actors; `nda_index.query.protocol.Shards` has the attributes."""
 
     backend = "cpu"  # maps are made where the question is asked
+    pictures_together = 1
     concurrent = False  # an actor works on one question at a time
 
     def __init__(self, ray: Any, folders: Sequence[Path], partial: bool) -> None:
@@ -182,11 +183,13 @@ class RayShards:
         image_ids: NDArray[np.int64] = self._read(shard, "with_keys", list(keys))
         return image_ids
 
-    def regions(self, picture: Image.Image, where: str | None, null: Floats, report: Progress = quiet) -> FoundRegions:
+    def regions(
+        self, pictures: Sequence[Image.Image], where: str | None, null: Floats, report: Progress = quiet
+    ) -> list[FoundRegions]:
         """Find regions on this machine, which opens the windows of all shards at the first call."""
         if self._here is None:
             self._here = LocalShards([Shard(Path(name), "cpu") for name in self._names])
-        return self._here.regions(picture, where, null, report)
+        return self._here.regions(pictures, where, null, report)
 
     def lost(self) -> frozenset[int]:
         """Return the numbers of the shards that cannot be reached."""

@@ -20,7 +20,7 @@ from nda_index.coarse.gpu_lists import ResidentLists, count_bytes, make_resident
 from nda_index.coarse.gpu_scan import TUNING, ScanTuning
 from nda_index.coarse.lists import Choice, Images, InvertedLists, Rules, Sums, join_backends
 from nda_index.coarse.visits import GroupedWindows, Visits, Windows
-from nda_index.exact.gpu import has_failed
+from nda_index.exact.gpu import free_bytes, has_failed
 
 LOG = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ def place_lists(
         tuning: how the kernels run.
     """
     if budget is None:
-        budget = int(SHARE * torch.cuda.mem_get_info(device)[0])
+        budget = int(SHARE * free_bytes(device))
     parts = share_budget(budget, [count_bytes(lists.cells) for lists in spare])
     return tuple(_place(lists, device, part, tuning) for lists, part in zip(spare, parts, strict=True))
 

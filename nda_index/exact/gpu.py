@@ -117,6 +117,12 @@ def available() -> bool:
     return True
 
 
+def free_bytes(device: str | torch.device) -> int:
+    """Return how many bytes of a device are free; without a limit where it is the CPU."""
+    device = torch.device(device)
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 1 << 60
+
+
 def has_failed(error: BaseException) -> bool:
     """Return whether an error says that the GPU, its driver or its compiler failed, and not the caller.
 

@@ -11,7 +11,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nda_index.coarse.neighbours import NeighbourLists, assign_cells, train_centroids
+from nda_index.coarse.neighbours import assign_cells, train_centroids
+from nda_index.pictures.cpu import HostLists
+from nda_index.pictures.gpu import DeviceLists, usable_bytes
+from nda_index.pictures.lists import WindowLists
 from nda_index.pictures.record import IndexedPicture, read_record
 from nda_index.pictures.windows import DIMENSIONS, KINDS, Kind
 from nda_index.store.arrow import read_arrow, write_arrow
@@ -33,7 +36,7 @@ class Members(NamedTuple):
         frames: float32 [n, 4].
     """
 
-    lists: NeighbourLists
+    lists: WindowLists
     owners: NDArray[np.int32]
     frames: NDArray[np.float32]
 
@@ -114,7 +117,9 @@ def read_centroids(folder: Path, kind: Kind) -> NDArray[np.float32]:
     return np.asarray(batch["centroid"].flatten().to_numpy().reshape(-1, header["dimensions"]), np.float32)
 
 
-def open_catalogue(folder: Path, files: Sequence[str], corpus: Corpus, present: NDArray[np.bool_]) -> Catalogue:
+def open_catalogue(
+    folder: Path, files: Sequence[str], corpus: Corpus, present: NDArray[np.bool_], device: str | None = None
+) -> Catalogue:
     """Open the pictures of an index.
 
     Args:
@@ -122,6 +127,7 @@ def open_catalogue(folder: Path, files: Sequence[str], corpus: Corpus, present: 
         files: of the index, by name.
         corpus: its images.
         present: bool [N], False for images that were removed.
+        device: that looks for windows, as torch names it; FAISS does on the CPU by default.
     """
     batches = [read_arrow(folder / name)[0] for name in segment_names(files)]
     kept = np.flatnonzero(present)
@@ -138,15 +144,27 @@ def open_catalogue(folder: Path, files: Sequence[str], corpus: Corpus, present: 
         cells = [batch[kind][i].values.to_numpy() for batch in batches for i in range(len(batch))]
         chosen = np.concatenate([np.empty(0, np.int32), *(cells[image_id] for image_id in kept)])
         owners = np.repeat(kept, [len(part) for part in codes[kind]]).astype(np.int32)
-        lists = NeighbourLists(
-            np.concatenate([np.zeros((0, DIMENSIONS), np.uint8), *codes[kind]]), chosen, read_centroids(folder, kind)
-        )
+        laid = np.concatenate([np.zeros((0, DIMENSIONS), np.uint8), *codes[kind]])
+        lists = _make_lists(laid, chosen, read_centroids(folder, kind), owners, device)
         windows[kind] = Members(lists, owners, np.concatenate([np.zeros((0, 4), np.float32), *frames[kind]]))
 
     def read(image_ids: Sequence[int]) -> list[IndexedPicture]:
         return [read_record(record) for record in corpus.pictures(np.array(image_ids, np.int64))]
 
     return Catalogue(sizes, windows, read)
+
+
+def _make_lists(
+    codes: NDArray[np.uint8],
+    cells: NDArray[np.int32],
+    centroids: NDArray[np.float32],
+    owners: NDArray[np.int32],
+    device: str | None,
+) -> WindowLists:
+    if device is None:
+        return HostLists(codes, cells, centroids, owners)
+    room = usable_bytes(device)
+    return DeviceLists(codes, cells, centroids, owners, device=device, spare=HostLists, resident=room)
 
 
 def read_numbered(catalogues: Sequence[Catalogue], numbers: Sequence[int]) -> dict[int, IndexedPicture]:

@@ -83,8 +83,11 @@ def find_placements(
         windows: of the question, by kind.
         allowed: for each catalogue bool [N], the pictures that may be found; all by default.
     """
-    matches = match_windows(catalogues, windows, allowed)
-    sizes = np.concatenate([catalogue.sizes for catalogue in catalogues])
+    return place_matches(match_windows(catalogues, [windows], allowed)[0], _sizes_of(catalogues))
+
+
+def place_matches(matches: Matches, sizes: NDArray[np.int32]) -> list[Placement]:
+    """Find where pictures of these sizes [N, 2] lie in the question of `matches`, as `find_placements`."""
     votes = np.bincount(matches.sides, matches.odds, 2 * len(sizes))
     best = np.argsort(-votes, kind="stable")[:PICTURES]
     placements = []
@@ -95,12 +98,43 @@ def find_placements(
 
 
 def match_windows(
-    catalogues: Sequence[Catalogue], windows: dict[Kind, Windows], allowed: Sequence[NDArray[np.bool_]] | None = None
-) -> Matches:
-    """Match the question's windows, as they are and mirrored, with those of the collection; arguments as above.
+    catalogues: Sequence[Catalogue],
+    questions: Sequence[dict[Kind, Windows]],
+    allowed: Sequence[NDArray[np.bool_]] | None = None,
+) -> list[Matches]:
+    """Match the windows of questions, as they are and mirrored, with those of the collection.
 
-    Of the neighbours in one picture, or its mirror image, a window keeps the nearest.
+    Of the neighbours in one picture, or its mirror image, a window keeps the nearest. All questions are looked for
+    together; other arguments are as for `find_placements`.
     """
+    sizes = _sizes_of(catalogues)
+    found: dict[Kind, list[Neighbours]] = {}
+    for kind in KINDS:
+        codes = [np.concatenate([windows[kind].codes, windows[kind].mirrored]) for windows in questions]
+        cuts = np.cumsum([len(part) for part in codes])[:-1]
+        fields = [np.split(field, cuts) for field in _nearest(catalogues, kind, np.concatenate(codes), allowed)]
+        found[kind] = [Neighbours(*parts) for parts in zip(*fields, strict=True)]
+    return [
+        _match(windows, {kind: found[kind][number] for kind in KINDS}, sizes)
+        for number, windows in enumerate(questions)
+    ]
+
+
+class Neighbours(NamedTuple):
+    """Nearest windows over all catalogues, of a question's windows and, after these, of their mirror images.
+
+    Attributes:
+        distances: float64 [q, NEIGHBOURS], squared.
+        owners: int64 [q, NEIGHBOURS], -1 where there are no more.
+        frames: float64 [q, NEIGHBOURS, 4].
+    """
+
+    distances: NDArray[np.float64]
+    owners: NDArray[np.int64]
+    frames: NDArray[np.float64]
+
+
+def _match(windows: dict[Kind, Windows], near: dict[Kind, Neighbours], sizes: NDArray[np.int32]) -> Matches:
     parts: list[Matches] = []
     numbers: list[NDArray[np.int64]] = []
     first = 0
@@ -109,7 +143,7 @@ def match_windows(
         count = len(asked.frames)
         if count == 0:
             continue
-        distances, owners, frames = _nearest(catalogues, kind, np.concatenate([asked.codes, asked.mirrored]), allowed)
+        distances, owners, frames = near[kind]
         known = np.where(owners >= 0, distances, 0.0)
         last = known.max(axis=1)  # before the tenth, where fewer are near: a condition may leave few pictures
         last = np.where(last > 0, last, np.inf).reshape(2, count).min(axis=0)
@@ -117,7 +151,6 @@ def match_windows(
         window, column = np.nonzero((owners >= 0) & (odds > 0))
         mirrored = window >= count
         found = frames[window, column]
-        sizes = np.concatenate([catalogue.sizes for catalogue in catalogues])
         owner = owners[window, column]
         found[mirrored, 0] = sizes[owner[mirrored], 0] - found[mirrored, 0]
         if kind == "points":
@@ -139,27 +172,30 @@ def match_windows(
     return matches.take(order[apart])
 
 
+def _sizes_of(catalogues: Sequence[Catalogue]) -> NDArray[np.int32]:
+    return np.concatenate([catalogue.sizes for catalogue in catalogues])
+
+
 def _nearest(
     catalogues: Sequence[Catalogue], kind: Kind, codes: NDArray[np.uint8], allowed: Sequence[NDArray[np.bool_]] | None
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-    """Nearest windows over all catalogues: distances and owners [q, NEIGHBOURS], frames [q, NEIGHBOURS, 4]."""
+) -> Neighbours:
     found = []
     offset = 0
     for number, catalogue in enumerate(catalogues):
         lists, owners, frames = catalogue.windows[kind]
-        if lists.count:
-            may = None if allowed is None else allowed[number][owners]
+        if lists.count and len(codes):
+            may = None if allowed is None else allowed[number]
             distances, members = lists.search(codes, NEIGHBOURS, PROBES, may)
             owned = np.where(members >= 0, owners[members] + offset, -1).astype(np.int64)
             found.append((distances.astype(np.float64), owned, frames[members].astype(np.float64)))
         offset += len(catalogue.sizes)
     if not found:
         shape = len(codes), NEIGHBOURS
-        return np.full(shape, np.inf), np.full(shape, -1), np.zeros((*shape, 4))
+        return Neighbours(np.full(shape, np.inf), np.full(shape, -1), np.zeros((*shape, 4)))
     distances, owned, places = (np.concatenate(part, axis=1) for part in zip(*found, strict=True))
     order = np.argsort(distances, axis=1, kind="stable")[:, :NEIGHBOURS]
     rows = np.arange(len(codes))[:, None]
-    return (
+    return Neighbours(
         np.asarray(distances[rows, order], np.float64),
         owned[rows, order],
         np.asarray(places[rows, order], np.float64),

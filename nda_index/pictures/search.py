@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from nda_index.images import encode_jpeg, open_upright
 from nda_index.pictures.catalogue import Catalogue, read_numbered
 from nda_index.pictures.colour import compare_colours
 from nda_index.pictures.comparison import Fit, compare, take_agreed
-from nda_index.pictures.placements import Placement, find_placements
+from nda_index.pictures.placements import Matches, Placement, find_placements, match_windows, place_matches
 from nda_index.pictures.record import IndexedPicture
 from nda_index.pictures.windows import ASKED, find_windows
 from nda_index.progress import Progress, quiet
@@ -56,6 +57,53 @@ def find_regions(
     report("regions", 1, 3)
     placements = find_placements(catalogues, windows, allowed)
     report("regions", 2, 3)
+    regions = _look_at(catalogues, picture, placements, null, name)
+    report("regions", 3, 3)
+    return regions
+
+
+def find_regions_together(
+    catalogues: Sequence[Catalogue],
+    pictures: Sequence[Image.Image],
+    null: NDArray[np.float64],
+    name: Name,
+    allowed: Sequence[NDArray[np.bool_]] | None = None,
+    report: Progress = quiet,
+    threads: int = 1,
+) -> list[tuple[Region, ...]]:
+    """Find the regions of several pictures, whose windows are looked for in one search.
+
+    Args:
+        catalogues, null, name, allowed, report: as for `find_regions`.
+        pictures: of any size.
+        threads: that look at pixels, each at those of one picture.
+
+    Returns:
+        For each picture what `find_regions` returns.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        windows = list(pool.map(lambda picture: find_windows(picture, ASKED), pictures))
+        report("regions", 1, 3)
+        matches = match_windows(catalogues, windows, allowed)
+        sizes = np.concatenate([catalogue.sizes for catalogue in catalogues])
+        report("regions", 2, 3)
+
+        def finish(picture: Image.Image, found: Matches) -> tuple[Region, ...]:
+            return _look_at(catalogues, picture, place_matches(found, sizes), null, name)
+
+        regions = list(pool.map(finish, pictures, matches))
+    report("regions", 3, 3)
+    return regions
+
+
+def _look_at(
+    catalogues: Sequence[Catalogue],
+    picture: Image.Image,
+    placements: Sequence[Placement],
+    null: NDArray[np.float64],
+    name: Name,
+) -> tuple[Region, ...]:
+    """Compare the pixels where placements lay pictures; arguments and result as for `find_regions`."""
     scale = min(1.0, _LARGEST / min(picture.size))
     size = [max(1, round(length * scale)) for length in picture.size]
     luma = np.asarray(picture.convert("L").resize((size[0], size[1]), Image.Resampling.BILINEAR, reducing_gap=2.0))
@@ -92,7 +140,6 @@ def find_regions(
                 ),
             )
         )
-    report("regions", 3, 3)
     return tuple(regions[:REGIONS])
 
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from nda_index.answer.attribution import Attribution
-from nda_index.answer.region import FoundRegions, move_box
 from nda_index.exact.maps import evidence_maps
 from nda_index.exact.views import scales_of, total_score
-from nda_index.images import Pixels, crop_region, encode_jpeg, encode_small, is_latent
-from nda_index.progress import quiet
+from nda_index.images import Pixels, encode_jpeg, encode_small, is_latent
 from nda_index.query.conversation import Collection, Conversation, converse
 from nda_index.query.gather import Scored, fetch_rows, score_images
 from nda_index.query.protocol import Rows, ShardQuestion
+from nda_index.query.regions import Found, regions_of, regions_of_several
 from nda_index.query.timing import StageTimer
 from nda_index.question import Query
 from nda_index.trust.coverage import estimate_errors, estimate_mass_covered
@@ -60,25 +60,28 @@ def attribute(collection: Collection, query: Query) -> Attribution:
     Raises:
         NdaIndexError: as `Index.attribute`; or whatever the query's `progress` raises.
     """
-    timer = StageTimer()
     with ThreadPoolExecutor(1, "regions") as pool:  # neither these nor the rest keep all cores busy
-        finding = pool.submit(_find_regions, query, collection)
-        with timer.stage("decode"):
-            prepared = collection.prepare(query)
-        search = _search(collection, prepared, query.top, timer)
-        with timer.stage("maps"):
-            settings = query.question.posterior_on(collection.shards.backend)
-            maps = evidence_maps(prepared.views, search.scored.log_normalisers, search.rows.pixels, settings)
-        with timer.stage("coverage"):
-            covered, error = (1.0, 0.0)
-            if search.scored.coverages:
-                covered, error = estimate_mass_covered(prepared.views, search.scored.coverages)
-            score_errors, draw_errors = estimate_errors(
-                prepared.views, search.scored.log_normalisers, search.scored.coverages, search.rows.pixels, settings
-            )  # fmt: skip
-        with timer.stage("verdict"):
-            judgement = _judge(query.pixels, search.rows.pixels, collection)
-        regions, regions_seconds = finding.result()
+        return _answer(collection, query, pool.submit(regions_of, collection, query).result)
+
+
+def _answer(collection: Collection, query: Query, wait_for_regions: Callable[[], Found]) -> Attribution:
+    timer = StageTimer()
+    with timer.stage("decode"):
+        prepared = collection.prepare(query)
+    search = _search(collection, prepared, query.top, timer)
+    with timer.stage("maps"):
+        settings = query.question.posterior_on(collection.shards.backend)
+        maps = evidence_maps(prepared.views, search.scored.log_normalisers, search.rows.pixels, settings)
+    with timer.stage("coverage"):
+        covered, error = (1.0, 0.0)
+        if search.scored.coverages:
+            covered, error = estimate_mass_covered(prepared.views, search.scored.coverages)
+        score_errors, draw_errors = estimate_errors(
+            prepared.views, search.scored.log_normalisers, search.scored.coverages, search.rows.pixels, settings
+        )
+    with timer.stage("verdict"):
+        judgement = _judge(query.pixels, search.rows.pixels, collection)
+    regions, regions_seconds = wait_for_regions()
     scores = search.scored.scores[search.best]
     return Attribution(
         image_ids=search.scored.image_ids[search.best],
@@ -121,11 +124,13 @@ def attribute_batch(collection: Collection, queries: Sequence[Query]) -> Iterato
     """Answer several queries; `Index.attribute_batch` has the details."""
 
     def attempt(query: Query) -> Attribution | Exception:
-        try:
-            return attribute(collection, query)
-        except Exception as error:  # one query's failure is not the others'
-            return error
+        return _attempt(partial(attribute, collection, query))
 
+    together = collection.shards.pictures_together
+    if together > 1:
+        for start in range(0, len(queries), together):
+            yield from _attribute_together(collection, queries[start : start + together])
+        return
     threads = numba.get_num_threads() if collection.shards.concurrent else 1
     whole = len(queries) - len(queries) % threads
     for some in (queries[:whole], queries[whole:]):  # those that are left over share all cores, none waits for one
@@ -137,6 +142,28 @@ def attribute_batch(collection: Collection, queries: Sequence[Query]) -> Iterato
             yield from pool.map(attempt, some)
 
 
+def _attribute_together(collection: Collection, queries: Sequence[Query]) -> Iterator[Attribution | Exception]:
+    """Answer queries one after another, while the regions of all are found together."""
+    with ThreadPoolExecutor(1, "regions") as pool:
+        finding = pool.submit(regions_of_several, collection, queries)
+        for number, query in enumerate(queries):
+
+            def wait(place: int = number) -> Found:
+                outcome = finding.result()[place]
+                if isinstance(outcome, Exception):
+                    raise outcome
+                return outcome
+
+            yield _attempt(partial(_answer, collection, query, wait))
+
+
+def _attempt(work: Callable[[], Attribution]) -> Attribution | Exception:
+    try:
+        return work()
+    except Exception as error:  # one query's failure is not the others'
+        return error
+
+
 def _search(collection: Collection, prepared: ShardQuestion, top: int, timer: StageTimer) -> _Search:
     candidates = prepared.question.candidates or collection.candidates
 
@@ -146,21 +173,6 @@ def _search(collection: Collection, prepared: ShardQuestion, top: int, timer: St
         return _Search(scored, best, fetch_rows(conversation, scored.image_ids[best]))
 
     return converse(collection, prepared, work)
-
-
-def _find_regions(query: Query, collection: Collection) -> tuple[FoundRegions, dict[str, float]]:
-    """Find the regions of a picture, or of the part of it that a question is about; and the seconds that it takes."""
-    if query.picture is None or is_latent(query.pixels):
-        return FoundRegions(), {}
-    timer, part = StageTimer(), query.question.region
-    with timer.stage("regions"):
-        picture = query.picture if part is None else crop_region(query.picture, part)
-        found = collection.shards.regions(
-            picture, query.question.where, collection.regions_null, query.progress or quiet
-        )
-        left, top = part[:2] if part else (0, 0)
-        moved = [replace(region, box=move_box(region.box, left, top)) for region in found.regions]
-    return FoundRegions(tuple(moved), found.crops), timer.seconds
 
 
 def _judge(query: Pixels, images: Pixels, collection: Collection) -> _Judgement:

@@ -176,6 +176,7 @@ class Shards(Protocol):
         metadata_schema: names and types of the metadata columns.
         concurrent: whether several threads may ask questions at a time.
         backend: what computes maps, which need no shard: "cpu", "gpu", or "auto", a GPU where there is one.
+        pictures_together: of how many pictures regions are found in one search where questions come in a row.
         partial: whether questions are answered without shards that are lost for good.
     """
 
@@ -183,6 +184,7 @@ class Shards(Protocol):
     metadata_schema: pa.Schema
     concurrent: bool
     backend: str
+    pictures_together: int
     partial: bool
 
     def sessions(self, question: ShardQuestion) -> list[ShardSession | None]:
@@ -200,8 +202,10 @@ class Shards(Protocol):
     def with_keys(self, shard: int, keys: Sequence[str]) -> NDArray[np.int64]:
         """Find the images of a shard that have one of these keys: ids there, ascending."""
 
-    def regions(self, picture: Image.Image, where: str | None, null: Floats, report: Progress = quiet) -> FoundRegions:
-        """Find the regions of a picture at its own size that indexed pictures explain, the most evident first.
+    def regions(
+        self, pictures: Sequence[Image.Image], where: str | None, null: Floats, report: Progress = quiet
+    ) -> list[FoundRegions]:
+        """Find the regions of pictures at their own size that indexed pictures explain, of each the most evident first.
 
         The null is the evidence of unrelated pictures; there are no regions where the index has no pictures. What
         `report` raises ends the search.

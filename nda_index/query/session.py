@@ -75,7 +75,12 @@ class LocalSession:
             return Outside([], [])
         with self._timer.stage("coverage"):
             views, settings = self._question.views, self._question.question.posterior_on(self._shard.backend)
-            ratios = weigh_outside(views, totals.exact, self._shard.pixels(self._sampled), settings)
+            sampled = self._sampled
+            try:
+                ratios = weigh_outside(views, totals.exact, self._shard.pixels(sampled), settings)
+            except Exception as error:
+                self._shard.leave_gpu(error)
+                return self.weigh(totals)
             lookups = self._question.lookups
             known: dict[int, Floats] = {}
             for numbers, probe, total in zip(lookups.by_scale(), self._probes, totals.coarse, strict=True):

@@ -34,7 +34,7 @@ from nda_index.store.tombstones import read_removed
 LOG = logging.getLogger(__name__)
 BLOCK = 1024  # images that are read and scored at a time: 12 MiB of floats at 32 x 32
 BACKENDS_BY_DEVICE = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
-RESIDENT_BYTES = 8 << 30  # of a GPU's memory for pixels that are kept between questions
+RESIDENT_BYTES = 8 << 30  # of a GPU's memory for pixels that are kept between questions; a quarter if less is free
 HOST_BYTES = 4 << 30  # of the host's memory for those that do not fit there; it is taken as they are read
 LIST_BYTES: int | None = None  # of a GPU's memory for inverted lists; None: half of what is free at the first question
 
@@ -63,13 +63,14 @@ class Shard:
         self._folder, self._opening = folder, Lock()
         self._catalogue: Catalogue | None = None
         self._lists: tuple[InvertedLists, ...] | None = None
+        self._windows_on_host = False
         self._resident = (
             ResidentPixels(
                 self.corpus.pixels,
                 self.corpus.count,
                 self.corpus.shape,
                 gpu.DEVICE,
-                RESIDENT_BYTES,
+                min(RESIDENT_BYTES, gpu.free_bytes(gpu.DEVICE) // 4),
                 HOST_BYTES,
                 torch.float16 if self.manifest.config.latents else torch.uint8,
             )
@@ -92,8 +93,16 @@ class Shard:
         """The windows of its pictures, read at the first call; None where the index has none."""
         with self._opening:
             if self._catalogue is None and self.manifest.config.pictures:
-                self._catalogue = open_catalogue(self._folder, list(self.manifest.files), self.corpus, self.present)
+                self._catalogue = open_catalogue(
+                    self._folder, list(self.manifest.files), self.corpus, self.present,
+                    gpu.DEVICE if self.on_gpu and not self._windows_on_host else None,
+                )  # fmt: skip
             return self._catalogue
+
+    def take_windows_off_gpu(self) -> None:
+        """Read the catalogue again for the CPU at its next use: what a failed GPU holds is lost."""
+        with self._opening:
+            self._catalogue, self._windows_on_host = None, True
 
     @property
     def shows_pictures(self) -> bool:

@@ -49,7 +49,7 @@ def regions(path: Path, seed: int, where: str | None = None) -> tuple[Region, ..
     """Regions of a question with a piece of a scene."""
     with nda.open_index(path) as index:
         null = index._collection.regions_null
-        return index._collection.shards.regions(pasted(scene(seed).crop(CROP)).picture, where, null).regions
+        return index._collection.shards.regions([pasted(scene(seed).crop(CROP)).picture], where, null)[0].regions
 
 
 def best(path: Path, seed: int, where: str | None = None) -> tuple[str, int, bool]:
@@ -199,7 +199,7 @@ def test_the_index_decides_whether_what_is_added_has_a_record(folder: Path) -> N
     images = np.stack([np.asarray(scene(seed).resize((80, 64))) for seed in (20, 21)])
     assert nda.add_images(folder, images).changed == 2
     with nda.open_index(folder) as index:
-        region = index._collection.shards.regions(scene(21).resize((80, 64)), None, np.empty(0)).regions[0]
+        region = index._collection.shards.regions([scene(21).resize((80, 64))], None, np.empty(0))[0].regions[0]
     assert (region.image_id, region.size, region.path) == (SCENES + 4, (80, 64), None)
 
 
@@ -316,7 +316,7 @@ def test_parts_in_one_process_give_the_regions_of_one_index(folder: Path, tmp_pa
     shards = LocalShards([Shard(folder, "cpu"), Shard(other, "cpu")])
     question = pasted(scene(6).crop(CROP)).picture
     for where, key in ((None, "06.png"), ("key <> '06.png'", ""), ("key = '06.png'", "06.png")):
-        found = shards.regions(question, where, np.linspace(0, 6, 199)).regions
+        found = shards.regions([question], where, np.linspace(0, 6, 199))[0].regions
         strong = [region for region in found if region.strong]
         assert [region.key for region in strong] == ([key] if key else [])
         for region in strong:
@@ -325,7 +325,7 @@ def test_parts_in_one_process_give_the_regions_of_one_index(folder: Path, tmp_pa
             assert region.evidence == pytest.approx(whole.evidence, rel=0.1)
     assert {
         region.key
-        for region in shards.regions(pasted(scene(2).crop(CROP)).picture, "key = '02.png'", np.zeros(1)).regions
+        for region in shards.regions([pasted(scene(2).crop(CROP)).picture], "key = '02.png'", np.zeros(1))[0].regions
     } == {"02.png"}
     shards.close()
 

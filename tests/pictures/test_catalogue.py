@@ -105,5 +105,5 @@ def test_pictures_that_have_no_structure_make_an_index(tmp_path: Path) -> None:
     with nda.build_index(images, tmp_path / "x.nda", image_size=16, scales=[nda.Scale(5)], null=3) as index:
         assert index.manifest.config.pictures
         shards = index._collection.shards
-        assert shards.regions(scene(0), None, np.zeros(3)).regions == ()
+        assert shards.regions([scene(0)], None, np.zeros(3))[0].regions == ()
         np.testing.assert_array_equal(index._collection.regions_null, np.zeros(3))

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nda_index.coarse.neighbours import NeighbourLists, assign_cells, train_centroids
+from nda_index.coarse.neighbours import assign_cells, train_centroids
 from nda_index.pictures.catalogue import Catalogue, Members
+from nda_index.pictures.cpu import HostLists
 from nda_index.pictures.placements import PLACEMENTS, Placement, find_placements, match_windows
 from nda_index.pictures.record import IndexedPicture
 from nda_index.pictures.windows import DIMENSIONS, Kind, Windows
@@ -40,7 +41,8 @@ def read(image_ids: Sequence[int]) -> list[IndexedPicture]:
 
 def members(frames: Frames, codes: Codes, owners: Sequence[int]) -> Members:
     centroids = train_centroids(np.concatenate([np.zeros((1, DIMENSIONS), np.uint8), codes]), max(1, len(codes)))
-    return Members(NeighbourLists(codes, assign_cells(codes, centroids), centroids), np.array(owners, np.int32), frames)
+    of = np.array(owners, np.int32)
+    return Members(HostLists(codes, assign_cells(codes, centroids), centroids, of), of, frames)
 
 
 def catalogue(pictures: int, windows: int, first: int = 0) -> Catalogue:
@@ -150,7 +152,7 @@ def test_windows_that_look_alike_by_chance_are_no_evidence_however_few_are_allow
             read,
         )
         assert max((place.odds for place in find_placements([few], asked)), default=0.0) < 4
-        assert np.isfinite(match_windows([few], asked).odds).all()
+        assert np.isfinite(match_windows([few], [asked])[0].odds).all()
 
 
 def test_two_pieces_of_one_picture_have_two_placements() -> None:
@@ -183,7 +185,7 @@ def test_a_window_counts_once_for_a_picture() -> None:
     there = members(random_frames(60, 0), codes, [0] * 60)
     parts = [Catalogue(np.array([SIZE], np.int32), {"points": there, "grid": members(*empty_windows(), [])}, read)]
     asked = points(random_frames(60, 0)[::3], codes[::3], random_codes(20, 7))
-    matches = match_windows(parts, asked)
+    matches = match_windows(parts, [asked])[0]
     plain = matches.take(np.flatnonzero(matches.sides == 0))
     assert len(plain.asked) == len(np.unique(plain.asked[:, :2], axis=0))
     assert plain.odds.max() == pytest.approx(1.0)

@@ -9,9 +9,10 @@ from PIL import Image
 
 import nda_index as nda
 from nda_index.answer.region import Region
-from nda_index.coarse.neighbours import NeighbourLists, assign_cells, train_centroids
+from nda_index.coarse.neighbours import assign_cells, train_centroids
 from nda_index.images import open_upright
 from nda_index.pictures.catalogue import Catalogue, Members
+from nda_index.pictures.cpu import HostLists
 from nda_index.pictures.search import REGIONS, find_regions
 from nda_index.query.shard import Shard
 from tests.conftest import encoded
@@ -185,7 +186,7 @@ def part(whole: Catalogue, first: int, last: int) -> Catalogue:
         codes = np.concatenate([picture.codes[kind] for picture in whole.read(range(first, last))])
         centroids = train_centroids(codes, len(codes))
         mine = (owners >= first) & (owners < last)
-        lists = NeighbourLists(codes, assign_cells(codes, centroids), centroids)
+        lists = HostLists(codes, assign_cells(codes, centroids), centroids, owners[mine] - first)
         windows[kind] = Members(lists, owners[mine] - first, frames[mine])
     return Catalogue(
         whole.sizes[first:last], windows, lambda numbers: whole.read([number + first for number in numbers])

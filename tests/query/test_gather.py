@@ -105,6 +105,7 @@ class ScriptedShards:
     metadata_schema = pa.schema([])
     concurrent = False
     backend = "cpu"
+    pictures_together = 1
 
     def __init__(self, counts: Sequence[int], mode: str = "ann", partial: bool = False, **losses: str) -> None:
         self.partial = partial
@@ -123,8 +124,10 @@ class ScriptedShards:
             self.begun[-1] += [] if shard in self._lost else [session]
         return made
 
-    def regions(self, picture: Image.Image, where: str | None, null: Floats, report: Progress = quiet) -> FoundRegions:
-        return FoundRegions()
+    def regions(
+        self, pictures: Sequence[Image.Image], where: str | None, null: Floats, report: Progress = quiet
+    ) -> list[FoundRegions]:
+        return [FoundRegions()] * len(pictures)
 
     def together(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
         replies = []

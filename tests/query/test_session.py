@@ -19,7 +19,7 @@ def on_gpu(index: nda.Index, monkeypatch: pytest.MonkeyPatch) -> nda.Index:
     monkeypatch.setattr(gpu, "DEVICE", "cpu")
     monkeypatch.setattr(gpu, "available", lambda: True)
     monkeypatch.setattr(gpu, "code_images", lambda *_: None)
-    return nda.open_index(index.path, device="cuda")
+    return nda.open_index(index.path)
 
 
 def fail(*_: Any, **__: Any) -> Any:
