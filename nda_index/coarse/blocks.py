@@ -12,11 +12,11 @@ from typing import TypeVar, cast
 import torch
 
 from nda_index.device import CPU
+from nda_index.exact.gpu import has_failed
 from nda_index.images import Pixels
 
 LOG = logging.getLogger(__name__)
 FEWEST = 16  # images for which a device without memory is asked again
-FAILURES = ("CUDA", "cuBLAS", "CUBLAS", "cuDNN", "CUDNN", "faiss/gpu", "faiss::gpu")  # what errors of a device name
 
 Result = TypeVar("Result")
 
@@ -96,17 +96,13 @@ class BlockRunner:
         try:
             return work(self.device)
         except RuntimeError as error:
-            if not _is_of_device(error):
+            if not (_lacks_memory(error) or has_failed(error)):
                 raise
             failure = Failure(str(error).strip().partition("\n")[0], _lacks_memory(error))
         LOG.warning("the GPU failed: %s", failure.message)
         if failure.lacks_memory and self.device.type == "cuda":
             torch.cuda.empty_cache()  # after the error, which held the tensors of the attempt
         return failure
-
-
-def _is_of_device(error: RuntimeError) -> bool:
-    return _lacks_memory(error) or any(word in str(error) for word in FAILURES)
 
 
 def _lacks_memory(error: RuntimeError) -> bool:

@@ -43,6 +43,7 @@ LOG = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 DEVICE = "cuda"
+FAILURES = ("cuda", "triton", "cublas", "cudnn", "cusolver", "faiss/gpu", "faiss::gpu")  # what errors of a GPU name
 SAMPLED = (16, 512)  # images at least and at most that are searched for good matches, a hundredth of a block between
 SHARED = 8  # images of a program that sums up shares
 
@@ -134,7 +135,7 @@ def has_failed(error: BaseException) -> bool:
     """
     if isinstance(error, torch.cuda.OutOfMemoryError) or type(error).__module__.startswith("triton"):
         return True
-    return isinstance(error, RuntimeError) and any(name in str(error) for name in ("CUDA", "Triton", "cuBLAS", "cuDNN"))
+    return isinstance(error, RuntimeError) and any(name in str(error).lower() for name in FAILURES)
 
 
 def attempt(backend: str, work: Callable[[], Result]) -> Result | None:

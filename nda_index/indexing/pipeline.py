@@ -14,12 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from nda_index.coarse.blocks import BlockRunner
+from nda_index.coarse.cells import Cells
+from nda_index.coarse.cpu_lists import CpuLists
+from nda_index.coarse.gpu import place_lists
+from nda_index.coarse.lists import InvertedLists
 from nda_index.coarse.storage import QUANTIZER, read_cells, segment_name, segment_names
 from nda_index.device import choose_device
 from nda_index.errors import ConfigError
-from nda_index.images import decode_image, to_float
+from nda_index.exact import gpu
+from nda_index.images import Pixels, decode_image, to_float
 from nda_index.indexing.encoding import describe_engine, encode_segment, open_encoder, train_scale
 from nda_index.indexing.ingest import ingest_images
 from nda_index.indexing.journal import Journal, begin, check_output, record
@@ -32,6 +38,7 @@ from nda_index.pictures.null import make_null as make_regions_null
 from nda_index.pictures.null import write_null as write_regions_null
 from nda_index.pictures.windows import KINDS
 from nda_index.progress import Progress, quiet, report_to
+from nda_index.scales import Scale
 from nda_index.sources import Failure, Source
 from nda_index.sources.fingerprint import fingerprint_source
 from nda_index.store.corpus import Corpus, Images
@@ -42,6 +49,7 @@ from nda_index.store.manifest import Manifest, commit
 from nda_index.trust.null import (
     DEFAULT_PICTURES,
     NULL,
+    Null,
     choose_evidence_scales,
     choose_pictures,
     make_null,
@@ -165,8 +173,7 @@ def finish_build(
         ]
         pictures = choose_pictures(corpus, null, SEED)
         judged_at = choose_evidence_scales(request.size, request.scales)
-        vote = vote_on_cells(cells, corpus.count)
-        write_null(folder, make_null(pictures, corpus.pixels, vote, judged_at, report))
+        write_null(folder, _make_null(cells, corpus, pictures, judged_at, report, runner))
         journal = record(folder, journal)
     if request.pictures:
         journal = index_pictures(folder, corpus, journal, null, report)
@@ -217,6 +224,21 @@ def judge_deviation(deviation: float | None) -> tuple[str, ...]:
         f"the latents have a standard deviation of {deviation:.3g}, and most models see them at about 1: a timestep "
         f"means what it means to the model only where its scaling factor was applied (docs/latents.md)",
     )
+
+
+def _make_null(
+    cells: Sequence[Cells], corpus: Corpus, pictures: Pixels, scales: Sequence[Scale], report: Progress,
+    runner: BlockRunner,
+) -> Null:  # fmt: skip
+    """Ask for unrelated pictures, many at a time, where the build computes."""
+    here = tuple(CpuLists(one) for one in cells)
+
+    def place(device: torch.device) -> tuple[InvertedLists, ...]:
+        return place_lists(here, device) if device.type == "cuda" and gpu.available() else here
+
+    lists = runner.run_whole(place)
+    backend = "cpu" if lists is here else "gpu"
+    return make_null(pictures, corpus.pixels, vote_on_cells(lists, corpus.count), scales, report, backend)
 
 
 def _list_missing(request: Request, journal: Journal) -> tuple[list[Failure], list[Failure]]:

@@ -64,7 +64,9 @@ def group_duplicates(images: Pixels) -> NDArray[np.int64]:
 
 
 @one_torch_thread()
-def find_best_unrelated(picture: Pixels, images: Pixels, scales: Sequence[Scale], *, mirror: bool = True) -> float:
+def find_best_unrelated(
+    picture: Pixels, images: Pixels, scales: Sequence[Scale], *, mirror: bool = True, backend: str = "cpu"
+) -> float:
     """Return the best evidence among images that are not the picture itself or its near-duplicates: an entry of a null.
 
     Near-duplicates do not count for pictures from outside the collection either: half of the ten strongest matches of
@@ -73,7 +75,7 @@ def find_best_unrelated(picture: Pixels, images: Pixels, scales: Sequence[Scale]
     Args:
         picture: uint8 [C, H, W].
         images: uint8 [n, C, H, W], its best matches in the collection; the picture may be one of them.
-        scales, mirror: as for `measure_evidence`.
+        scales, mirror, backend: as for `measure_evidence`.
 
     Returns:
         The evidence; 0 where no image is left.
@@ -87,7 +89,8 @@ def find_best_unrelated(picture: Pixels, images: Pixels, scales: Sequence[Scale]
         True
     """
     unrelated = group_duplicates(np.concatenate([picture[None], images]))[1:] != 0
-    return float(measure_evidence(picture, images[unrelated], scales, mirror=mirror).max(initial=0.0))
+    found = measure_evidence(picture, images[unrelated], scales, mirror=mirror, backend=backend)
+    return float(found.max(initial=0.0))
 
 
 def _confirm(image: Pixels, other: Pixels) -> bool:

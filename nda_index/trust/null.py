@@ -11,8 +11,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from nda_index.coarse.cells import Cells
-from nda_index.coarse.cpu_lists import CpuLists
+from nda_index.coarse.lists import InvertedLists
 from nda_index.coarse.probe import probe_several
 from nda_index.coarse.windows import query_windows
 from nda_index.diffusion import noisy_images
@@ -84,7 +83,9 @@ def choose_pictures(images: Images, pictures: int | Sequence[Any], seed: int) ->
     return np.array(decoded, np.uint8).reshape(-1, *images.shape)
 
 
-def make_null(pictures: Pixels, pixels: Read, vote: Vote, scales: Sequence[Scale], report: Progress) -> Null:
+def make_null(
+    pictures: Pixels, pixels: Read, vote: Vote, scales: Sequence[Scale], report: Progress, backend: str = "cpu"
+) -> Null:
     """Compare unrelated pictures with their best matches in a collection.
 
     Args:
@@ -93,21 +94,22 @@ def make_null(pictures: Pixels, pixels: Read, vote: Vote, scales: Sequence[Scale
         vote: estimates the scores of all images for several pictures, from `vote_on_cells` or on other machines.
         scales: of the evidence, from `choose_evidence_scales`.
         report: is called with ("null", done, total).
+        backend: what measures evidence, as for `measure_evidence`.
     """
     null: list[float] = []
     for start in range(0, len(pictures), TOGETHER):
         block = pictures[start : start + TOGETHER]
         best = np.argsort(-vote(block), axis=1, kind="stable")[:, :BEST]
         for picture, image_ids in zip(block, best, strict=True):
-            null.append(find_best_unrelated(picture, pixels(image_ids), scales))
+            null.append(find_best_unrelated(picture, pixels(image_ids), scales, backend=backend))
             report("null", len(null), len(pictures))
     return Null(np.array(null, np.float64), tuple(scales))
 
 
-def vote_on_cells(coarse: Sequence[Cells], count: int) -> Vote:
+def vote_on_cells(coarse: Sequence[InvertedLists], count: int) -> Vote:
     """Return a function that estimates the scores of `count` images by the coarse stage, for several pictures at once.
 
-    Pictures share their visits to cells, as many of them as `MEMORY` allows.
+    The lists may lie on a GPU. Pictures share their visits to cells, as many of them as `MEMORY` allows.
     """
 
     def vote(pictures: Pixels) -> NDArray[np.float64]:
@@ -118,20 +120,22 @@ def vote_on_cells(coarse: Sequence[Cells], count: int) -> Vote:
     return vote
 
 
-def _pictures_together(coarse: Sequence[Cells], count: int, size: tuple[int, ...]) -> int:
+def _pictures_together(coarse: Sequence[InvertedLists], count: int, size: tuple[int, ...]) -> int:
     """How many pictures may visit cells together: they need 5 bytes a window and cell, 4 an image and thread."""
     height, width = size
     pairs = max(
-        len(cells.centroids) * cells.embedding.scale.positions(height) * cells.embedding.scale.positions(width)
-        for cells in coarse
+        len(lists.cells.centroids) * scale.positions(height) * scale.positions(width)
+        for lists in coarse
+        for scale in (lists.cells.embedding.scale,)
     )
     return max(1, MEMORY // (5 * pairs + (4 * numba.get_num_threads() + 24) * count))
 
 
 @one_torch_thread()
-def _votes(coarse: Sequence[Cells], count: int, pictures: Pixels) -> NDArray[np.float64]:
+def _votes(coarse: Sequence[InvertedLists], count: int, pictures: Pixels) -> NDArray[np.float64]:
     votes = np.zeros((len(pictures), count))
-    for cells in coarse:
+    for lists in coarse:
+        cells = lists.cells
         queries = [
             query_windows(
                 cells.embedding, cells.stride, picture, noisy_images(to_float(picture), TIMESTEP, "none")[0],
@@ -139,7 +143,7 @@ def _votes(coarse: Sequence[Cells], count: int, pictures: Pixels) -> NDArray[np.
             )
             for picture in pictures
         ]  # fmt: skip
-        votes += cells.embedding.scale.weight * probe_several(CpuLists(cells), queries, count)
+        votes += cells.embedding.scale.weight * probe_several(lists, queries, count)
     return votes
 
 

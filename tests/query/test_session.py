@@ -11,6 +11,19 @@ from numpy.typing import NDArray
 
 import nda_index as nda
 from nda_index.exact import gpu, gpu_plain, gpu_weights, posterior
+from nda_index.query import shard
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory, pictures: NDArray[np.uint8]) -> nda.Index:
+    """Forty pictures of 14 x 12 pixels."""
+    folder = tmp_path_factory.mktemp("small") / "small.nda"
+    return nda.build_index(pictures[:40, :14, :12], folder, image_size=(14, 12), scales=[nda.Scale(5)], null=0)
+
+
+@pytest.fixture
+def query(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return pictures[3, :14, :12]
 
 
 @pytest.fixture
@@ -19,6 +32,7 @@ def on_gpu(index: nda.Index, monkeypatch: pytest.MonkeyPatch) -> nda.Index:
     monkeypatch.setattr(gpu, "DEVICE", "cpu")
     monkeypatch.setattr(gpu, "available", lambda: True)
     monkeypatch.setattr(gpu, "code_images", lambda *_: None)
+    monkeypatch.setattr(shard, "place_lists", lambda lists, *_: lists)  # the interpreter of their kernels is slow
     return nda.open_index(index.path)
 
 
@@ -29,51 +43,51 @@ def fail(*_: Any, **__: Any) -> Any:
 def test_a_gpu_that_fails_leaves_the_question_to_the_cpu(
     index: nda.Index,
     on_gpu: nda.Index,
-    pictures: NDArray[np.uint8],
+    query: NDArray[np.uint8],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    expected = index.attribute(pictures[3], timestep=100, top=3)
-    before = on_gpu.attribute(pictures[3], timestep=100, top=3)
+    expected = index.attribute(query, timestep=500, top=3)
+    before = on_gpu.attribute(query, timestep=500, top=3)
     assert before.settings["backend"] == "gpu" and not on_gpu.concurrent
     monkeypatch.setattr(gpu_plain, "log_masses", fail)
     monkeypatch.setattr(gpu_weights, "sum_both_ways", fail)
     with caplog.at_level(logging.WARNING):
-        answer = on_gpu.attribute(pictures[3], timestep=100, top=3)
+        answer = on_gpu.attribute(query, timestep=500, top=3)
     assert "go on on the CPU: CUDA error" in caplog.text
     assert answer.settings["backend"] == "cpu"
     for some in (answer, before):
         np.testing.assert_array_equal(some.image_ids, expected.image_ids)
         np.testing.assert_allclose(some.scores, expected.scores, rtol=1e-4)
     caplog.clear()
-    assert on_gpu.attribute(pictures[4], timestep=100, top=3).settings["backend"] == "cpu"
+    assert on_gpu.attribute(query, timestep=500, top=3).settings["backend"] == "cpu"
     assert "go on on the CPU" not in caplog.text
 
 
 def test_a_gpu_that_fails_in_the_second_pass_leaves_both_to_the_cpu(
-    index: nda.Index, on_gpu: nda.Index, pictures: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+    index: nda.Index, on_gpu: nda.Index, query: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = index.attribute(pictures[3], timestep=100, top=3)
+    expected = index.attribute(query, timestep=500, top=3)
     monkeypatch.setattr(gpu.DeviceMasses, "scores", fail)
-    answer = on_gpu.attribute(pictures[3], timestep=100, top=3)
+    answer = on_gpu.attribute(query, timestep=500, top=3)
     assert answer.settings["backend"] == "cpu"
     np.testing.assert_allclose(answer.scores, expected.scores, rtol=1e-5)  # normalisers of the first pass
 
 
 def test_a_mean_is_made_by_the_cpu_when_the_gpu_fails(
-    index: nda.Index, on_gpu: nda.Index, pictures: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+    index: nda.Index, on_gpu: nda.Index, query: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = index.denoise(pictures[3], timestep=100).image
+    expected = index.denoise(query, timestep=100).image
     monkeypatch.setattr(gpu_plain, "log_masses", fail)
-    np.testing.assert_allclose(on_gpu.denoise(pictures[3], timestep=100).image, expected, atol=1e-6)
+    np.testing.assert_allclose(on_gpu.denoise(query, timestep=100).image, expected, atol=1e-6)
 
 
 def test_an_error_that_is_not_the_gpus_is_raised(
-    on_gpu: nda.Index, pictures: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+    on_gpu: nda.Index, query: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: Any) -> Any:
         raise KeyError("not the GPU's")
 
     monkeypatch.setattr(posterior, "_score_block", stop)
     with pytest.raises(KeyError, match="not the GPU's"):
-        on_gpu.attribute(pictures[3], timestep=100, top=3)
+        on_gpu.attribute(query, timestep=500, top=3)

@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 import nda_index as nda
+from nda_index.coarse.cpu_lists import CpuLists
+from nda_index.coarse.gpu import place_lists
 from nda_index.coarse.storage import open_coarse
 from nda_index.progress import Progress, quiet
 from nda_index.store.arrow import write_arrow
@@ -19,7 +22,8 @@ from nda_index.trust.duplicates import find_best_unrelated
 
 def null_of(index: nda.Index, pictures: int | Sequence[Any], report: Progress = quiet) -> NDArray[np.float64]:
     corpus = Corpus(index.path, index.shape, index.manifest.table)
-    vote = null.vote_on_cells(open_coarse(index.path, index.manifest), corpus.count)
+    lists = [CpuLists(cells) for cells in open_coarse(index.path, index.manifest)]
+    vote = null.vote_on_cells(lists, corpus.count)
     chosen = null.choose_pictures(corpus, pictures, 0)
     return null.make_null(chosen, corpus.pixels, vote, index.scales, report).evidence
 
@@ -72,3 +76,21 @@ def test_evidence_does_not_depend_on_the_scales_of_the_index(tmp_path: Path, pic
         np.testing.assert_array_equal(answer.evidence, answers[0].evidence)
     assert null.choose_evidence_scales((13, 20), [nda.Scale(3)]) == (nda.Scale(7),)
     assert null.choose_evidence_scales((6, 20), [nda.Scale(3)]) == (nda.Scale(3),)
+
+
+def test_a_gpus_lists_make_the_same_null(pictures: NDArray[np.uint8], tmp_path: Path) -> None:
+    pytest.importorskip("triton", reason="Triton is not installed here")
+    scales = [nda.Scale(3)]
+    index = nda.build_index(pictures[:24, :8, :8], tmp_path / "small.nda", image_size=8, scales=scales, null=0)
+    corpus = Corpus(index.path, index.shape, index.manifest.table)
+    lists = [CpuLists(cells) for cells in open_coarse(index.path, index.manifest)]
+    on_gpu = place_lists(lists, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    assert not any(isinstance(one, CpuLists) for one in on_gpu)
+    chosen = null.choose_pictures(corpus, 2, 0)
+    votes = [null.vote_on_cells(some, corpus.count)(chosen) for some in (lists, on_gpu)]
+    np.testing.assert_allclose(votes[1], votes[0], atol=1e-3)
+    made = [
+        null.make_null(chosen, corpus.pixels, null.vote_on_cells(some, corpus.count), index.scales, quiet).evidence
+        for some in (lists, on_gpu)
+    ]
+    np.testing.assert_allclose(made[1], made[0], atol=1e-6)
