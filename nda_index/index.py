@@ -380,9 +380,9 @@ def open_index(path: str | PathLike[str], device: str = "auto") -> Index:
         CorruptIndexError, MismatchError: it is damaged.
         ConfigError: an unknown device, or "cuda" where there is none.
     """
-    choose_device(device, kernels=True)
+    works = choose_device(device, kernels=True).type
     folder = as_path(path, "the index")
     parts = read_manifest(folder).shards
-    shards = [Shard(folder / name, device) for name in parts or [""]]
+    shards = [Shard(folder / name, device if works == "cuda" else "cpu") for name in parts or [""]]
     manifest = merge_manifests(folder, [shard.manifest for shard in shards]) if parts else shards[0].manifest
     return Index(folder, manifest, read_null(folder, manifest.config.scales), LocalShards(shards))

@@ -16,7 +16,7 @@ from nda_index.coarse import gpu_scan
 from nda_index.coarse.cells import Cells, Segment
 from nda_index.coarse.embedding import Embedding
 from nda_index.coarse.gpu import SCRATCH, GpuLists
-from nda_index.coarse.gpu_lists import ResidentLists
+from nda_index.coarse.gpu_lists import ResidentLists, make_resident
 from nda_index.coarse.gpu_scan import TUNING, ScanTuning
 from nda_index.coarse.limits import REST_ALIKE
 from nda_index.coarse.probe import DEFAULT_PROBES, Probe, _choose_cells, visit_cells
@@ -128,6 +128,29 @@ def check_lists(report: Report, sizes: Sizes) -> None:
             if not np.array_equal(votes[0], votes[1]):
                 report.errors[f"{row}, twice"] = "two runs differ"
             check_choice(report, on_cpu, query.choice.cells, query.windows, row)
+        check_copied(report, lists, on_cpu, images, coding)
+
+
+def check_copied(report: Report, lists: ResidentLists, on_cpu: ResidentLists, images: int, coding: str) -> None:
+    """Copy lists to the card as an index does, and ask about half of the images, as a condition does."""
+    row = f"lists copied to the card, {coding}, half of the images"
+    files = wrap(lists).cells
+    whole = replace(files.segments[0], codes=on_cpu.codes.numpy(), image_ids=on_cpu.image_ids.numpy())
+    copied = make_resident(replace(files, segments=(whole,)), DEVICE, 1 << 40)
+    if not (torch.equal(copied.codes, lists.codes) and torch.equal(copied.image_ids, lists.image_ids)):
+        report.errors[row] = "the copy differs"
+    allowed = np.arange(images) % 2 == 0
+    visit = visit_cells(
+        wrap(copied), [make_query(lists, 32, NOISE["broad"])], [1.0], images, allowed=allowed
+    )  # fmt: skip
+    logits = compute_logits(on_cpu, visit._scan.visits, visit._scan.windows)  # [V, T]
+    logits = logits.where(torch.from_numpy(allowed)[on_cpu.image_ids.long()], -torch.inf)
+    expected = torch.logsumexp(logits * np.log(2), dim=1).numpy() / np.log(2)  # [V]
+    finite = np.isfinite(expected)
+    error = float(np.abs(visit.log_masses - expected)[finite].max(initial=0.0))
+    report.add(row, error=error, by=visit.backend)
+    if not (error < LARGEST_ERROR and visit.backend == "gpu"):
+        report.errors[row] = f"the error is {error:.2g}, by {visit.backend}"
 
 
 def check_choice(

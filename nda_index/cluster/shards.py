@@ -24,6 +24,7 @@ from PIL import Image
 from nda_index.answer.region import FoundRegions
 from nda_index.cluster.connection import connect
 from nda_index.coarse.cells import Census, merge_census
+from nda_index.device import choose_device
 from nda_index.errors import ConfigError, ShardLostError
 from nda_index.images import Pixels
 from nda_index.index import Index
@@ -88,7 +89,7 @@ class ShardActor:
 
     def __init__(self, folder: str) -> None:
         """Open the shard."""
-        self._shard = Shard(Path(folder), "auto")
+        self._shard = Shard(Path(folder), "auto" if choose_device("auto", kernels=True).type == "cuda" else "cpu")
         self._sessions: dict[str, LocalSession] = {}
 
     def describe(self) -> tuple[NDArray[np.bool_], list[Census], pa.Schema]:

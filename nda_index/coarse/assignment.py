@@ -51,7 +51,11 @@ def full_precision() -> Iterator[None]:
         ...     torch.get_float32_matmul_precision()
         'highest'
     """
-    before = torch.get_float32_matmul_precision()
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:  # it was set by the newer `fp32_precision`, which must not be mixed with this
+        yield
+        return
     torch.set_float32_matmul_precision("highest")
     try:
         yield

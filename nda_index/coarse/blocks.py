@@ -95,7 +95,7 @@ class BlockRunner:
         """Return the result of some work, or what the device said."""
         try:
             return work(self.device)
-        except RuntimeError as error:
+        except Exception as error:
             if not (_lacks_memory(error) or has_failed(error)):
                 raise
             failure = Failure(str(error).strip().partition("\n")[0], _lacks_memory(error))
@@ -105,5 +105,5 @@ class BlockRunner:
         return failure
 
 
-def _lacks_memory(error: RuntimeError) -> bool:
+def _lacks_memory(error: Exception) -> bool:
     return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in str(error)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -132,7 +133,8 @@ class GpuLists:
                 LOG.warning("the coarse stage goes on without the GPU: %s: %s", type(error).__name__, error)
             scratch //= 4  # here, where the error and the tensors that it held are gone
             if not self._failed and torch.cuda.is_available():
-                torch.cuda.empty_cache()
+                with suppress(RuntimeError):  # of a device that another thread has seen fail
+                    torch.cuda.empty_cache()
         return on_cpu()
 
 

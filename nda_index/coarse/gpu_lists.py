@@ -15,7 +15,7 @@ from nda_index.coarse.cells import Cells, Segment
 from nda_index.exact.gpu_launch import to_device
 
 ID_BYTES = 4
-LARGEST = (1 << 31) - 1  # members: kernels count them in int32
+LARGEST = (1 << 31) - (1 << 16)  # members: kernels count them in int32, to the end of a last step
 COPIED = 1 << 22  # members that are copied at a time
 
 

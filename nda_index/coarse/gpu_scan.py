@@ -85,7 +85,8 @@ def sum_visits(
     for some, _ in split_visits(visits, _count_together(lists, scratch)):
         work = cut_visits(some, windows.rows[some.windows], lists.offsets, tuning.windows, tuning.piece)
         prepared = _prepare(lists, some, windows)
-        highest, sums = torch.empty(2, work.sums, device=lists.device)  # [pieces and visits]
+        # A multiple of four, so that both are aligned alike and Triton compiles the kernel once.
+        highest, sums = torch.empty(2, -(-work.sums // 4) * 4, device=lists.device)  # [pieces and visits]
         if len(work.items):
             import_kernels().sum_visits[len(work.items),](
                 to_device(work.items, lists.device), lists.codes, lists.image_ids, lists.codebook, allowed, *prepared,

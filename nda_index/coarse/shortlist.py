@@ -31,16 +31,17 @@ def shortlist(
         array([1, 3])
     """
     mine = votes if allowed is None else votes[allowed]
+    best = _take_best(mine, max(candidates or MOST_CANDIDATES, top))  # of all images once: they may be millions
     if candidates is None:
-        candidates = min(max(_count_wanted(mine), FEWEST_CANDIDATES), MOST_CANDIDATES)
-    places = _take_best(mine, max(candidates, top))
+        wanted = _count_wanted(mine[best], mine.sum())
+        candidates = min(max(wanted, FEWEST_CANDIDATES), MOST_CANDIDATES)
+    places = best[_take_best(mine[best], max(candidates, top))]
     return places if allowed is None else np.flatnonzero(allowed)[places]
 
 
-def _count_wanted(votes: NDArray[np.float64]) -> int:
-    """Return how many of the images hold `COVERED_VOTES`; more than `MOST_CANDIDATES` are not counted."""
-    held = np.cumsum(np.sort(votes[_take_best(votes, MOST_CANDIDATES)])[::-1])
-    return int(np.searchsorted(held, COVERED_VOTES * votes.sum())) + 1
+def _count_wanted(best: NDArray[np.float64], total: np.float64) -> int:
+    """Return how many of the most votes hold `COVERED_VOTES` of all."""
+    return int(np.searchsorted(np.cumsum(np.sort(best)[::-1]), COVERED_VOTES * total)) + 1
 
 
 def _take_best(votes: NDArray[np.float64], count: int) -> NDArray[np.int64]:

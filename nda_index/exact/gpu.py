@@ -13,6 +13,7 @@ than 2^31 pairs at a position.
 from __future__ import annotations
 
 import logging
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -43,6 +44,8 @@ LOG = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 DEVICE = "cuda"
+# Triton builds its launcher with a compiler of the machine, in a folder of the user.
+TOOLCHAIN = (RuntimeError, OSError, ImportError, AssertionError, subprocess.SubprocessError)
 FAILURES = ("cuda", "triton", "cublas", "cudnn", "cusolver", "faiss/gpu", "faiss::gpu")  # what errors of a GPU name
 SAMPLED = (16, 512)  # images at least and at most that are searched for good matches, a hundredth of a block between
 SHARED = 8  # images of a program that sums up shares
@@ -135,7 +138,10 @@ def has_failed(error: BaseException) -> bool:
     """
     if isinstance(error, torch.cuda.OutOfMemoryError) or type(error).__module__.startswith("triton"):
         return True
-    return isinstance(error, RuntimeError) and any(name in str(error).lower() for name in FAILURES)
+    text = str(error).lower()
+    if "same device" in text:  # tensors of ours that do not lie together
+        return False
+    return isinstance(error, TOOLCHAIN) and any(name in text for name in FAILURES)
 
 
 def attempt(backend: str, work: Callable[[], Result]) -> Result | None:
@@ -198,7 +204,7 @@ def start_masses(
         What waits for the masses and returns them. Call it once; start all scales of a question before.
     """
     known = floors if floors is not None else [None] * len(queries)
-    coded = code_images(train, scale) if _all_count(train, scale, per_image_topk) else None
+    coded = code_images(train, scale) if len(train) and _all_count(train, scale, per_image_topk) else None
     started = []
     if coded is not None:
         images, coding = coded

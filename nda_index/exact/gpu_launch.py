@@ -26,6 +26,7 @@ LARGEST_ERROR = 1e-3  # of a logit, above which float64 is taken
 ROOM = 70  # bits by which a match may be better than a good one of the sample, beyond the 127 that float32 has
 KEPT_COORDINATES = 256  # of a window above which it is compared in pieces
 PIECE = 64  # coordinates of a piece
+WIDE = 192  # coordinates above which a kernel spills unless it has more warps or all registers
 PROGRAMS = 1024  # as many keep a GPU busy: with fewer images an image has several
 UNMATCHED = 1e29  # above it a distance is that of no pair
 # Windows. On an H200 a kernel of 128 stops with an illegal access (memcheck: "Out-of-range shared or local address").
@@ -240,7 +241,10 @@ def _launch(
         "BP": tuning.query_tile, "BQ": how.tile, "LOW": sweep.takes_low and not nearest, "MASKED": not inside,
         "NEAREST": nearest, "num_warps": how.warps, "num_stages": how.stages,
     }  # fmt: skip
-    if how.registers and sweep.kept[0]:  # pieces would spill
+    wide = sum(sweep.kept) > WIDE
+    if wide and inside:
+        options["num_warps"] = 8
+    if how.registers and sweep.kept[0] and not wide:  # pieces would spill, and so would wide windows
         options["maxnreg"] = how.registers
     shared = (
         images, images.stride(0), tables["starts"], tables["train_classes"], tables["offsets"], sweep.high, sweep.low,

@@ -11,7 +11,7 @@ from nda_index.coarse.lists import join_backends
 from nda_index.coarse.probe import CellVisit, Probe, visit_cells
 from nda_index.coarse.windows import query_windows
 from nda_index.exact.means import MeanSums, sum_mean
-from nda_index.exact.posterior import PosteriorSums, sum_posterior
+from nda_index.exact.posterior import PosteriorSettings, PosteriorSums, sum_posterior
 from nda_index.query.protocol import (
     Floats,
     Outside,
@@ -40,6 +40,7 @@ class LocalSession:
         self._selected = np.empty(0, np.int64)
         self._sampled: NDArray[np.int64] | None = None
         self._sums: PosteriorSums | MeanSums | None = None
+        self._on_gpu = shard.on_gpu  # as long as it does not fail
 
     def probe(self) -> list[Floats]:
         """Visit cells: the log mass (base 2) of every visit, for each scale."""
@@ -74,12 +75,12 @@ class LocalSession:
         if self._sampled is None:
             return Outside([], [])
         with self._timer.stage("coverage"):
-            views, settings = self._question.views, self._question.question.posterior_on(self._shard.backend)
-            sampled = self._sampled
+            views, settings = self._question.views, self._settings()
             try:
-                ratios = weigh_outside(views, totals.exact, self._shard.pixels(sampled), settings)
+                pixels = self._shard.pixels(self._sampled, on_gpu=self._on_gpu)
+                ratios = weigh_outside(views, totals.exact, pixels, settings)
             except Exception as error:
-                self._shard.leave_gpu(error)
+                self._leave_gpu(error)
                 return self.weigh(totals)
             lookups = self._question.lookups
             known: dict[int, Floats] = {}
@@ -96,7 +97,7 @@ class LocalSession:
             try:
                 result = self._sums.scores(log_normalisers)
             except Exception as error:
-                self._shard.leave_gpu(error)
+                self._leave_gpu(error)
                 self._sums = self._sum_selected()
                 return self.score(log_normalisers)
         return ShardScores(result.scores, result.backend, result.left_out)
@@ -109,7 +110,7 @@ class LocalSession:
             try:
                 pixels = self._sums.pixels(log_normalisers)
             except Exception as error:
-                self._shard.leave_gpu(error)
+                self._leave_gpu(error)
                 self._sums = self._sum_selected()
                 return self.average(log_normalisers)
         return ShardMean(pixels, self._timer.seconds)
@@ -146,13 +147,23 @@ class LocalSession:
     def _sum_selected(self) -> PosteriorSums | MeanSums:
         """Sum the masses of the selected images, on the CPU if a GPU fails."""
         views, ids = self._question.views, self._selected
-        settings = self._question.question.posterior_on(self._shard.backend)
+        blocks = self._shard.blocks(ids, self._timer, on_gpu=self._on_gpu)
         sum_images = sum_mean if self._question.mean else sum_posterior
         try:
-            return sum_images(views, self._shard.blocks(ids, self._timer), len(ids), settings, self._report())
+            return sum_images(views, blocks, len(ids), self._settings(), self._report())
         except Exception as error:
-            self._shard.leave_gpu(error)
+            self._leave_gpu(error)
         return self._sum_selected()
+
+    def _settings(self) -> PosteriorSettings:
+        return self._question.question.posterior_on(self._shard.backend if self._on_gpu else "cpu")
+
+    def _leave_gpu(self, error: Exception) -> None:
+        """Answer the question on the CPU after an error of the GPU; raise any other, and all of the CPU."""
+        if not self._on_gpu:
+            raise error
+        self._shard.leave_gpu(error)
+        self._on_gpu = False
 
     def _report(self) -> Callable[[int, int], None]:
         progress = self._question.progress

@@ -85,8 +85,17 @@ class Shard:
             if self._lists is None:
                 self._lists = tuple(CpuLists(cells) for cells in self.coarse)
                 if self.on_gpu:
-                    self._lists = place_lists(self._lists, torch.device(gpu.DEVICE), LIST_BYTES)
+                    self._lists = self._place_lists(self._lists)
             return self._lists
+
+    def _place_lists(self, lists: tuple[InvertedLists, ...]) -> tuple[InvertedLists, ...]:
+        try:
+            return place_lists(lists, torch.device(gpu.DEVICE), LIST_BYTES)
+        except Exception as error:
+            if not gpu.has_failed(error):
+                raise
+            LOG.warning("the GPU failed, and inverted lists stay on the CPU: %s", error)
+            return lists
 
     @property
     def catalogue(self) -> Catalogue | None:
@@ -115,14 +124,20 @@ class Shard:
         return self._resident is not None
 
     def leave_gpu(self, error: Exception) -> None:
-        """Go on on the CPU after an error of the GPU; raise any other error, and an error of the CPU.
+        """Answer further questions on the CPU after an error of the GPU; raise any other error.
 
-        A GPU that has failed fails again in this process, so nothing returns to it.
+        A GPU that has failed fails again in this process, so nothing returns to it. One that has too little memory at
+        the moment does not.
         """
-        if self._resident is None or not gpu.has_failed(error):
+        if not gpu.has_failed(error):
             raise error
-        LOG.warning("the GPU failed, and questions go on on the CPU: %s", error)
-        self._resident, self._lists, self.backend = None, None, "cpu"
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            LOG.warning("the GPU has too little memory for a question, which the CPU answers: %s", error)
+            return
+        with self._opening:
+            if self._resident is not None:
+                LOG.warning("the GPU failed, and questions go on on the CPU: %s", error)
+            self._resident, self._lists, self.backend = None, None, "cpu"
 
     def close(self) -> None:
         """Let its files be erased."""
@@ -150,12 +165,13 @@ class Shard:
         keys, metadata = self.corpus.rows(image_ids)
         return metadata.add_column(0, "key", pa.array(keys, pa.string()))
 
-    def pixels(self, image_ids: NDArray[np.int64]) -> NDArray[np.float32] | Tensor:
+    def pixels(self, image_ids: NDArray[np.int64], *, on_gpu: bool) -> NDArray[np.float32] | Tensor:
         """Read images [n, C, H, W] where they are scored: bytes on a GPU, floats in [-1, 1] on the CPU."""
-        return self._resident.take(image_ids) if self._resident else to_float(self.corpus.pixels(image_ids))
+        resident = self._resident if on_gpu else None  # another thread may leave the GPU
+        return to_float(self.corpus.pixels(image_ids)) if resident is None else resident.take(image_ids)
 
     def blocks(
-        self, image_ids: NDArray[np.int64], timer: StageTimer
+        self, image_ids: NDArray[np.int64], timer: StageTimer, *, on_gpu: bool
     ) -> Callable[[], Iterator[NDArray[np.float32] | Tensor]]:
         """Return a function that reads images in blocks [n, C, H, W] where they are scored, as `pixels` does."""
 
@@ -163,7 +179,7 @@ class Shard:
             for start in range(0, len(image_ids), BLOCK):
                 some = image_ids[start : start + BLOCK]
                 with timer.stage("fetch"):
-                    pixels = self.pixels(some)
+                    pixels = self.pixels(some, on_gpu=on_gpu)
                 yield pixels
 
         return read

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nda_index.errors import INTERRUPTED, MissingDependencyError, NdaIndexError
+from nda_index.errors import INTERRUPTED, ConfigError, MissingDependencyError, NdaIndexError
 from nda_index.serve.logs import configure_logs
 from nda_index.serve.settings import ServeSettings
 from nda_index.serve.tokens import VARIABLE, Quota, check_some, new_token, read_tokens
@@ -145,9 +145,8 @@ def _run(
     from nda_index.serve.app import create_app
     from nda_index.serve.server import listen, run
 
-    index = reopen(folder)
+    app = create_app(reopen(folder), settings, reopen)  # no name for the index: its files would stay mapped for good
     with listen(host, port) as listening:
-        app = create_app(index, settings, reopen)
         app.state.service.address = f"http://{_in_url(host)}:{listening.getsockname()[1]}{settings.root_path}/"
         run(app, listening, drain)
 
@@ -214,13 +213,17 @@ def _open_cluster(index: Path, address: str, partial: bool) -> Index:
     return open_cluster(index, address, partial=partial)
 
 
-def token() -> None:
-    """Make a bearer token for `serve`: the token on standard error, for its owner, and its hash on standard output.
+def token(
+    note: Annotated[str, typer.Argument(help="Limits, and whose it is: 'per-day=200 Ada Lovelace'.")] = "",
+) -> None:
+    """Make a bearer token for `serve`: the token on standard error, for its owner, and its line on standard output.
 
     Example:
 
-      nda-index token >> tokens.txt
+      nda-index token "Ada Lovelace" >> tokens.txt
     """
+    if not note.isprintable():
+        raise ConfigError(f"the note is {note!r}; it must be one line of text")
     secret, digest = new_token()
     print(f"The token, shown only once: {secret}", file=sys.stderr)
-    print(digest)
+    print(f"{digest} {note}".strip())

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 import nda_index as nda
@@ -31,6 +32,7 @@ def on_gpu(index: nda.Index, monkeypatch: pytest.MonkeyPatch) -> nda.Index:
     """An index whose shards take the CPU for a GPU, and float64 for its kernels."""
     monkeypatch.setattr(gpu, "DEVICE", "cpu")
     monkeypatch.setattr(gpu, "available", lambda: True)
+    monkeypatch.setattr("nda_index.index.choose_device", lambda *_, **__: torch.device("cuda"))
     monkeypatch.setattr(gpu, "code_images", lambda *_: None)
     monkeypatch.setattr(shard, "place_lists", lambda lists, *_: lists)  # the interpreter of their kernels is slow
     return nda.open_index(index.path)
@@ -80,6 +82,22 @@ def test_a_mean_is_made_by_the_cpu_when_the_gpu_fails(
     expected = index.denoise(query, timestep=100).image
     monkeypatch.setattr(gpu_plain, "log_masses", fail)
     np.testing.assert_allclose(on_gpu.denoise(query, timestep=100).image, expected, atol=1e-6)
+
+
+def test_a_question_that_the_memory_does_not_hold_leaves_the_next_to_the_gpu(
+    index: nda.Index, on_gpu: nda.Index, query: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = index.attribute(query, timestep=500, top=3)
+
+    def run_out(*_: Any) -> Any:
+        raise torch.cuda.OutOfMemoryError("no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gpu.DeviceMasses, "scores", run_out)
+        answer = on_gpu.attribute(query, timestep=500, top=3)
+    assert answer.settings["backend"] == "cpu"
+    np.testing.assert_allclose(answer.scores, expected.scores, rtol=1e-5)
+    assert on_gpu.attribute(query, timestep=500, top=3).settings["backend"] == "gpu"
 
 
 def test_an_error_that_is_not_the_gpus_is_raised(

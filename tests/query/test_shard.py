@@ -28,6 +28,7 @@ def with_lists_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.importorskip("triton", reason="the interpreter needs Triton, which is not installed here")
         monkeypatch.setattr(gpu, "DEVICE", "cpu")
         monkeypatch.setattr(gpu, "available", lambda: True)
+        monkeypatch.setattr("nda_index.index.choose_device", lambda *_, **__: torch.device("cuda"))
         few_steps = partial(place_lists, tuning=ScanTuning(16, 2048, 1 << 20))  # the interpreter counts these
         monkeypatch.setattr(shard, "place_lists", few_steps)
     monkeypatch.setattr(shard, "LIST_BYTES", FEW)

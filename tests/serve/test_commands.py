@@ -12,7 +12,7 @@ import pytest
 from nda_index.serve import commands
 from nda_index.serve.commands import serve
 from nda_index.serve.settings import ServeSettings
-from nda_index.serve.tokens import find_token
+from nda_index.serve.tokens import find_token, read_tokens
 from tests.cli.running import run
 
 WEB = {"fastapi", "starlette", "uvicorn", "prometheus_client"}  # not pydantic, which LanceDB imports
@@ -75,6 +75,17 @@ def test_a_token_and_its_hash_are_made(capsys: pytest.CaptureFixture[str], monke
     code, out, err = run(capsys, monkeypatch, "token")
     assert code == 0
     assert find_token(f"Bearer {err.split()[-1]}", [out.strip()])
+
+
+def test_a_tokens_line_says_whose_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    code, out, _ = run(capsys, monkeypatch, "token", "per-day=20 Ada Lovelace")
+    assert code == 0
+    (tmp_path / "tokens").write_text(out)
+    ((digest, quota),) = read_tokens(tmp_path / "tokens", "").items()
+    assert (len(digest), quota.owner, quota.per_day) == (64, "Ada Lovelace", 20)
+    assert run(capsys, monkeypatch, "token", "Ada\nLovelace")[0] != 0
 
 
 def test_a_missing_fastapi_names_the_remedy(

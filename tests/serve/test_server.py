@@ -136,6 +136,24 @@ def test_without_a_proxy_a_service_ends_at_once(index_folder: Path, tmp_path: Pa
         until(lambda: ended(served.url))
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not tell what is mapped")
+def test_a_service_lets_go_of_the_files_that_it_started_with(index_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy.nda"
+    shutil.copytree(index_folder, folder)
+
+    def mapped() -> str:
+        lines = Path(f"/proc/{server.pid}/maps").read_text().splitlines()
+        return "\n".join(line for line in lines if str(folder) in line)
+
+    with process(folder, "--results", tmp_path / "results") as (server, url):
+        until(lambda: ready(url))
+        assert "lists-00000" in mapped()
+        nda.remove_images(folder, image_ids=[3])
+        nda.compact(folder, wait=PATIENCE)
+        until(lambda: "lists-00000" not in mapped())
+        assert "(deleted)" not in mapped()
+
+
 def test_a_service_that_cannot_store_answers_is_not_ready_until_it_can(
     index_folder: Path, tmp_path: Path, upload: bytes
 ) -> None:
