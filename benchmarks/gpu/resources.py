@@ -23,7 +23,7 @@ use_bare_packages(interpret=False)
 
 from nda_index.coarse.gpu_scan import TUNING as SCAN  # noqa: E402
 from nda_index.coarse.gpu_scan import pad_coordinates  # noqa: E402
-from nda_index.exact.gpu_launch import PIECE, TUNING, split_coordinates  # noqa: E402
+from nda_index.exact.gpu_launch import PIECE, TUNING, spare_registers, split_coordinates  # noqa: E402
 
 POINTERS = {
     "*fp16": ("images", "query", "low"),
@@ -83,10 +83,11 @@ def compile_all(counts: Sequence[int]) -> Iterator[tuple[str, dict[str, int]]]:
                 label = f"{count} coordinates, {name}, {'noisy' if low else 'clean'}"
                 if kept[0]:
                     constants |= {"COUNT": count, "KA": kept[0], "KB": kept[1]}
-                    yield label, compile_kernel(gpu_kernels.sweep, constants, how, out="*fp32")
+                    fit = spare_registers(how, kept, inside=name == "inside")
+                    yield label, compile_kernel(gpu_kernels.sweep, constants, fit, out="*fp32")
                 elif name == "border":
                     constants |= {"KC": PIECE}
-                    free = type(how)(how.tile, how.warps, how.stages)
+                    free = spare_registers(how, kept, inside=False)
                     yield label, compile_kernel(gpu_kernels.sweep_pieces, constants, free, out="*fp32")
 
 

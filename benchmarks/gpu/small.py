@@ -19,6 +19,7 @@ use_bare_packages()
 from benchmarks.gpu.lists import check_lists  # noqa: E402
 from benchmarks.gpu.pictures import make_noisy, make_pictures, to_unit  # noqa: E402
 from benchmarks.gpu.report import TINY, Report, wait  # noqa: E402
+from nda_index.diffusion import noisy_images  # noqa: E402
 from nda_index.exact import gpu, gpu_launch, gpu_plain  # noqa: E402
 from nda_index.scales import parse_scale  # noqa: E402
 
@@ -46,6 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             exact = (total - total.logsumexp(dim=0)).exp().sum(dim=1).cpu().numpy()
             wait()
             print(f"{name} {noise}: error {np.abs(scores - exact).max():.2g}", flush=True)
+    latents = (to_unit(train[:, :1]).repeat(1, 4, 1, 1) * 0.9123).half().float()  # no bytes
+    for name in ("4", "10/2"):  # of the default recipe: in one part, and in two
+        noisy = noisy_images(latents[0].cpu().numpy(), 400, "draw")[0]
+        masses = gpu.block_masses([noisy], latents, parse_scale(name), tuning=tuning)[0]
+        print(f"latents {name}: {masses.scores(masses.log_total).sum():.6g}", flush=True)
     report = Report(deadline=math.inf)
     check_lists(report, TINY)
     return 1 if report.errors else 0

@@ -49,11 +49,6 @@ class ResidentLists:
         """Where they are."""
         return self.codes.device
 
-    @property
-    def holds_all(self) -> bool:
-        """Whether the members of every cell are here."""
-        return self.kept == len(self.centroids)
-
 
 def count_bytes(cells: Cells) -> int:
     """Return the bytes that the members of some lists take."""

@@ -16,8 +16,8 @@ from nda_index.coarse.gpu_work import Work, cut_cells, cut_visits, split_visits
 from nda_index.coarse.limits import CEILING, NOTHING, REST_ALIKE
 from nda_index.coarse.lists import Images
 from nda_index.coarse.visits import Visits, Windows
-from nda_index.errors import ConfigError, MissingDependencyError
-from nda_index.exact.gpu_launch import to_device
+from nda_index.errors import ConfigError
+from nda_index.exact.gpu_launch import import_kernels, to_device
 
 VISIT_NUMBERS = 10  # float64 numbers of a visit and coordinate, while visits are prepared
 SMALLEST_TILE, LARGEST_TILE = 16, 64  # windows: a product needs 16, and `exact/gpu_launch.py` says why not more
@@ -88,7 +88,7 @@ def sum_visits(
         # A multiple of four, so that both are aligned alike and Triton compiles the kernel once.
         highest, sums = torch.empty(2, -(-work.sums // 4) * 4, device=lists.device)  # [pieces and visits]
         if len(work.items):
-            import_kernels().sum_visits[len(work.items),](
+            import_kernels("coarse").sum_visits[len(work.items),](
                 to_device(work.items, lists.device), lists.codes, lists.image_ids, lists.codebook, allowed, *prepared,
                 highest, sums, images.count, **_options(lists, images, tuning),
             )  # fmt: skip
@@ -105,7 +105,7 @@ def add_votes(
     Arguments as for `sum_visits`; the windows' constants hold the normalisers, even is float32 [C, R]. A cell may have
     no visitors.
     """
-    kernels, allowed = import_kernels(), _move_mask(lists, images)
+    kernels, allowed = import_kernels("coarse"), _move_mask(lists, images)
     votes = torch.zeros(images.count, even.shape[1], dtype=torch.int64, device=lists.device)  # [N, R]
     given = visits.cells[even[visits.cells].any(axis=1)]
     pieces = cut_cells(given, lists.offsets, tuning.piece)
@@ -123,21 +123,6 @@ def add_votes(
                 *_prepare(lists, some, windows), votes, *votes.shape, **_options(lists, images, tuning),
             )  # fmt: skip
     return np.asarray((votes.double() / kernels.VOTE.value).cpu().numpy())
-
-
-def import_kernels() -> Any:
-    """Return the module of kernels, which needs Triton.
-
-    Raises:
-        MissingDependencyError: it is not installed.
-    """
-    try:
-        from nda_index.coarse import gpu_kernels
-    except ImportError as error:
-        raise MissingDependencyError(
-            "the coarse stage on a GPU needs Triton, which is not installed; `pip install triton`"
-        ) from error
-    return gpu_kernels
 
 
 def pad_coordinates(dimensions: int) -> int:

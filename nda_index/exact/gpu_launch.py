@@ -7,8 +7,9 @@ even be asked for. What depends on shapes alone is kept on the device (`_tables`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -228,7 +229,8 @@ def _launch(
         inside, nearest: what is compared, and whether the smallest distance is wanted.
     """
     kernels, tables, tuning = import_kernels(), sweep.tables, sweep.tuning
-    how = tuning.inside if inside and sweep.kept[0] else tuning.border
+    wide = inside and sweep.kept[0] > 0  # pieces have the border's tiles everywhere
+    how = spare_registers(tuning.inside if wide else tuning.border, sweep.kept, inside=wide)
     step = tuning.inside.tile // tuning.border.tile  # border's tiles in one of the inside
     whole = sweep.tiling.train.inside // step * step
     begin, end = (0, whole) if inside else (0 if nearest else whole, sweep.tiling.train.tiles)
@@ -241,10 +243,7 @@ def _launch(
         "BP": tuning.query_tile, "BQ": how.tile, "LOW": sweep.takes_low and not nearest, "MASKED": not inside,
         "NEAREST": nearest, "num_warps": how.warps, "num_stages": how.stages,
     }  # fmt: skip
-    wide = sum(sweep.kept) > WIDE
-    if wide and inside:
-        options["num_warps"] = 8
-    if how.registers and sweep.kept[0] and not wide:  # pieces would spill, and so would wide windows
+    if how.registers:
         options["maxnreg"] = how.registers
     shared = (
         images, images.stride(0), tables["starts"], tables["train_classes"], tables["offsets"], sweep.high, sweep.low,
@@ -257,6 +256,23 @@ def _launch(
         )  # fmt: skip
     else:
         kernels.sweep_pieces[len(images), -(-(end - begin) // each)](*shared, sweep.high.shape[2], KC=PIECE, **options)
+
+
+def spare_registers(how: KernelTuning, kept: tuple[int, int], *, inside: bool) -> KernelTuning:
+    """Change a tuning for windows that would spill: those in pieces, or of many coordinates.
+
+    Args:
+        how: the tuning of usual windows.
+        kept: coordinates of a window, from `split_coordinates`.
+        inside: whether the kernel is that of windows inside the image, which has more warps then.
+
+    Example:
+        >>> spare_registers(KernelTuning(128, 4, 1, 168), (256, 0), inside=True)
+        KernelTuning(tile=128, warps=8, stages=1, registers=0)
+    """
+    if 0 < sum(kept) <= WIDE:
+        return how
+    return replace(how, registers=0, warps=8 if inside else how.warps)
 
 
 def split_coordinates(count: int) -> tuple[int, int]:
@@ -329,16 +345,15 @@ def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-def import_kernels() -> Any:
-    """Return the module of kernels, which needs Triton.
+def import_kernels(room: str = "exact") -> Any:
+    """Return a room's module of kernels, which needs Triton.
 
     Raises:
         MissingDependencyError: it is not installed.
     """
     try:
-        from nda_index.exact import gpu_kernels
+        return import_module(f"nda_index.{room}.gpu_kernels")
     except ImportError as error:
         raise MissingDependencyError(
             "the GPU backend needs Triton, which is not installed; `pip install triton`"
         ) from error
-    return gpu_kernels

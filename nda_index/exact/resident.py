@@ -75,11 +75,6 @@ class ResidentPixels:
             here = torch.empty(far, *shape, dtype=dtype)  # [far, C, H, W]; takes memory as it is written to
             self._tiers.append(_Tier(near, here, np.zeros(far, np.bool_)))
 
-    @property
-    def rooms(self) -> list[int]:
-        """For how many images there is room: on the device, and in the host's memory if any stay there."""
-        return [len(tier.known) for tier in self._tiers]
-
     def take(self, ids: NDArray[np.int64]) -> Tensor:
         """Return pixels of images, [n, C, H, W] on the device, in the order of `ids`."""
         like = self._tiers[0].kept

@@ -36,7 +36,6 @@ class LocalShards:
         """Put shards together, in the order of their images' ids."""
         self._shards = list(shards)
         self.present = [shard.present for shard in shards]
-        self.backend = shards[0].backend
         self.metadata_schema = shards[0].corpus.metadata_schema
         self.concurrent = not any(shard.on_gpu for shard in shards)  # one question may fill a GPU's memory
         self.pictures_together = 1 if self.concurrent else PICTURES_TOGETHER
@@ -44,6 +43,11 @@ class LocalShards:
             census = [merge_census(parts) for parts in zip(*(shard.census() for shard in shards), strict=True)]
             for shard in shards:
                 shard.join(census)
+
+    @property
+    def backend(self) -> str:
+        """What computes maps: no longer the GPU once a shard has left it."""
+        return "cpu" if any(shard.backend == "cpu" for shard in self._shards) else self._shards[0].backend
 
     def sessions(self, question: ShardQuestion) -> list[ShardSession | None]:
         """Begin a session on every shard."""

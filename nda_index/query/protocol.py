@@ -183,9 +183,11 @@ class Shards(Protocol):
     present: list[NDArray[np.bool_]]
     metadata_schema: pa.Schema
     concurrent: bool
-    backend: str
     pictures_together: int
     partial: bool
+
+    @property
+    def backend(self) -> str: ...
 
     def sessions(self, question: ShardQuestion) -> list[ShardSession | None]:
         """Begin a session on every shard; None for shards that are lost."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from nda_index.coarse.lists import join_backends
 from nda_index.coarse.probe import CellVisit, Probe, visit_cells
 from nda_index.coarse.windows import query_windows
 from nda_index.exact.means import MeanSums, sum_mean
-from nda_index.exact.posterior import PosteriorSettings, PosteriorSums, sum_posterior
+from nda_index.exact.posterior import PosteriorSettings, PosteriorSums, ViewScores, sum_posterior
 from nda_index.query.protocol import (
     Floats,
     Outside,
@@ -26,6 +27,8 @@ from nda_index.query.protocol import (
 from nda_index.query.shard import Shard, mask_of
 from nda_index.query.timing import StageTimer
 from nda_index.trust.coverage import weigh_outside
+
+Result = TypeVar("Result")
 
 
 class LocalSession:
@@ -63,7 +66,7 @@ class LocalSession:
         self._selected = ids = selection.image_ids
         self._sampled = selection.sampled
         with self._timer.stage("exact"):
-            self._sums = self._sum_selected()
+            self._sums = self._outlive_gpu(self._sum_selected)
         if self._sampled is None:
             return Totals(self._sums.log_totals, [])
         with self._timer.stage("coverage"):
@@ -75,13 +78,8 @@ class LocalSession:
         if self._sampled is None:
             return Outside([], [])
         with self._timer.stage("coverage"):
-            views, settings = self._question.views, self._settings()
-            try:
-                pixels = self._shard.pixels(self._sampled, on_gpu=self._on_gpu)
-                ratios = weigh_outside(views, totals.exact, pixels, settings)
-            except Exception as error:
-                self._leave_gpu(error)
-                return self.weigh(totals)
+            views = self._question.views
+            ratios = self._outlive_gpu(lambda: self._weigh_sampled(totals.exact))
             lookups = self._question.lookups
             known: dict[int, Floats] = {}
             for numbers, probe, total in zip(lookups.by_scale(), self._probes, totals.coarse, strict=True):
@@ -91,28 +89,26 @@ class LocalSession:
 
     def score(self, log_normalisers: list[Floats]) -> ShardScores:
         """Score the selected images in the whole posterior."""
-        if not isinstance(self._sums, PosteriorSums):
-            raise RuntimeError("score is called before total, or of a question about a mean")
+
+        def second_pass() -> ViewScores:
+            if not isinstance(self._sums, PosteriorSums):
+                raise RuntimeError("score is called before total, or of a question about a mean")
+            return self._sums.scores(log_normalisers)
+
         with self._timer.stage("exact"):
-            try:
-                result = self._sums.scores(log_normalisers)
-            except Exception as error:
-                self._leave_gpu(error)
-                self._sums = self._sum_selected()
-                return self.score(log_normalisers)
+            result = self._outlive_gpu(second_pass)
         return ShardScores(result.scores, result.backend, result.left_out)
 
     def average(self, log_normalisers: list[Floats]) -> ShardMean:
         """Sum the pixels of the selected images by their weights in the whole posterior."""
-        if not isinstance(self._sums, MeanSums):
-            raise RuntimeError("average is called before total, or of a question about scores")
+
+        def second_pass() -> Floats:
+            if not isinstance(self._sums, MeanSums):
+                raise RuntimeError("average is called before total, or of a question about scores")
+            return self._sums.pixels(log_normalisers)
+
         with self._timer.stage("exact"):
-            try:
-                pixels = self._sums.pixels(log_normalisers)
-            except Exception as error:
-                self._leave_gpu(error)
-                self._sums = self._sum_selected()
-                return self.average(log_normalisers)
+            pixels = self._outlive_gpu(second_pass)
         return ShardMean(pixels, self._timer.seconds)
 
     def fetch(self, image_ids: NDArray[np.int64]) -> Rows:
@@ -145,25 +141,34 @@ class LocalSession:
         return visit_cells(lists, queries, factors, len(self._allowed), probes=question.probes, allowed=some)
 
     def _sum_selected(self) -> PosteriorSums | MeanSums:
-        """Sum the masses of the selected images, on the CPU if a GPU fails."""
+        """Sum the masses of the selected images."""
         views, ids = self._question.views, self._selected
         blocks = self._shard.blocks(ids, self._timer, on_gpu=self._on_gpu)
         sum_images = sum_mean if self._question.mean else sum_posterior
-        try:
-            return sum_images(views, blocks, len(ids), self._settings(), self._report())
-        except Exception as error:
-            self._leave_gpu(error)
-        return self._sum_selected()
+        return sum_images(views, blocks, len(ids), self._settings(), self._report())
+
+    def _weigh_sampled(self, log_totals: list[Floats]) -> list[Floats]:
+        """Weigh the sampled images against totals; none where there is no sample."""
+        if self._sampled is None:
+            return []
+        pixels = self._shard.pixels(self._sampled, on_gpu=self._on_gpu)
+        return weigh_outside(self._question.views, log_totals, pixels, self._settings())
 
     def _settings(self) -> PosteriorSettings:
         return self._question.question.posterior_on(self._shard.backend if self._on_gpu else "cpu")
 
-    def _leave_gpu(self, error: Exception) -> None:
-        """Answer the question on the CPU after an error of the GPU; raise any other, and all of the CPU."""
-        if not self._on_gpu:
-            raise error
-        self._shard.leave_gpu(error)
+    def _outlive_gpu(self, step: Callable[[], Result]) -> Result:
+        """Take a step; if the GPU fails in it, take it again on the CPU, which then answers the question."""
+        try:
+            return step()
+        except Exception as error:
+            if not self._on_gpu:
+                raise
+            self._shard.leave_gpu(error)
         self._on_gpu = False
+        if self._sums is not None:  # they lie on the GPU
+            self._sums = self._sum_selected()
+        return step()
 
     def _report(self) -> Callable[[int, int], None]:
         progress = self._question.progress

@@ -70,7 +70,7 @@ class Shard:
                 self.corpus.count,
                 self.corpus.shape,
                 gpu.DEVICE,
-                min(RESIDENT_BYTES, gpu.free_bytes(gpu.DEVICE) // 4),
+                pixel_budget(gpu.DEVICE),
                 HOST_BYTES,
                 torch.float16 if self.manifest.config.latents else torch.uint8,
             )
@@ -207,8 +207,13 @@ def mask_of(image_ids: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
     return mask
 
 
+def pixel_budget(device: str) -> int:
+    """Return how many bytes of a device pixels may take."""
+    return min(RESIDENT_BYTES, gpu.free_bytes(device) // 4)
+
+
 def count_resident(manifest: Manifest, device: DeviceFacts) -> int:
     """Return how many images of an index stay on a device between questions: 0 on the CPU."""
     config = manifest.config
     image_bytes = prod(config.shape) * (2 if config.latents else 1)
-    return min(manifest.counts["images"], RESIDENT_BYTES // image_bytes) if device.device == "cuda" else 0
+    return min(manifest.counts["images"], pixel_budget(gpu.DEVICE) // image_bytes) if device.device == "cuda" else 0

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from nda_index.coarse.assignment import full_precision
 from nda_index.errors import ConfigError
 from nda_index.exact import gpu
 from nda_index.images import Pixels, to_float
@@ -78,7 +79,8 @@ def measure_evidence(
 
     def explain(device: str) -> NDArray[np.float64]:
         here, there = clean.to(device), train.to(device)
-        parts = [scale.weight * _explain(here, there, scale) for scale in scales]
+        with full_precision():
+            parts = [scale.weight * _explain(here, there, scale) for scale in scales]
         explained = torch.stack(parts).sum(0) / sum(scale.weight for scale in scales)  # [n or 2n]
         return np.asarray(explained.reshape(-1, len(images)).amax(0).double().cpu().numpy(), np.float64)
 

@@ -25,7 +25,7 @@ def test_the_cells_that_fit_hold_the_members_of_all_segments(
         patch.setattr(gpu_lists, "COPIED", copied)
         resident = make_resident(lists, torch.device("cpu"), budget)
     assert resident.codes.nbytes + resident.image_ids.nbytes <= budget
-    if not resident.holds_all:
+    if resident.kept < len(resident.centroids):
         more = sum(int(segment.offsets[resident.kept + 1]) for segment in lists.segments)
         assert more * (lists.segments[0].codes.shape[1] + ID_BYTES) > budget
     for cell in range(resident.kept):
