@@ -21,18 +21,11 @@ from numpy.typing import NDArray
 
 from nda_index.exact.posterior import Block, PosteriorSettings, image_weights
 from nda_index.exact.views import View, total_score
+from nda_index.trust.wins import average, describe_positions, estimate_inside, make_prior, resample
 
 SAMPLE = 512  # images outside the shortlist that are scored
 UNIFORM = 0.1  # part of the mean vote that every image has when the sample is drawn
 REPLICATES = 24  # of the bootstrap
-UNSEEN = 0.1  # wins by a typical sampled image, at one position of all, that are added to what was seen
-EXPECTED = (0.7, 0.0, -0.3)  # coefficients of the regression where the sample says nothing
-SURE = 0.3  # the first of them where the coarse stage does not allow for windows that it does not know
-PRECISION = 1.0  # of the expected coefficients: one over their variance
-LEVEL_ERROR = 0.3  # standard error of the level of the log odds as the coarse stage finds it
-SHAPES = (0.1, 100.0)  # of the gamma distribution of wins over positions: from very unlike to all alike
-LARGEST = 40.0  # log odds: beyond them nothing changes
-BRACKET = 0.3  # standard error as a part of the distance between two estimates that err to either side
 
 
 @dataclass(frozen=True)
@@ -123,7 +116,9 @@ def estimate_coverages(
         sample: from `draw_outside`.
     """
     count = len(sample.ids)
-    picks = np.random.default_rng(0).integers(0, count, (REPLICATES, count))  # [B, m]
+    picks = np.vstack(
+        [np.arange(count), np.random.default_rng(0).integers(0, count, (REPLICATES, count))]
+    )  # [1 + B, m]
     found = []
     for ratio, log_total, known, is_sure in zip(ratios, log_totals, held, sure, strict=True):
         if sample.complete:
@@ -133,17 +128,14 @@ def estimate_coverages(
             continue
         won = ratio / (1 + ratio)  # [m, P]
         wins = count * sample.stands_for[:, None] * won  # [m, P]
-        features = _describe_positions(known.reshape(-1), log_total)
-        expected = (SURE, *EXPECTED[1:]) if is_sure else EXPECTED
-        prior = _make_prior(features, known.reshape(-1), wins, float(np.median(sample.stands_for)), expected)
-        resampled = _resample(wins, np.vstack([np.arange(count), picks]), prior)
-        estimate, *others = [_estimate_inside(one, features, prior) for one in resampled]
-        replicates = np.stack([other.covered for other in others])  # [B, P]
+        features = describe_positions(known.reshape(-1), log_total)
+        prior = make_prior(features, known.reshape(-1), wins, float(np.median(sample.stands_for)), sure=is_sure)
+        estimate = estimate_inside(resample(wins, picks, prior), features, prior)
+        covered, reliability = estimate.covered[0], estimate.reliability[0]  # [P], of the sample as it was drawn
         # Whoever wins, wins this much of a position: 1 where one image holds the mass, little where many share it.
-        sharpness = _average(won, wins) if wins.any() else 1.0
-        spread = (1 - estimate.reliability) * sharpness * estimate.covered * (1 - estimate.covered)
-        residual = np.sqrt(spread).reshape(known.shape)
-        found.append(ViewCoverage(estimate.covered, replicates, estimate.bracket, residual))
+        sharpness = average(won, wins) if wins.any() else 1.0
+        residual = np.sqrt((1 - reliability) * sharpness * covered * (1 - covered)).reshape(known.shape)
+        found.append(ViewCoverage(covered, estimate.covered[1:], estimate.bracket[0], residual))
     return found
 
 
@@ -213,149 +205,6 @@ def estimate_errors(
             noise[view.draw] += view.factor * (weight @ part)
     variances = [len(draws) * draws.var(axis=0, ddof=1) for draws in by_draw.values()]
     return from_outside, np.sqrt(np.sum(variances, axis=0) if variances else np.zeros(len(train)))
-
-
-@dataclass(frozen=True)
-class _Prior:
-    """What is known before wins are counted.
-
-    Attributes:
-        coefficients: of the regression, without a sample.
-        precision: of the coefficients, one over their variance.
-        dispersion: variance of all wins together over their sum: a sampled image wins at many positions or at none.
-        jump: what a sampled image adds to the wins of a position where it is the only winner.
-    """
-
-    coefficients: NDArray[np.float64]
-    precision: NDArray[np.float64]
-    dispersion: float
-    jump: float
-
-
-@dataclass(frozen=True)
-class _Wins:
-    """Wins of sampled images: means of two halves of the sample, [P] each, and what one image's win adds to a mean."""
-
-    first: NDArray[np.float64]
-    second: NDArray[np.float64]
-    jump: float
-
-
-@dataclass(frozen=True)
-class _Estimate:
-    covered: NDArray[np.float64]
-    bracket: NDArray[np.float64]
-    reliability: NDArray[np.float64]
-
-
-def _describe_positions(held: NDArray[np.float64], log_total: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Say what is known of each position, [P, 4]: 1, the log odds that its mass is outside as the coarse stage sees it,
-    whether the coarse stage does not know, and how close the scored images come; the last three centred.
-    """
-    known = np.isfinite(held)
-    inside = np.clip(held, 1e-4, 1 - 1e-4)
-    outside = np.log(1 - inside) - np.log(inside)
-    outside = np.where(known, outside, outside[known].mean() if known.any() else 0.0)
-    possible = np.isfinite(log_total)
-    closeness = np.where(possible, log_total, log_total[possible].min() if possible.any() else 0.0)
-    columns = np.stack([outside, ~known, closeness / max(closeness.std(), 1e-9)])
-    centred = columns - columns.mean(axis=1, keepdims=True)
-    return np.asarray(np.vstack([np.ones(len(held)), centred]).T, np.float64)  # [P, 4]
-
-
-def _make_prior(
-    features: NDArray[np.float64],
-    held: NDArray[np.float64],
-    wins: NDArray[np.float64],
-    jump: float,
-    expected: tuple[float, ...],
-) -> _Prior:
-    """Make the prior of the regression: coefficients N(beta0, 1 / precision).
-
-    beta0 has the slopes `expected`, and the level at which the mean over positions of 1 / (1 + exp(x beta0)) is the
-    mean part that the coarse stage sees inside (found by bisection); where it sees nothing, the level of the sample's
-    wins.
-    """
-    by_image = wins.sum(axis=1) / len(wins)  # [m]
-    dispersion = max(1.0, _average(by_image, by_image) if wins.any() else jump)
-    known = np.isfinite(held)
-    slopes = features @ np.array([0.0, *expected])  # [P]
-    if known.any():
-        low, high = -LARGEST, LARGEST
-        for _ in range(50):  # of bisection
-            level = (low + high) / 2
-            inside = (1 / (1 + np.exp(np.clip(level + slopes[known], -LARGEST, LARGEST)))).mean()
-            low, high = (level, high) if inside > np.clip(held[known], 1e-4, 1 - 1e-4).mean() else (low, level)
-        precision = 1 / LEVEL_ERROR**2
-    else:
-        level, precision = float(np.log(wins.mean() + UNSEEN * jump / len(features))), 0.0
-    slack = np.full(len(expected), PRECISION)
-    return _Prior(np.array([level, *expected]), np.array([precision, *slack]), dispersion, jump)
-
-
-def _resample(wins: NDArray[np.float64], picks: NDArray[np.int64], prior: _Prior) -> list[_Wins]:
-    """Summarise wins of sampled images, [m, P], for each choice of m of them with replacement, [B, m]."""
-    count = len(wins)
-    parts = []
-    for half in (picks[:, ::2], picks[:, 1::2]):
-        times = np.stack([np.bincount(one, minlength=count) for one in half]) / half.shape[1]  # [B, m]
-        parts.append(np.einsum("bm,mp->bp", times, wins))  # as in `Masses.scores`, not a matrix product
-    sums, squares = wins.sum(axis=1), (wins**2).sum(axis=1)  # [m]
-    found = []
-    for first, second, pick in zip(*parts, picks, strict=True):
-        whole = sums[pick].sum()
-        found.append(_Wins(first, second, squares[pick].sum() / whole / count if whole > 0 else prior.jump))
-    return found
-
-
-def _estimate_inside(wins: _Wins, features: NDArray[np.float64], prior: _Prior) -> _Estimate:
-    """Estimate the part of the mass inside at each position, from wins of sampled images over the scored ones.
-
-    With mu = exp(x beta) wins expected at a position (`_regress`) and y wins counted, y ~ Gamma-Poisson of shape a:
-    E[wins | y] = mu + r (y - mu) with the reliability r = mu / (mu + a j), where j is what one sampled image adds.
-    The shape is the moment estimate a = sum(mu^2 u) / sum((y1 - mu)(y2 - mu) u) with u = 1 / (1 + mu)^2, from two
-    halves y1, y2 of the sample, whose errors are independent (empirical Bayes). The part inside is
-    1 / (1 + E[wins | y]).
-    """
-    single = (wins.first + wins.second) / 2  # [P]
-    coefficients, level_error = _regress(features, single + UNSEEN * prior.jump / len(single), prior)
-    expected = np.exp(np.clip(features @ coefficients, -LARGEST, LARGEST))  # [P]
-    unit = (1 + expected) ** 2
-    alike = ((wins.first - expected) * (wins.second - expected) / unit).sum()
-    shape = float(np.clip((expected**2 / unit).sum() / max(alike, 1e-300), *SHAPES))
-    reliability = expected / (expected + shape * wins.jump)  # of a position's own count, under the gamma-Poisson model
-    covered = 1 / (1 + expected + reliability * (single - expected))
-    # 1 / (1 + x) is convex: from noisy single positions the estimate is too high, from expected wins too low.
-    bracket = BRACKET * np.sqrt(1 - reliability) * (1 / (1 + single) - 1 / (1 + expected))
-    from_level = covered * (1 - covered) * (1 - reliability) * level_error
-    return _Estimate(covered, np.hypot(bracket, from_level), reliability)
-
-
-def _regress(
-    features: NDArray[np.float64], wins: NDArray[np.float64], prior: _Prior
-) -> tuple[NDArray[np.float64], float]:
-    """Fit the log odds that an image outside wins, logit(p) = x beta, to wins [P] against one loss at each position.
-
-    Newton's method on the penalised quasi-likelihood sum(wins log p + log(1 - p)) / dispersion
-    - (beta - beta0)' diag(precision) (beta - beta0) / 2. Returns beta, and the standard error of its level that the
-    prior leaves.
-    """
-    found = prior.coefficients.copy()
-    for _ in range(25):  # of Newton
-        chance = 1 / (1 + np.exp(-np.clip(features @ found, -LARGEST, LARGEST)))
-        gradient = features.T @ (wins - (1 + wins) * chance) / prior.dispersion
-        gradient -= prior.precision * (found - prior.coefficients)
-        information = (features.T * ((1 + wins) * chance * (1 - chance))) @ features / prior.dispersion
-        curvature = information + np.diag(prior.precision)
-        step = np.clip(np.linalg.lstsq(curvature, gradient)[0], -1, 1)
-        found = found + step
-        if np.abs(step).max() < 1e-4:
-            break
-    return found, float(np.sqrt(prior.precision[0]) * np.linalg.pinv(curvature)[0, 0])
-
-
-def _average(parts: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
-    return float((parts * weights).sum() / weights.sum())
 
 
 def _sum_variance(deviations: NDArray[np.float64], window: float) -> NDArray[np.float64]:
