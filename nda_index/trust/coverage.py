@@ -70,10 +70,10 @@ def draw_outside(outside: NDArray[np.int64], votes: NDArray[np.float64], seed: i
     if len(outside) <= SAMPLE:
         return OutsideSample(outside, np.ones(len(outside)), complete=True)
     mine = votes[outside]
-    weights = mine + UNIFORM * mine.mean() if mine.any() else np.ones(len(outside))
-    probability = weights / weights.sum()
-    chosen = np.random.default_rng(seed).choice(len(outside), SAMPLE, p=probability)
-    return OutsideSample(outside[chosen], 1 / (SAMPLE * probability[chosen]), complete=False)
+    weights = mine + (UNIFORM * mine.mean() or 1.0)  # all alike where there are no votes
+    below = np.cumsum(weights)
+    chosen = np.searchsorted(below, np.random.default_rng(seed).random(SAMPLE) * below[-1], side="right")
+    return OutsideSample(outside[chosen], below[-1] / (SAMPLE * weights[chosen]), complete=False)
 
 
 def weigh_outside(

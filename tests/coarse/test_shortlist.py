@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from nda_index.coarse.shortlist import shortlist
 
@@ -26,3 +27,24 @@ def test_of_equal_votes_the_first_images_are_taken() -> None:
     votes = np.array([1.0, 3.0, 2.0, 2.0, 3.0, 2.0])
     np.testing.assert_array_equal(shortlist(votes, 3, 1, None), [1, 2, 4])
     np.testing.assert_array_equal(shortlist(votes, 4, 1, None), [1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("kind", ["spread", "rounded", "mostly zero", "few differ", "sorted", "rare"])
+@pytest.mark.parametrize("count", [1, 256, 1500])
+def test_of_many_images_the_best_are_those_of_a_sort(kind: str, count: int) -> None:
+    rng = np.random.default_rng(0)
+    votes = np.exp(rng.normal(0, 3, 100_000))
+    if kind == "rounded":
+        votes = votes.round()
+    if kind == "mostly zero":
+        votes[rng.random(len(votes)) < 0.99] = 0
+    if kind == "few differ":
+        votes[:] = 1
+        votes[rng.integers(0, len(votes), 20)] = 2
+    if kind == "sorted":
+        votes.sort()
+    if kind == "rare":  # where no 32nd is
+        votes[:] = 0
+        votes[1::32] = rng.random(len(votes[1::32]))
+    expected = np.sort(np.argsort(-votes, kind="stable")[:count])
+    np.testing.assert_array_equal(shortlist(votes, count, 1, None), expected)
