@@ -26,6 +26,7 @@ folder:
     python -m benchmarks.gpu --out .                                      # two minutes; writes gpu.json
     python -m benchmarks.gpu --quick                                      # the targets alone
     python -m benchmarks.gpu --lists                                      # the lists of the coarse stage alone
+    python -m benchmarks.gpu.question --out .                             # from a picture to its answer; with Numba
     compute-sanitizer --tool memcheck python -m benchmarks.gpu.small      # every access of the kernels
     python -m benchmarks.gpu.resources                                    # registers, without a card
 """

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,10 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         measure(report, sizes, train, query, TINY_TUNING if options.tiny else tunings[0], options.quick)
     print_table(report)
-    if options.out:
-        text = json.dumps({"device": describe_device(), "rows": report.rows, "errors": report.errors}, indent=1)
-        Path(options.out).mkdir(parents=True, exist_ok=True)
-        Path(options.out, "gpu.json").write_text(text + "\n")
+    report.write(options.out, "gpu.json")
     return 1 if report.errors else 0
 
 

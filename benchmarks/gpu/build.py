@@ -66,9 +66,10 @@ def choose_cells(pictures: Tensor, name: str, cells: int) -> Trained:
         embed_tensor(embedding, some.to(DEVICE), STRIDE).flatten(0, 1) for some in torch.split(pictures[:4096], BLOCK)
     ]
     patches = torch.cat(parts)  # [n, d]
-    order = torch.randperm(len(patches), generator=torch.Generator().manual_seed(0))[: cells + 256].to(DEVICE)
-    chosen = patches[order]  # [cells + 256, d]
-    centroids, others = chosen[:-256].contiguous(), chosen[-256:]
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randperm(len(patches), generator=generator).to(DEVICE)
+    centroids = patches[order[:cells]].contiguous()  # [cells, d]
+    others = patches[torch.randint(len(patches), (256,), generator=generator).to(DEVICE)]  # [256, d]
     return Trained(embedding, centroids, (others - centroids[assign(others, centroids)]).contiguous())
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -74,6 +76,13 @@ class Report:
         self.rows.append({"name": name, **values})
         shown = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items())
         print(f"{name:<42} {shown}", flush=True)
+
+    def write(self, folder: str | None, name: str) -> None:
+        """Write rows and errors to a file in a folder; nowhere where there is no folder."""
+        if folder:
+            text = json.dumps({"device": describe_device(), "rows": self.rows, "errors": self.errors}, indent=1)
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            Path(folder, name).write_text(text + "\n")
 
     def section(self, name: str, work: Callable[[], None]) -> None:
         """Do some work; print its error where it fails, and leave it out where the time is over."""

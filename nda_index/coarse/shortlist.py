@@ -62,4 +62,5 @@ def _take_best(votes: NDArray[np.float64], count: int) -> NDArray[np.int64]:
 
 def _take_floor(votes: NDArray[np.float64], count: int) -> np.float64:
     """Return the least of the most votes."""
-    return np.float64(np.partition(votes, -count)[-count])
+    floor: np.float64 = np.partition(votes, -count)[-count]
+    return floor

@@ -22,24 +22,33 @@ from tools.gpu_kit import LARGEST, main
 MISSING = ("lancedb", "lance", "pyarrow", "faiss", "numba", "llvmlite", "pandas", "scipy", "typer", "fastapi")
 
 
-def test_the_tiny_benchmark_runs_from_the_kit_alone(tmp_path: Path) -> None:
-    pytest.importorskip("triton", reason="Triton is not installed here")
-    assert main([str(tmp_path / "kit.tar.gz")]) == 0
-    with tarfile.open(tmp_path / "kit.tar.gz") as archive:
-        archive.extractall(tmp_path / "kit", filter="data")
-    files = [path for path in (tmp_path / "kit").rglob("*") if path.is_file()]
+def unpack_kit(folder: Path) -> None:
+    """Pack the kit, check its size, and unpack it to `folder`/kit."""
+    assert main([str(folder / "kit.tar.gz")]) == 0
+    with tarfile.open(folder / "kit.tar.gz") as archive:
+        archive.extractall(folder / "kit", filter="data")
+    files = [path for path in (folder / "kit").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < LARGEST
     assert not any("__pycache__" in path.parts for path in files)
+
+
+def run_alone(folder: Path, module: str, missing: tuple[str, ...], *options: str) -> None:
+    """Run a module in a folder, where some packages are not installed."""
+    pytest.importorskip("triton", reason="Triton is not installed here")
     code = (
-        f"import sys; sys.modules.update(dict.fromkeys({MISSING}));"
-        "import runpy; runpy.run_module('benchmarks.gpu', run_name='__main__', alter_sys=True)"
+        f"import sys; sys.modules.update(dict.fromkeys({missing}));"
+        f"import runpy; runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
     )
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "OUT")}
     run = subprocess.run(
-        [sys.executable, "-c", code, "--tiny", "--seconds", "500", "--out", "out"],
-        cwd=tmp_path / "kit", env=environment, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
+        [sys.executable, "-c", code, *options], cwd=folder, env=environment, capture_output=True, text=True, timeout=600
+    )
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
+
+
+def test_the_tiny_benchmark_runs_from_the_kit_alone(tmp_path: Path) -> None:
+    unpack_kit(tmp_path)
+    run_alone(tmp_path / "kit", "benchmarks.gpu", MISSING, "--tiny", "--seconds", "500", "--out", "out")
     results = json.loads((tmp_path / "kit" / "out" / "gpu.json").read_text())
     assert results["errors"] == {}
     rows = {row["name"]: row for row in results["rows"]}
@@ -55,6 +64,17 @@ def test_the_tiny_benchmark_runs_from_the_kit_alone(tmp_path: Path) -> None:
     } <= {*rows}
     lists = [row for name, row in rows.items() if name.startswith("lists against float64") and "by" in row]
     assert len(lists) == 4 and all(row["by"] == "gpu" and max(row["error"], row["votes"]) < 1e-4 for row in lists)
+
+
+def test_a_whole_question_is_answered_without_tables_and_faiss(tmp_path: Path) -> None:
+    missing, out = ("lancedb", "lance", "faiss", "ray", "fastapi"), str(tmp_path)
+    run_alone(gpu_kit.ROOT, "benchmarks.gpu.question", missing, "--tiny", "--images", "12", "--out", out)
+    results = json.loads((tmp_path / "question.json").read_text())
+    assert results["errors"] == {}
+    compared, _, asked, *parts = results["rows"]
+    assert compared["alike"] == 10 and compared["error"] < 1e-4
+    assert asked["backend"] == asked["coarse_backend"] == "gpu" and asked["scored"] == 12
+    assert [part["name"].strip() for part in parts] == ["coarse", "pixels"]
 
 
 def test_what_is_there_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
