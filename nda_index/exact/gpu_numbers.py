@@ -211,9 +211,9 @@ def query_numbers(queries: Sequence[NoisyImage], scale: Scale, tiling: Tiling, c
     planes = np.zeros((2, len(sums), both[0][0].size + 1), np.float16)
     planes[:, :, :-1] = np.reshape(both, (2, len(sums), -1))
     starts = tiling.query.starts
-    squares = _sum_squares(sums, scale, starts)  # [V, slots]
+    squares, lost_squares = _sum_squares(np.stack([sums, low]), scale, starts)  # [V, slots] each
     windows = (starts >= 0).sum()
-    lacking = np.sqrt(_sum_squares(low.astype(np.float64), scale, starts).sum(axis=1) / windows) * divisor  # [V]
+    lacking = np.sqrt(lost_squares.sum(axis=1) / windows) * divisor  # [V]
     variances = np.array([(q.sigma / q.signal * coding.unit * scale.downscale) ** 2 for q in queries])
     # Errors of logits, which windows that share no pixel have each its own: a score is a sum over many.
     lost = lacking * coding.typical * scale.downscale**2 / variances / max(1.0, np.sqrt(windows / 16))
@@ -227,14 +227,14 @@ def query_numbers(queries: Sequence[NoisyImage], scale: Scale, tiling: Tiling, c
 
 
 def _sum_squares(sums: NDArray[np.float64], scale: Scale, starts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Sum the squares of windows, [V, slots], of block sums [V, C, H', W']; 0 where a slot is empty."""
-    total = np.square(sums).sum(axis=1)  # [V, H', W']
-    for axis in (1, 2):
-        length = total.shape[axis] - (scale.taps - 1) * scale.downscale
-        places = np.arange(length)
-        total = np.asarray(sum(np.take(total, places + i * scale.downscale, axis=axis) for i in range(scale.taps)))
-    y, x = np.divmod(starts.clip(0), sums.shape[3])
-    return np.where(starts >= 0, total[:, y, x], 0.0)
+    """Sum the squares of windows, [..., slots], of block sums [..., C, H', W']; 0 where a slot is empty."""
+    total = np.square(sums).sum(axis=-3)  # [..., H', W']
+    for _ in range(2):  # along the rows of pixels, and then along the columns
+        last = total.shape[-1] - (scale.taps - 1) * scale.downscale
+        steps = range(0, scale.taps * scale.downscale, scale.downscale)
+        total = np.swapaxes(sum(total[..., i : i + last] for i in steps), -1, -2)
+    y, x = np.divmod(starts.clip(0), sums.shape[-1])
+    return np.asarray(np.where(starts >= 0, total[..., y, x], 0.0))
 
 
 def _sum_bytes(train: Tensor, scale: Scale) -> Tensor:
