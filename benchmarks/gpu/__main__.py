@@ -93,6 +93,7 @@ def measure(report: Report, sizes: Sizes, train: Tensor, query: Any, tuning: gpu
         run("weights", lambda: beside.time_weights(report, sizes, train, query))
         run("build", lambda: build.time_build(report, sizes))
         run("photographs", lambda: photographs.time_search(report, sizes))
+        run("photographs by FAISS", lambda: photographs.time_faiss(report, sizes))
         measure_lists(report, sizes)
         run("latents", lambda: latents.time_latents(report, sizes, tuning))
         run("check other patches", lambda: targets.check(report, sizes, train, query, tuning, sizes.others))

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.gpu.others import find_faiss
 from benchmarks.gpu.report import DEVICE, Report, Sizes, time_it
 from nda_index.pictures.gpu import DeviceLists, usable_bytes
 from nda_index.pictures.gpu_nearest import CENTRE, choose_cells
@@ -40,6 +41,30 @@ def time_search(report: Report, sizes: Sizes) -> None:
                 f"{count} of {pictures} photographs{label}", ms=seconds * 1e3, ms_a_question=seconds * 1e3 / count,
                 pairs=pairs, bytes_on_card=held,
             )  # fmt: skip
+
+
+def time_faiss(report: Report, sizes: Sizes) -> None:
+    """Time FAISS's search on the card for the windows of one kind and one question, beside ours, and compare both."""
+    faiss = find_faiss()
+    if faiss is None:
+        return
+    from nda_index.coarse.neighbours import NeighbourLists
+
+    pictures, windows, cells, asked, _ = sizes.photographs
+    codes, of, centroids, owners = draw_windows(pictures, pictures * windows // KINDS, cells, 0)
+    theirs = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, NeighbourLists(codes, of, centroids)._index)
+    theirs.nprobe = PROBES
+    room = usable_bytes(str(DEVICE))
+    ours = DeviceLists(codes, of, centroids, owners, device=str(DEVICE), spare=refuse, resident=room)
+    question = make_questions(codes, asked, PROBES)
+    floats = question.astype(np.float32)
+    differ = float((theirs.search(floats, NEIGHBOURS)[0] != ours.search(question, NEIGHBOURS, PROBES)[0]).mean())
+    report.add(
+        f"one kind of {pictures} photographs, FAISS's lists on the card",
+        ms=time_it(partial(theirs.search, floats, NEIGHBOURS), sizes.repeats) * 1e3,
+        ours=time_it(partial(ours.search, question, NEIGHBOURS, PROBES), sizes.repeats) * 1e3,
+        distances_that_differ=differ,
+    )
 
 
 def ask(

@@ -17,6 +17,7 @@ import sys
 import time
 import types
 from collections.abc import Sequence
+from functools import partial
 from statistics import median
 from threading import Lock
 
@@ -33,7 +34,17 @@ if importlib.util.find_spec("lancedb") is None:
 
 from benchmarks.gpu.build import SCALES, SEGMENT, STRIDE, choose_cells  # noqa: E402
 from benchmarks.gpu.pictures import make_pictures  # noqa: E402
-from benchmarks.gpu.report import DEVICE, SIZES, TINY, Report, Sizes, describe_device, print_table, wait  # noqa: E402
+from benchmarks.gpu.report import (  # noqa: E402
+    DEVICE,
+    SIZES,
+    TINY,
+    Report,
+    Sizes,
+    describe_device,
+    print_table,
+    time_it,
+    wait,
+)
 from nda_index.answer.attribution import Attribution  # noqa: E402
 from nda_index.coarse.block_encoder import BlockEncoder  # noqa: E402
 from nda_index.coarse.blocks import BlockRunner  # noqa: E402
@@ -127,7 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def compare(report: Report, sizes: Sizes, images: Pixels, query: Pixels) -> None:
     """Ask the card and the CPU about a few images, and compare the answers."""
     coarse = make_lists(images, min(sizes.cells, 256))
-    here, there = (ask(make_collection(MemoryShard(images, coarse, name)), query) for name in ("cpu", "gpu"))
+    collections = [make_collection(MemoryShard(images, coarse, name)) for name in ("cpu", "gpu")]
+    here, there = (ask(collection, query) for collection in collections)
     name = f"the card beside the CPU, {len(images):,} images"
     scores = dict(zip(here.image_ids.tolist(), here.scores.tolist(), strict=True))
     both = [(score, scores[i]) for i, score in zip(there.image_ids.tolist(), there.scores.tolist(), strict=True)
@@ -137,6 +149,9 @@ def compare(report: Report, sizes: Sizes, images: Pixels, query: Pixels) -> None
     report.add(name, error=error, mass_covered=covered, alike=len(both), of=len(scores), **backends(there))
     if not (error < LARGEST_ERROR and covered < LARGEST_ERROR and len(both) >= 0.9 * len(scores)):
         report.errors[name] = f"{len(both)} images of {len(scores)} are the same, and scores differ by {error:.2g}"
+    if DEVICE.type == "cuda":  # the interpreter's times say nothing
+        cpu, card = (time_it(partial(ask, collection, query), 3) for collection in collections)
+        report.add(f"a question to {len(images):,} images", ms=card * 1e3, on_the_cpu=cpu * 1e3, cores=os.cpu_count())
 
 
 def ask_many(report: Report, sizes: Sizes, images: Pixels, queries: Pixels) -> None:
