@@ -26,6 +26,9 @@ FAINT = tl.constexpr(limits.FAINT)
 CEILING = tl.constexpr(limits.CEILING)
 LARGEST_SHARE = tl.constexpr(2.0**limits.CEILING)
 VOTE = tl.constexpr(2.0**36)  # the whole number that stands for a vote
+# The threads of a warp must read neighbouring coordinates, which lie side by side. Where it sees no axis that does,
+# Triton gives a warp the first one until 3.6, and the last one since.
+MEMBERS_FIRST = tl.constexpr(tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 7))
 
 
 @triton.jit
@@ -39,20 +42,30 @@ def _find_images(image_ids, allowed, place, end, image_count, MASKED: tl.constex
 
 
 @triton.jit
+def _spread(of_members, of_coordinates):
+    """Give values of members [BM] and of coordinates [K] their axes: members first with MEMBERS_FIRST, else last."""
+    if MEMBERS_FIRST:
+        spread = of_members[:, None], of_coordinates[None, :]  # [BM, 1], [1, K]
+    else:
+        spread = of_members[None, :], of_coordinates[:, None]  # [1, BM], [K, 1]
+    return spread
+
+
+@triton.jit
 def _load_members(
     codes, codebook, place, end, D: tl.constexpr, K: tl.constexpr, BYTES: tl.constexpr, BY_COORDINATE: tl.constexpr
 ):
-    """Decode what members add to their centroid, float [BM, K]: K holds the D coordinates, others are 0."""
+    """Decode what members add to their centroid, float [BM, K] or [K, BM]: K holds the D coordinates, others are 0."""
     k = tl.arange(0, K)  # [K]
-    used = (place < end)[:, None] & (k < D)[None, :]  # [BM, K]
-    at = place.to(tl.int64)[:, None] * BYTES + (k // (D // BYTES))[None, :]  # [BM, K]
-    code = tl.load(codes + at, mask=used, other=0)  # [BM, K]
+    member, coordinate = _spread(place.to(tl.int64), k)
+    used = (member < end) & (coordinate < D)  # [BM, K]
+    code = tl.load(codes + member * BYTES + coordinate // (D // BYTES), mask=used, other=0)  # [BM, K]
     if BY_COORDINATE:
-        offset = tl.load(codebook + k, mask=k < D, other=0.0)  # [K]
-        step = tl.load(codebook + D + k, mask=k < D, other=0.0)  # [K]
-        members = tl.fma(code.to(tl.float32), step[None, :], offset[None, :])  # [BM, K]
+        offset = tl.load(codebook + coordinate, mask=coordinate < D, other=0.0)  # [1, K]
+        step = tl.load(codebook + D + coordinate, mask=coordinate < D, other=0.0)  # [1, K]
+        members = tl.fma(code.to(tl.float32), step, offset)  # [BM, K]
     else:
-        members = tl.load(codebook + code.to(tl.int32) * D + k[None, :], mask=used, other=0.0)  # [BM, K]
+        members = tl.load(codebook + code.to(tl.int32) * D + coordinate, mask=used, other=0.0)  # [BM, K]
     return members
 
 
@@ -60,12 +73,14 @@ def _load_members(
 def _compute_logits(
     members, takes_part, vectors, inner_weights, outer_weights, constants, D: tl.constexpr, PRECISION: tl.constexpr
 ):
-    """Compute logits [BW, BM] of members [BM, K] for windows [BW, K]; `NOTHING` where a member takes no part."""
-    k = tl.arange(0, members.shape[1])  # [K]
+    """Compute logits [BW, BM] of members from `_load_members` for windows [BW, K]; `NOTHING` of who takes no part."""
+    _, coordinate = _spread(takes_part, tl.arange(0, vectors.shape[1]))
     squares = members * members  # [BM, K]
-    inner = tl.sum(tl.where((k < D - 2)[None, :], squares, 0.0), axis=1)  # [BM]
-    outer = tl.sum(tl.where((k >= D - 2)[None, :], squares, 0.0), axis=1)  # [BM]
-    logits = tl.dot(vectors, tl.trans(members), input_precision=PRECISION)  # [BW, BM]
+    inner = tl.sum(tl.where(coordinate < D - 2, squares, 0.0), axis=1 if MEMBERS_FIRST else 0)  # [BM]
+    outer = tl.sum(tl.where(coordinate >= D - 2, squares, 0.0), axis=1 if MEMBERS_FIRST else 0)  # [BM]
+    if MEMBERS_FIRST:
+        members = tl.trans(members)  # [K, BM]
+    logits = tl.dot(vectors, members, input_precision=PRECISION)  # [BW, BM]
     logits = tl.fma(inner_weights[:, None], inner[None, :], logits)  # [BW, BM]
     logits = tl.fma(outer_weights[:, None], outer[None, :], logits + constants[:, None])  # [BW, BM]
     return tl.where(takes_part[None, :], logits, NOTHING)

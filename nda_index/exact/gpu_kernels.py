@@ -15,30 +15,46 @@ import triton
 import triton.language as tl
 
 FAR = tl.constexpr(1e30)  # the distance of what is not compared: its weight is 0
+# The threads of a warp must read neighbouring windows, which lie side by side. Of two axes that both look scattered to
+# it, Triton gives a warp the first one until 3.6, and the last one since: along coordinates the kernel would spill.
+WINDOWS_LAST = tl.constexpr(tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 7))
 # Numbers that a kernel is not compiled anew for.
 SIZES = ["image_step", "out_step", "views", "slots", "tile_begin", "tile_end", "tiles_each"]
 
 
 @triton.jit
 def _gather(image, start, offset, FULL: tl.constexpr):
-    """Read coordinates of windows from an image: fp16 [windows, coordinates], 0 where an offset is below 0.
+    """Read coordinates of windows from an image: fp16 [coordinates, windows] with WINDOWS_LAST, else transposed.
 
-    FULL says that none is. Windows are the first axis, so that the threads of a warp read neighbouring windows. An
-    empty slot reads any window.
+    A coordinate whose offset is below 0 is 0; FULL says that there is none. An empty slot reads any window.
     """
-    at = (image + tl.maximum(start, 0))[:, None] + offset[None, :]  # [BQ, K]
-    if FULL:  # noqa: SIM108  # Triton's `if` on a constant compiles one side alone
-        windows = tl.load(at)  # [BQ, K]
+    first = image + tl.maximum(start, 0)  # [BQ]
+    if WINDOWS_LAST:
+        at, used = first[None, :] + offset[:, None], (offset >= 0)[:, None]  # [K, BQ], [K, 1]
     else:
-        windows = tl.load(at, mask=(offset >= 0)[None, :], other=0.0)  # [BQ, K]
+        at, used = first[:, None] + offset[None, :], (offset >= 0)[None, :]  # [BQ, K], [1, K]
+    if FULL:  # noqa: SIM108  # Triton's `if` on a constant compiles one side alone
+        windows = tl.load(at)  # [K, BQ] or [BQ, K]
+    else:
+        windows = tl.load(at, mask=used, other=0.0)  # [K, BQ] or [BQ, K]
     return windows
 
 
 @triton.jit
 def _norms(windows):
-    """Sum the squares of windows [BQ, K]: float32 [BQ], exact where they are whole and below 2^24."""
-    wide = windows.to(tl.float32)  # [BQ, K]
-    return tl.sum(wide * wide, axis=1)  # [BQ]
+    """Sum the squares of windows from `_gather`: float32 [BQ], exact where they are whole and below 2^24."""
+    wide = windows.to(tl.float32)  # [K, BQ] or [BQ, K]
+    return tl.sum(wide * wide, axis=0 if WINDOWS_LAST else 1)  # [BQ]
+
+
+@triton.jit
+def _multiply(query, windows, product):
+    """Add the products of the query's windows [BP, K] with windows from `_gather` to product [BP, BQ]."""
+    if WINDOWS_LAST:  # noqa: SIM108
+        columns = windows  # [K, BQ]
+    else:
+        columns = tl.trans(windows)  # [K, BQ]
+    return tl.dot(query, columns, product)  # [BP, BQ]
 
 
 @triton.jit
@@ -89,15 +105,19 @@ def sweep(
     n, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
     image = images + n * image_step
     ka = tl.arange(0, KA)  # [KA]
+    row = tl.arange(0, BP)[:, None] * (KA + KB)  # [BP, 1]
+    in_a = row + ka[None, :]  # [BP, KA]
+    if KB > 0:
+        kb = KA + tl.arange(0, KB)  # [KB]
+        in_b = row + kb[None, :]  # [BP, KB]
     begin = tile_begin + part * tiles_each
     for t in range(begin, tl.minimum(begin + tiles_each, tile_end)):
         q = t * BQ + tl.arange(0, BQ)  # [BQ]
         start, train_class = tl.load(starts + q), tl.load(train_classes + q)  # [BQ]
-        train_a = _gather(image, start, tl.load(offsets + ka), COUNT >= KA)  # [BQ, KA]
+        train_a = _gather(image, start, tl.load(offsets + ka), COUNT >= KA)  # [KA, BQ] or [BQ, KA]
         norms = _norms(train_a)  # [BQ]
         if KB > 0:
-            kb = KA + tl.arange(0, KB)  # [KB]
-            train_b = _gather(image, start, tl.load(offsets + kb), COUNT >= KA + KB)  # [BQ, KB]
+            train_b = _gather(image, start, tl.load(offsets + kb), COUNT >= KA + KB)  # [KB, BQ] or [BQ, KB]
             norms += _norms(train_b)  # [BQ]
         norms = tl.where(start >= 0, norms, FAR)  # [BQ]
         least, most = tl.load(first + t), tl.load(last + t)
@@ -107,20 +127,24 @@ def sweep(
                 target = out + view * slots
             else:
                 target = out + (part.to(tl.int64) * views + view) * out_step + n * slots
+            at = (view * slots).to(tl.int64) * (KA + KB) + least * (BP * (KA + KB))
+            query_a = tl.load(query + at + in_a)  # [BP, KA]
             for tile in range(least, most):
                 place = tile * BP + tl.arange(0, BP)  # [BP]
-                p = view * slots + place  # [BP]
-                at = p[:, None].to(tl.int64) * (KA + KB)  # [BP, 1]
-                product = tl.dot(tl.load(query + at + ka[None, :]), tl.trans(train_a))  # [BP, BQ]
-                if KB > 0:
-                    product = tl.dot(tl.load(query + at + kb[None, :]), tl.trans(train_b), product)  # [BP, BQ]
+                product = tl.zeros((BP, BQ), tl.float32)  # [BP, BQ]
+                product = _multiply(query_a, train_a, product)  # [BP, BQ]
                 if LOW:
-                    product = tl.dot(tl.load(low + at + ka[None, :]), tl.trans(train_a), product)  # [BP, BQ]
-                    if KB > 0:
-                        product = tl.dot(tl.load(low + at + kb[None, :]), tl.trans(train_b), product)  # [BP, BQ]
+                    product = _multiply(tl.load(low + at + in_a), train_a, product)  # [BP, BQ]
+                if KB > 0:
+                    product = _multiply(tl.load(query + at + in_b), train_b, product)  # [BP, BQ]
+                    if LOW:
+                        product = _multiply(tl.load(low + at + in_b), train_b, product)  # [BP, BQ]
+                # The next tile is on its way while this one's weights are computed; after the last, the last again.
+                at += tl.where(tile + 1 < most, BP * (KA + KB), 0)
+                query_a = tl.load(query + at + in_a)  # [BP, KA]
                 _store(
-                    product, norms, norm_step, unit, tl.load(reference + p), query_classes + place, train_class,
-                    target + place, MASKED, NEAREST,
+                    product, norms, norm_step, unit, tl.load(reference + view * slots + place), query_classes + place,
+                    train_class, target + place, MASKED, NEAREST,
                 )  # fmt: skip
 
 
@@ -153,11 +177,11 @@ def sweep_pieces(
                 norms = tl.zeros((BQ,), tl.float32)  # [BQ]
                 for k in range(0, coordinates, KC):
                     kc = k + tl.arange(0, KC)  # [KC]
-                    train = _gather(image, start, tl.load(offsets + kc), False)  # [BQ, KC]
+                    train = _gather(image, start, tl.load(offsets + kc), False)  # [KC, BQ] or [BQ, KC]
                     norms += _norms(train)  # [BQ]
-                    product = tl.dot(tl.load(query + at + kc[None, :]), tl.trans(train), product)  # [BP, BQ]
+                    product = _multiply(tl.load(query + at + kc[None, :]), train, product)  # [BP, BQ]
                     if LOW:
-                        product = tl.dot(tl.load(low + at + kc[None, :]), tl.trans(train), product)  # [BP, BQ]
+                        product = _multiply(tl.load(low + at + kc[None, :]), train, product)  # [BP, BQ]
                 norms = tl.where(start >= 0, norms, FAR)  # [BQ]
                 _store(
                     product, norms, norm_step, unit, tl.load(reference + p), query_classes + place, train_class,

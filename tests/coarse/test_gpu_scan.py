@@ -21,6 +21,7 @@ from nda_index.coarse.limits import CEILING, FAINT
 from nda_index.coarse.lists import Images
 from nda_index.coarse.visits import Visits, Windows, sort_by_cell
 from nda_index.errors import ConfigError
+from nda_index.exact.gpu_launch import import_kernels
 from tests.coarse.lists import make_cells, members_of, visit_weights
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -102,6 +103,26 @@ def test_votes_are_the_weights_of_an_images_members_and_what_their_cells_give_ev
             expected[image_ids[member]] += even[places[member]]
             np.add.at(expected[image_ids[member]], windows_.rows[visits.windows], weights[:, member])
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-7)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a kernel that was compiled keeps its axes")
+@pytest.mark.parametrize("width", [0, 2])
+def test_the_axes_of_older_and_newer_versions_of_triton_give_the_same(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels = import_kernels("coarse")
+    lists, images, allowed = make(3, (18, width), [50, 20], True, True, 1)
+    visits, windows = make_windows(lists, 20, 1, 1)
+    resident, even = make_resident(lists, DEVICE, PLENTY), np.zeros((3, 1), np.float32)
+    weights = visit_weights(lists, visits, windows, allowed)
+    votes = []
+    for first in (False, True):
+        monkeypatch.setattr(kernels, "MEMBERS_FIRST", type(kernels.FAINT)(first))
+        sums = gpu_scan.sum_visits(resident, visits, windows, images, TUNING, PLENTY)
+        with np.errstate(divide="ignore"):
+            np.testing.assert_allclose(sums, np.log2(weights.sum(axis=1)), atol=2e-5, rtol=1e-6)
+        votes.append(gpu_scan.add_votes(resident, visits, windows, even, images, TUNING, PLENTY))
+    np.testing.assert_allclose(votes[0], votes[1], rtol=2e-5, atol=1e-7)
 
 
 def one_member(logits: list[float]) -> tuple[list[float], float]:

@@ -86,6 +86,24 @@ def test_much_noise_is_one_part_and_windows_may_come_in_pieces(monkeypatch: pyte
         np.testing.assert_allclose(scores, exact, rtol=tolerance, atol=1e-5)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a kernel that was compiled keeps its axes")
+@pytest.mark.usefixtures("by_products")
+@pytest.mark.parametrize("kept", [256, 16])
+def test_the_axes_of_older_and_newer_versions_of_triton_give_the_same(
+    kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels = gpu_launch.import_kernels()
+    monkeypatch.setattr(gpu_launch, "KEPT_COORDINATES", kept)  # whole windows, and windows in pieces
+    train = to_float(pictures(1, 3, 3, 9, 8))
+    found = []
+    for last in (False, True):
+        monkeypatch.setattr(kernels, "WINDOWS_LAST", type(kernels.FAR)(last))
+        noisy = noisy_version(train[0], 0.9, 0.3)
+        found.append(image_scores(noisy, train, Scale(5), signal=0.9, sigma=0.3, mask_value=np.inf, backend="gpu"))
+    exact = image_scores(noisy, train, Scale(5), signal=0.9, sigma=0.3, mask_value=np.inf, backend="reference")
+    np.testing.assert_allclose(found, [exact, exact], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.usefixtures("by_products")
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # a GPU says infinity
 def test_a_match_far_better_than_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
