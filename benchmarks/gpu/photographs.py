@@ -48,11 +48,17 @@ def time_faiss(report: Report, sizes: Sizes) -> None:
     faiss = find_faiss()
     if faiss is None:
         return
-    from nda_index.coarse.neighbours import NeighbourLists
-
     pictures, windows, cells, asked, _ = sizes.photographs
     codes, of, centroids, owners = draw_windows(pictures, pictures * windows // KINDS, cells, 0)
-    theirs = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, NeighbourLists(codes, of, centroids)._index)
+    quantizer = faiss.IndexFlatL2(DIMENSIONS)
+    quantizer.add(centroids)
+    index = faiss.IndexIVFScalarQuantizer(
+        quantizer, DIMENSIONS, cells, faiss.ScalarQuantizer.QT_8bit_direct, faiss.METRIC_L2, False
+    )
+    index.is_trained = True  # bytes are kept as they are
+    arrays = codes.astype(np.float32), np.arange(len(codes)), of.astype(np.int64)  # kept while FAISS reads them
+    index.add_core(len(codes), *map(faiss.swig_ptr, arrays))
+    theirs = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
     theirs.nprobe = PROBES
     room = usable_bytes(str(DEVICE))
     ours = DeviceLists(codes, of, centroids, owners, device=str(DEVICE), spare=refuse, resident=room)

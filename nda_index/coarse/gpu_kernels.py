@@ -27,7 +27,7 @@ CEILING = tl.constexpr(limits.CEILING)
 LARGEST_SHARE = tl.constexpr(2.0**limits.CEILING)
 VOTE = tl.constexpr(2.0**36)  # the whole number that stands for a vote
 # The threads of a warp must read neighbouring coordinates, which lie side by side. Where it sees no axis that does,
-# Triton gives a warp the first one until 3.6, and the last one since.
+# Triton gives a warp the first one until 3.6, and the last one from 3.7 on.
 MEMBERS_FIRST = tl.constexpr(tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 7))
 
 
@@ -55,17 +55,17 @@ def _spread(of_members, of_coordinates):
 def _load_members(
     codes, codebook, place, end, D: tl.constexpr, K: tl.constexpr, BYTES: tl.constexpr, BY_COORDINATE: tl.constexpr
 ):
-    """Decode what members add to their centroid, float [BM, K] or [K, BM]: K holds the D coordinates, others are 0."""
+    """Decode what members add to their centroid, float [BM, K] with MEMBERS_FIRST, else [K, BM]."""
     k = tl.arange(0, K)  # [K]
     member, coordinate = _spread(place.to(tl.int64), k)
-    used = (member < end) & (coordinate < D)  # [BM, K]
-    code = tl.load(codes + member * BYTES + coordinate // (D // BYTES), mask=used, other=0)  # [BM, K]
+    used = (member < end) & (coordinate < D)  # [BM, K] or [K, BM], as all below; beyond D is 0
+    code = tl.load(codes + member * BYTES + coordinate // (D // BYTES), mask=used, other=0)  # [BM, K] or [K, BM]
     if BY_COORDINATE:
-        offset = tl.load(codebook + coordinate, mask=coordinate < D, other=0.0)  # [1, K]
-        step = tl.load(codebook + D + coordinate, mask=coordinate < D, other=0.0)  # [1, K]
-        members = tl.fma(code.to(tl.float32), step, offset)  # [BM, K]
+        offset = tl.load(codebook + coordinate, mask=coordinate < D, other=0.0)  # [1, K] or [K, 1]
+        step = tl.load(codebook + D + coordinate, mask=coordinate < D, other=0.0)  # [1, K] or [K, 1]
+        members = tl.fma(code.to(tl.float32), step, offset)  # [BM, K] or [K, BM]
     else:
-        members = tl.load(codebook + code.to(tl.int32) * D + coordinate, mask=used, other=0.0)  # [BM, K]
+        members = tl.load(codebook + code.to(tl.int32) * D + coordinate, mask=used, other=0.0)  # [BM, K] or [K, BM]
     return members
 
 
@@ -75,7 +75,7 @@ def _compute_logits(
 ):
     """Compute logits [BW, BM] of members from `_load_members` for windows [BW, K]; `NOTHING` of who takes no part."""
     _, coordinate = _spread(takes_part, tl.arange(0, vectors.shape[1]))
-    squares = members * members  # [BM, K]
+    squares = members * members  # [BM, K] or [K, BM]
     inner = tl.sum(tl.where(coordinate < D - 2, squares, 0.0), axis=1 if MEMBERS_FIRST else 0)  # [BM]
     outer = tl.sum(tl.where(coordinate >= D - 2, squares, 0.0), axis=1 if MEMBERS_FIRST else 0)  # [BM]
     if MEMBERS_FIRST:

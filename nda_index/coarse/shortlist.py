@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 COVERED_VOTES = 0.9  # candidates are taken until they hold this fraction of the votes
 FEWEST_CANDIDATES = 256
 MOST_CANDIDATES = 1500
-PARTS = 32  # votes of which one is looked at to find what is surely not among the best
+PARTS = 32  # of so many votes one is looked at, to find out what is surely not among the best
 
 
 def shortlist(
@@ -49,9 +49,8 @@ def _take_best(votes: NDArray[np.float64], count: int) -> NDArray[np.int64]:
     """Return the places of the most votes, ascending; of equal ones the first."""
     if count >= len(votes):
         return np.arange(len(votes))
-    if len(votes) > PARTS * max(
-        count, FEWEST_CANDIDATES
-    ):  # most are not worth a selection: of every PARTS-th vote more reach the floor
+    many = PARTS * max(count, FEWEST_CANDIDATES)
+    if len(votes) > many:  # most need no selection: they are below a floor that more than `count` are likely to reach
         near = np.flatnonzero(votes >= _take_floor(votes[::PARTS], 2 * count // PARTS + PARTS))
         if count <= len(near) < len(votes) // 2:
             return np.asarray(near[_take_best(votes[near], count)], np.int64)
@@ -61,6 +60,6 @@ def _take_best(votes: NDArray[np.float64], count: int) -> NDArray[np.int64]:
 
 
 def _take_floor(votes: NDArray[np.float64], count: int) -> np.float64:
-    """Return the least of the most votes."""
+    """Return the least of the `count` largest votes."""
     floor: np.float64 = np.partition(votes, -count)[-count]
     return floor

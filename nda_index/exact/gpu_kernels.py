@@ -15,8 +15,8 @@ import triton
 import triton.language as tl
 
 FAR = tl.constexpr(1e30)  # the distance of what is not compared: its weight is 0
-# The threads of a warp must read neighbouring windows, which lie side by side. Of two axes that both look scattered to
-# it, Triton gives a warp the first one until 3.6, and the last one since: along coordinates the kernel would spill.
+# The threads of a warp read neighbouring windows, which lie side by side; along coordinates the kernel would spill.
+# Of two axes that both look scattered to it, Triton gives a warp the first one until 3.6, and the last one from 3.7 on.
 WINDOWS_LAST = tl.constexpr(tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 7))
 # Numbers that a kernel is not compiled anew for.
 SIZES = ["image_step", "out_step", "views", "slots", "tile_begin", "tile_end", "tiles_each"]
@@ -127,7 +127,7 @@ def sweep(
                 target = out + view * slots
             else:
                 target = out + (part.to(tl.int64) * views + view) * out_step + n * slots
-            at = (view * slots).to(tl.int64) * (KA + KB) + least * (BP * (KA + KB))
+            at = (view * slots + least * BP).to(tl.int64) * (KA + KB)
             query_a = tl.load(query + at + in_a)  # [BP, KA]
             for tile in range(least, most):
                 place = tile * BP + tl.arange(0, BP)  # [BP]

@@ -43,7 +43,7 @@ class KernelTuning:
     Attributes:
         tile: training windows that are compared with a tile of the query's; a power of 2 from 16 on.
         warps: of a program, of 32 threads each.
-        stages: query tiles that are fetched ahead, that in use included.
+        stages: of Triton's own pipeline of fetches; besides, the kernel of whole windows fetches the next tile itself.
         registers: of a thread at most; 0: as the compiler likes. Fewer let more programs run side by side.
     """
 

@@ -189,7 +189,7 @@ def regress(
         gradient -= prior.precision * (found - prior.coefficients)
         information = np.einsum("bp,pk->bk", (1 + wins) * chance * (1 - chance), pairs) / prior.dispersion  # [B, k k]
         curvature = information.reshape(-1, width, width) + np.diag(prior.precision)  # [B, k, k]
-        inverse = np.linalg.pinv(curvature, hermitian=True)  # [B, k, k], of no feature that is the same everywhere
+        inverse = np.linalg.pinv(curvature, hermitian=True)  # [B, k, k]; singular without a prior and wins
         step = np.clip((inverse @ gradient[:, :, None])[..., 0], -1, 1)  # [B, k]
         found = found + step
         if np.abs(step).max() < CLOSE:

@@ -29,7 +29,7 @@ def test_of_equal_votes_the_first_images_are_taken() -> None:
     np.testing.assert_array_equal(shortlist(votes, 4, 1, None), [1, 2, 3, 4])
 
 
-@pytest.mark.parametrize("kind", ["spread", "rounded", "mostly zero", "few differ", "sorted", "rare"])
+@pytest.mark.parametrize("kind", ["spread", "rounded", "mostly zero", "few differ", "sorted", "rare", "every 32nd"])
 @pytest.mark.parametrize("count", [1, 256, 1500])
 def test_of_many_images_the_best_are_those_of_a_sort(kind: str, count: int) -> None:
     rng = np.random.default_rng(0)
@@ -46,5 +46,7 @@ def test_of_many_images_the_best_are_those_of_a_sort(kind: str, count: int) -> N
     if kind == "rare":  # where no 32nd is
         votes[:] = 0
         votes[1::32] = rng.random(len(votes[1::32]))
+    if kind == "every 32nd":  # where only those are that are looked at
+        votes[::32] += 1e6
     expected = np.sort(np.argsort(-votes, kind="stable")[:count])
     np.testing.assert_array_equal(shortlist(votes, count, 1, None), expected)

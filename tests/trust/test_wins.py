@@ -5,7 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nda_index.trust.wins import Prior, Wins, describe_positions, estimate_inside, make_prior, regress, resample
+from nda_index.trust.wins import (
+    BRACKET,
+    SHAPES,
+    UNSEEN,
+    Prior,
+    Wins,
+    describe_positions,
+    estimate_inside,
+    make_prior,
+    regress,
+    resample,
+)
 
 POSITIONS = 300
 
@@ -52,6 +63,31 @@ def test_samples_together_are_estimated_as_each_alone(known: bool) -> None:
         alone = estimate_inside(resample(wins, pick[None], prior), features, prior)
         for name in ("covered", "bracket", "reliability"):
             np.testing.assert_allclose(getattr(together, name)[number], getattr(alone, name)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [0.3, 0.6])
+def test_estimates_follow_the_formulas_position_by_position(width: float) -> None:
+    rng = np.random.default_rng(5)
+    features = some_features()
+    wins = np.exp(rng.normal(-1, width, (30, POSITIONS)) + rng.normal(0, width, POSITIONS))
+    prior = make_prior(features, rng.random(POSITIONS), wins, 2.0, sure=False)
+    sample = resample(wins, np.arange(30)[None], prior)
+    found = estimate_inside(sample, features, prior)
+    first, second, jump = sample.first[0], sample.second[0], sample.jump[0]
+    beta, level_error = regress(features, (sample.first + sample.second) / 2 + UNSEEN * 2.0 / POSITIONS, prior)
+    mu = [float(np.exp(row @ beta[0])) for row in features]
+    alike = sum((a - m) * (b - m) / (1 + m) ** 2 for a, b, m in zip(first, second, mu, strict=True))
+    shape = sum(m**2 / (1 + m) ** 2 for m in mu) / alike
+    assert SHAPES[0] < shape < SHAPES[1]
+    for p, m in enumerate(mu):
+        counted = (first[p] + second[p]) / 2
+        reliability = m / (m + shape * jump)
+        covered = 1 / (1 + m + reliability * (counted - m))
+        model = BRACKET * (1 - reliability) ** 0.5 * (1 / (1 + counted) - 1 / (1 + m))
+        level = covered * (1 - covered) * (1 - reliability) * level_error[0]
+        assert found.reliability[0, p] == pytest.approx(reliability, rel=1e-6)
+        assert found.covered[0, p] == pytest.approx(covered, rel=1e-6)
+        assert found.bracket[0, p] == pytest.approx((model**2 + level**2) ** 0.5, rel=1e-6)
 
 
 def test_halves_of_a_sample_are_means_of_its_wins() -> None:
