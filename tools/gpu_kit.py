@@ -21,7 +21,7 @@ from tools.gpu_faiss import ARCHIVE, pack_faiss
 ROOT = Path(__file__).parents[1]
 LARGEST = 64 << 20  # bytes
 GUIDE = """Check and time the exact stage on a GPU. Needs Python with torch, Triton, NumPy and Pillow. In this
-folder:
+folder, each as a process of its own, since an illegal access takes the card from all that follows:
 
     python -m benchmarks.gpu --out .                                      # two minutes; writes gpu.json
     python -m benchmarks.gpu --quick                                      # the targets alone

@@ -222,7 +222,7 @@ def time_question(
         f"{row}, {sizes.coarse} images", ms=whole, target=SHORTLIST_MILLISECONDS, mib=size, by=found.backend,
         visits=len(visit.log_masses), **times,
     )  # fmt: skip
-    for name, tuning in OTHERS.items():
+    for name, tuning in OTHERS.items() if DEVICE.type == "cuda" else ():
         first = partial(gpu_scan.sum_visits, lists, scan.visits, scan.windows, scan.images, tuning, SCRATCH)
         error = float(np.abs(first() - visit.log_masses).max())
         report.add(f"  first pass, {name}", ms=time_it(first, sizes.repeats) * 1e3, differs=error)

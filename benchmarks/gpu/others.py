@@ -40,6 +40,7 @@ def time_published(report: Report, sizes: Sizes, train: Tensor, query: Any, tuni
             report.add(
                 f"published, {name}, {count} images",
                 us_an_image=theirs * 1e6, ours=ours * 1e6, ours_of_all=whole * 1e6, ratio=theirs / whole,
+                tf32=torch.backends.cudnn.allow_tf32,
             )  # fmt: skip
 
 
