@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if DEVICE.type == "cpu":  # let it pass for a card
         gpu.DEVICE, gpu.available = "cpu", lambda: True
     count = options.images or (sizes.built if options.tiny else sizes.coarse)
-    side = 12 if options.tiny else sizes.size
+    side = 10 if options.tiny else sizes.size
     pictures = make_pictures(count + sizes.repeats, 3, side).cpu().numpy()
     images, queries = pictures[:count], pictures[count:]
     report.section("compare", lambda: compare(report, sizes, images[:COMPARED], queries[0]))
