@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from functools import partial
 from statistics import median
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -67,6 +68,12 @@ COMPARED = 2_000  # images of the collection that the CPU is asked about too
 PARTS = {"coarse": (("embed", "probe"), 30.0), "pixels": (("fetch",), 15.0)}  # stages, and milliseconds for them
 OTHERS = ("exact", "coverage", "maps", "verdict")  # stages that have no target of their own
 MILLISECONDS = 100.0  # of an answer
+OPTIONS: dict[str, dict[str, Any]] = {  # of questions that are compared; all but the first on a card only
+    "": {},
+    ", mirror images": {"mirror": True},
+    ", two draws": {"timestep": 100, "noise": "average", "draws": 2},
+    ", four windows of an image": {"timestep": 100, "per_image_topk": 4},
+}
 LARGEST_ERROR = 2e-3  # of a score, as everywhere
 
 
@@ -144,8 +151,16 @@ def compare(report: Report, sizes: Sizes, images: Pixels, query: Pixels) -> None
     coarse = make_lists(images, min(sizes.cells, 256))
     collections = [make_collection(MemoryShard(images, coarse, name)) for name in ("cpu", "gpu")]
     candidates = max(SHOWN, min(1_000, len(images) // 2))
-    here, there = (ask(collection, query, candidates) for collection in collections)
-    name = f"the card beside the CPU, {len(images):,} images"
+    for label, options in OPTIONS.items() if DEVICE.type == "cuda" else list(OPTIONS.items())[:1]:
+        here, there = (ask(collection, query, candidates=candidates, **options) for collection in collections)
+        compare_answers(report, f"the card beside the CPU, {len(images):,} images{label}", here, there)
+    if DEVICE.type == "cuda":  # the interpreter's times say nothing
+        cpu, card = (time_it(partial(ask, collection, query), 3) for collection in collections)
+        report.add(f"a question to {len(images):,} images", ms=card * 1e3, on_the_cpu=cpu * 1e3, cores=os.cpu_count())
+
+
+def compare_answers(report: Report, name: str, here: Attribution, there: Attribution) -> None:
+    """Compare the answers of the CPU and of the card."""
     scores = dict(zip(here.image_ids.tolist(), here.scores.tolist(), strict=True))
     both = [(score, scores[i]) for i, score in zip(there.image_ids.tolist(), there.scores.tolist(), strict=True)
             if i in scores]  # fmt: skip
@@ -164,9 +179,6 @@ def compare(report: Report, sizes: Sizes, images: Pixels, query: Pixels) -> None
         report.errors[f"{name}, by"] = f"the card has not computed all of it: {backends(there)}"
     if not (error < LARGEST_ERROR and covered < LARGEST_ERROR and len(both) >= 0.9 * len(scores)):
         report.errors[name] = f"{len(both)} images of {len(scores)} are the same, and scores differ by {error:.2g}"
-    if DEVICE.type == "cuda":  # the interpreter's times say nothing
-        cpu, card = (time_it(partial(ask, collection, query), 3) for collection in collections)
-        report.add(f"a question to {len(images):,} images", ms=card * 1e3, on_the_cpu=cpu * 1e3, cores=os.cpu_count())
 
 
 def ask_many(report: Report, sizes: Sizes, images: Pixels, queries: Pixels) -> None:
@@ -196,9 +208,9 @@ def ask_many(report: Report, sizes: Sizes, images: Pixels, queries: Pixels) -> N
         report.errors[name] = f"the card has not computed all of it: {[backends(answer) for answer in answers]}"
 
 
-def ask(collection: Collection, query: Pixels, candidates: int | None = None) -> Attribution:
-    """Answer a question with the default recipe."""
-    return attribute(collection, Query(query, as_question(candidates=candidates), top=SHOWN))
+def ask(collection: Collection, query: Pixels, **options: Any) -> Attribution:
+    """Answer a question with the default recipe, and options of `Index.attribute`."""
+    return attribute(collection, Query(query, as_question(**options), top=SHOWN))
 
 
 def backends(answer: Attribution) -> dict[str, object]:

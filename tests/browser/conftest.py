@@ -62,7 +62,8 @@ def collection_index(tmp_path_factory: pytest.TempPathFactory, collection: NDArr
     columns = {"keys": keys, "label": labels, "year": 2000 + number // 20, "sold": number % 2 == 0}
     np.savez(folder / "pictures.npz", images=collection, **columns)
     scales = [nda.Scale(5), nda.Scale(8, 2)]
-    nda.build_index(folder / "pictures.npz", folder / "pictures.nda", image_size=(24, 20), scales=scales)
+    # 100 unrelated pictures are the fewest of which a match can be stronger than 99%.
+    nda.build_index(folder / "pictures.npz", folder / "pictures.nda", image_size=(24, 20), scales=scales, null=100)
     return folder / "pictures.nda"
 
 

@@ -40,6 +40,7 @@ def run_alone(folder: Path, module: str, missing: tuple[str, ...], *options: str
         f"import runpy; runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
     )
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "OUT")}
+    environment["OMP_NUM_THREADS"] = "1"  # the interpreter has one thread; others would wait on a core of another test
     run = subprocess.run(
         [sys.executable, "-c", code, *options], cwd=folder, env=environment, capture_output=True, text=True, timeout=600
     )
