@@ -83,10 +83,11 @@ def photograph_index(photograph_index_folder: Path) -> nda.Index:
 def machines() -> Iterator[Any]:
     """A Ray cluster of two nodes on this machine, which this process has joined."""
     ray, cluster_utils = pytest.importorskip("ray"), pytest.importorskip("ray.cluster_utils")
-    for name in ("prestart_worker_first_driver", "enable_worker_prestart"):
-        os.environ[f"RAY_{name}"] = "0"  # processes that are not asked for would take the cores of those that are
-    found = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
-    found.add_node(num_cpus=2)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("prestart_worker_first_driver", "enable_worker_prestart"):
+            patch.setenv(f"RAY_{name}", "0")  # processes that are not asked for would take the cores of those that are
+        found = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
+        found.add_node(num_cpus=2)
     ray.init(found.address, log_to_driver=False, configure_logging=False)
     yield found
     ray.shutdown()

@@ -6,6 +6,8 @@
     python -m benchmarks.gpu --tiny       # every section at tiny sizes, on the CPU by Triton's interpreter
     python -m benchmarks.gpu --sweep --inside 128.4.1.168,64.4.2.128 --border 64.4.1.128,64.4.2.128
     python -m benchmarks.gpu.question     # from a picture to its answer, about 1,000,000 images
+    python -m benchmarks.gpu.host         # what the CPU still does of a question, without a card
+    python -m benchmarks.gpu.rounding     # queries of fewer bits, on CIFAR-10, without a card
     python -m benchmarks.gpu.resources    # registers and shared memory of the kernels, without a card
 
 A kernel's tuning is TILE.WARPS.STAGES.REGISTERS. Kernels of a sweep compile side by side in processes of their own,

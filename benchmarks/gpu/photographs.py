@@ -55,7 +55,7 @@ def time_faiss(report: Report, sizes: Sizes) -> None:
     index = faiss.IndexIVFScalarQuantizer(
         quantizer, DIMENSIONS, cells, faiss.ScalarQuantizer.QT_8bit_direct, faiss.METRIC_L2, False
     )
-    index.is_trained = True  # bytes are kept as they are
+    index.is_trained = True  # bytes are kept as they are, as by `NeighbourLists`, which needs PyArrow
     arrays = codes.astype(np.float32), np.arange(len(codes)), of.astype(np.int64)  # kept while FAISS reads them
     index.add_core(len(codes), *map(faiss.swig_ptr, arrays))
     theirs = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)

@@ -16,6 +16,7 @@ import triton
 import triton.language as tl
 
 from nda_index.coarse import limits
+from nda_index.exact.gpu_kernels import TAKES_LAST_AXIS
 
 FIELDS = tl.constexpr(
     6
@@ -26,9 +27,8 @@ FAINT = tl.constexpr(limits.FAINT)
 CEILING = tl.constexpr(limits.CEILING)
 LARGEST_SHARE = tl.constexpr(2.0**limits.CEILING)
 VOTE = tl.constexpr(2.0**36)  # the whole number that stands for a vote
-# The threads of a warp must read neighbouring coordinates, which lie side by side. Where it sees no axis that does,
-# Triton gives a warp the first one until 3.6, and the last one from 3.7 on.
-MEMBERS_FIRST = tl.constexpr(tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 7))
+# The threads of a warp must read neighbouring coordinates, which lie side by side.
+MEMBERS_FIRST = tl.constexpr(TAKES_LAST_AXIS)
 
 
 @triton.jit

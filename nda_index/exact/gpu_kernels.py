@@ -17,7 +17,8 @@ import triton.language as tl
 FAR = tl.constexpr(1e30)  # the distance of what is not compared: its weight is 0
 # The threads of a warp read neighbouring windows, which lie side by side; along coordinates the kernel would spill.
 # Of two axes that both look scattered to it, Triton gives a warp the first one until 3.6, and the last one from 3.7 on.
-WINDOWS_LAST = tl.constexpr(tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 7))
+TAKES_LAST_AXIS = tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 7)
+WINDOWS_LAST = tl.constexpr(TAKES_LAST_AXIS)
 # Numbers that a kernel is not compiled anew for.
 SIZES = ["image_step", "out_step", "views", "slots", "tile_begin", "tile_end", "tiles_each"]
 
